@@ -1,0 +1,3 @@
+from glmcore.cli import main
+
+main()

@@ -1,0 +1,53 @@
+"""One error type for every failure a user can cause, with a code that ``glmdoctor explain`` knows.
+
+Shown as ``glmcore: error[CODE]: what, where, what to do``; the command line turns it into an exit status.
+"""
+
+from __future__ import annotations
+
+# Code → what it stands for. A test keeps every code that the package raises in this table.
+CODES: dict[str, str] = {
+    "usage": "an option or argument that makes no sense",
+    "model-path": "the model folder does not exist or is no folder",
+    "checkpoint-missing-file": "a file that the checkpoint needs is not there",
+    "checkpoint-lfs-pointer": "a Git LFS pointer lies in place of a file",
+    "checkpoint-html": "a web page was saved in place of a file",
+    "checkpoint-damaged": "a file of the checkpoint is cut or damaged",
+    "checkpoint-unsafe": "a pickle in the checkpoint would run code, or an index entry leaves the folder",
+    "checkpoint-mismatch": "the tensors do not fit config.json",
+    "config-invalid": "config.json is missing a field or holds an absurd value",
+    "tokenizer-missing": "the tokenizer's file is not there",
+    "tokenizer-damaged": "the tokenizer's file cannot be read",
+    "tokenizer-mismatch": "the tokenizer belongs to another generation",
+    "memory-short": "the model does not fit into the memory that is free",
+    "kernel-build": "the CPU kernel could not be compiled",
+    "kernel-file": "the kernel_file given cannot be used on this machine",
+    "plan-invalid": "the plan does not fit the model or the devices",
+    "device-missing": "a device that was asked for is not there",
+    "context-full": "the prompt is longer than the model's context",
+    "not-finite": "the model produced NaN or infinite values",
+    "packages-missing": "a Python package that this needs is not installed",
+    "download-failed": "the hub could not be reached or sent something else",
+    "write-failed": "a file could not be written",
+    "internal": "a bug in glmcore",
+}
+
+
+class GlmError(Exception):
+    """A failure with a code, what happened, where, and what to do about it (each one line)."""
+
+    def __init__(self, code: str, what: str, *, where: str = "", hint: str = "") -> None:
+        assert code in CODES, code
+        super().__init__(what)
+        self.code, self.what, self.where, self.hint = code, what, where, hint
+
+    @property
+    def exit_status(self) -> int:
+        return 2 if self.code == "usage" else 1
+
+    def __str__(self) -> str:
+        return ", ".join(part for part in (self.what, self.where, self.hint) if part)
+
+    def line(self) -> str:
+        """The one line that users see."""
+        return f"glmcore: error[{self.code}]: {self}"

@@ -1,0 +1,3 @@
+from glmdoctor.cli import main
+
+main()

@@ -1,0 +1,78 @@
+"""What the doctor says: findings, their remedies, and the report that orders them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from glmdoctor.messages import Text
+
+
+class Status(str, Enum):
+    """The closed set of results of a check."""
+
+    OK = "ok"
+    WARN = "warn"  # works, or is not needed for what this machine is asked to do
+    FAIL = "fail"
+    SKIPPED = "skipped"  # does not apply here, or a fact it needs could not be read (the detail says which)
+    UNKNOWN = "unknown"  # looked, and could not tell
+    CRASHED = "crashed"  # the check itself broke; the others went on
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What can be done about a finding."""
+
+    id: str
+    title: Text
+    automatic: bool  # `glmdoctor fix` can do it
+    needs_root: bool
+    reversible: bool  # `glmdoctor undo` takes it back exactly
+    commands: tuple[str, ...] = ()  # for a person to read and run, shell-quoted
+
+
+@dataclass(frozen=True)
+class Finding:
+    id: str  # the check's id, e.g. "cuda.libcuda-link"
+    status: Status
+    title: Text
+    detail: Text
+    problem: str | None = None  # id in the problem catalogue; None where status is ok
+    evidence: Mapping[str, object] = field(default_factory=dict)  # plain JSON data
+    root_cause: bool = False
+    caused_by: tuple[str, ...] = ()  # ids of findings
+    remedies: tuple[Remedy, ...] = ()
+
+    @property
+    def bad(self) -> bool:
+        return self.status in (Status.FAIL, Status.WARN)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings of one examination, root causes first."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def summary(self) -> dict[str, int]:
+        return {status.value: sum(f.status is status for f in self.findings) for status in Status}
+
+    @property
+    def verdict(self) -> str:
+        """healthy, degraded (warnings or crashed checks) or broken (at least one failure)."""
+        if any(f.status is Status.FAIL for f in self.findings):
+            return "broken"
+        return "degraded" if any(f.status in (Status.WARN, Status.CRASHED) for f in self.findings) else "healthy"
+
+    @property
+    def exit_status(self) -> int:
+        """0 nothing failed, 1 a failure, 3 a check crashed and nothing failed."""
+        if any(f.status is Status.FAIL for f in self.findings):
+            return 1
+        return 3 if any(f.status is Status.CRASHED for f in self.findings) else 0
+
+    @property
+    def root_causes(self) -> tuple[Finding, ...]:
+        return tuple(f for f in self.findings if f.root_cause)

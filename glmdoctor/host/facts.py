@@ -1,0 +1,315 @@
+"""What a probe can learn about a machine: frozen values without judgement.
+
+A probe returns a fact or ``Unknown(reason)``; a check whose facts are unknown is skipped with that reason.
+Sizes are bytes, versions are the text that the source gives, paths are absolute text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A fact that could not be read, and why (English, one line; shown beside the skipped check)."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Os:
+    system: str  # "Linux", "Windows", "Darwin"
+    kernel: str  # release
+    machine: str  # "x86_64", "aarch64"
+    distribution: str  # distro id: "debian", "ubuntu", …; "" where unknown
+    distribution_version: str
+    pretty_name: str
+    container: str | None  # "docker", "podman", "kubernetes", "lxc", "systemd-nspawn"; None outside
+    wsl: bool
+    effective_uid: int | None  # None on Windows
+    libc: str  # "glibc 2.36", "musl 1.2.4", ""
+
+
+@dataclass(frozen=True)
+class Cpu:
+    model: str
+    logical: int
+    physical: int
+    usable: float  # cores this process may use: the affinity mask and the cgroup quota, whichever is smaller
+    features: tuple[str, ...]  # as /proc/cpuinfo spells them, sorted
+
+
+@dataclass(frozen=True)
+class Memory:
+    total: int
+    available: int
+    swap_free: int
+    limit: int | None  # cgroup memory.max or ulimit -v, the smaller; None where unlimited
+    limit_used: int | None  # what of `limit` is used already; None where unlimited
+
+    @property
+    def usable(self) -> int:
+        """Bytes that this process can still take."""
+        if self.limit is None:
+            return self.available
+        return max(0, min(self.available, self.limit - (self.limit_used or 0)))
+
+
+@dataclass(frozen=True)
+class Disk:
+    path: str  # what was asked for
+    total: int
+    free: int
+    writable: bool
+
+
+@dataclass(frozen=True)
+class PciDisplay:
+    """A display or compute controller on the PCI bus."""
+
+    address: str  # "0000:01:00.0"
+    vendor: str  # "10de"
+    device: str  # "1b38"
+    device_class: str  # "0300"
+    driver: str | None  # kernel driver bound to it: "nvidia", "nouveau", "vfio-pci"
+
+
+@dataclass(frozen=True)
+class DeviceNode:
+    path: str
+    kind: str  # "char", "file", "directory", "missing"
+    mode: int  # permission bits
+    uid: int
+    gid: int
+    readable_and_writable: bool  # by access(2) with this process's ids; nothing is opened
+
+
+@dataclass(frozen=True)
+class Process:
+    pid: int
+    name: str
+
+
+@dataclass(frozen=True)
+class KernelDriver:
+    """The NVIDIA kernel module, and what stands in its place."""
+
+    loaded: bool
+    version: str | None  # of the loaded module, from /proc/driver/nvidia/version or /sys/module/nvidia/version
+    source: str | None  # the file that gave the version
+    open_module: bool  # "Open Kernel Module"
+    nouveau_loaded: bool
+    installed_versions: tuple[str, ...]  # nvidia.ko under /lib/modules/<kernel>, by `modinfo`-like reading; may be empty
+    nodes: tuple[DeviceNode, ...]  # /dev/nvidia*
+    holders: tuple[Process, ...]  # processes that hold /dev/nvidia* open, as far as this user can see
+
+
+@dataclass(frozen=True)
+class Library:
+    """One file name of a CUDA library, with the whole chain of links behind it."""
+
+    name: str  # "cuda", "nvidia-ml", "cudart", "nvrtc", "cublasLt"
+    path: str  # the name as found
+    chain: tuple[str, ...]  # path, then each link's target, absolute; the last is the file (or where it stops)
+    found_by: tuple[str, ...]  # "loader-folder" "linker-cache" "LD_LIBRARY_PATH" "CUDA_PATH" "CUDA_HOME" "toolkit" "wheel"
+    fault: str | None  # None | "dangling" | "loop" | "empty" | "not-elf" | "truncated" | "unreadable"
+    size: int = 0
+    elf_class: int | None = None  # 32 or 64
+    machine: str | None = None  # "x86_64", "aarch64", … as platform.machine() spells it
+    soname: str | None = None
+    version: str | None = None  # from the file name's tail, else the SONAME's: "535.183.01", "12", "13.0.88"
+    stub: bool = False  # a link-time stub of the toolkit (lies in stubs/, or is tiny and exports no driver version)
+    owner: str | None = None  # the package that owns the file ("libcuda1:amd64"), where the package database tells
+
+    @property
+    def file(self) -> str:
+        return self.chain[-1]
+
+    @property
+    def is_link(self) -> bool:
+        return len(self.chain) > 1
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    soname: str
+    path: str
+    elf_class: int  # 32 or 64
+    exists: bool
+
+
+@dataclass(frozen=True)
+class Loader:
+    """How the dynamic loader looks for a library by its plain name."""
+
+    ld_library_path: tuple[str, ...]
+    folders: tuple[str, ...]  # of ld.so.conf and the system's own, in order
+    cache_path: str
+    cache: tuple[CacheEntry, ...]  # only the libraries of interest (CUDA's and the driver's)
+    cache_fault: str | None  # None, "missing", "unreadable: …"
+    resolved: Mapping[str, str | None] = field(default_factory=dict)  # SONAME → the file dlopen would take, or None
+
+
+@dataclass(frozen=True)
+class CudaInstall:
+    """The variables and folders that say where CUDA is."""
+
+    cuda_path: str | None  # the variable's value; None where unset
+    cuda_home: str | None
+    default: str  # "/usr/local/cuda"
+    default_exists: bool
+    default_target: str | None  # where the link leads; None where it is no link
+    folders: Mapping[str, bool]  # CUDA_PATH, CUDA_HOME, default: does <value>/lib64 exist as a folder
+    toolkits: Mapping[str, str]  # folder of each installed toolkit → its version ("13.0.88"; "" where not written)
+    nvcc: str | None  # nvcc on PATH
+
+
+@dataclass(frozen=True)
+class NvmlGpu:
+    index: int
+    name: str
+    memory_total: int
+    memory_free: int
+    compute_capability: tuple[int, int] | None
+    uuid: str = ""
+
+
+@dataclass(frozen=True)
+class Nvml:
+    """What the driver's management library answers (through pynvml)."""
+
+    code: int  # 0, or nvmlReturn_t: 9 driver not loaded, 12 library not found, 18 mismatch, …
+    message: str
+    library: str | None  # the file loaded
+    library_version: str | None
+    driver_version: str | None
+    gpus: tuple[NvmlGpu, ...] = ()
+
+
+@dataclass(frozen=True)
+class DriverCeiling:
+    """Highest CUDA version the driver's libcuda supports, from cuDriverGetVersion in a child process."""
+
+    cuda: tuple[int, int]  # (12, 2)
+    library: str
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """The Python that is examined; packages by their metadata, nothing imported."""
+
+    executable: str
+    version: str
+    prefix: str
+    platform_tag: str  # "linux_x86_64"
+    packages: Mapping[str, str]  # normalised name → version
+    site_folders: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Torch:
+    """torch in the examined interpreter, read from its version file; never imported."""
+
+    version: str  # "2.13.0+cpu"
+    cuda: str | None  # "12.6"; None for a CPU build
+    hip: str | None
+    path: str
+    bundled: tuple[str, ...]  # CUDA library files in torch/lib and nvidia/*/lib
+
+
+@dataclass(frozen=True)
+class Compiler:
+    command: str  # "gcc"
+    path: str
+    family: str  # "gcc", "clang", "apple-clang"
+    version: str
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    compilers: tuple[Compiler, ...]  # in the order in which the kernel build would try them
+    cc_variable: str | None  # $CC
+
+
+@dataclass(frozen=True)
+class KernelBuild:
+    """The CPU quantisation kernel, really built (or taken from the cache) and compared with a reference."""
+
+    ok: bool
+    stage: str  # "compiler" "compile" "openmp" "load" "verify" "done": how far it came
+    path: str | None  # the kernel_file
+    compiler: str | None
+    isa: str | None  # "avx512-vnni", "avx2", "plain", …
+    openmp: bool
+    cached: bool
+    log: str  # the compiler's or loader's own words on failure
+    max_error: float | None  # against the reference, relative
+
+
+@dataclass(frozen=True)
+class GivenKernel:
+    """A kernel_file that the user or the environment names, tried as it is."""
+
+    path: str
+    ok: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class CpmHit:
+    """What cpm_kernels' own search gives for one library."""
+
+    library: str  # "nvrtc", "cuda", "cudart", "cublasLt"
+    path: str | None  # the winning file or name; None where nothing is found
+    rule: str  # "CUDA_PATH/lib64", "/usr/local/cuda/lib64", "find_library", "PATH", "none"
+    tried: tuple[str, ...]  # every file looked for, in order
+    loads: bool | None  # can it be opened (ELF class, not dangling, not a stub); None where not known
+    stub: bool = False
+
+
+@dataclass(frozen=True)
+class Cpm:
+    """cpm_kernels in the examined interpreter and its search, replayed as the installed version has it."""
+
+    version: str | None  # None: not installed; the rules of 1.0.11 are replayed then
+    hits: tuple[CpmHit, ...]
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    name: str
+    size: int
+    kind: str  # "safetensors" "torch-zip" "torch-pickle" "lfs-pointer" "html" "json" "sentencepiece" "empty" "other" "missing"
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint folder as it lies on the disk; no weights are read."""
+
+    path: str
+    exists: bool
+    is_folder: bool
+    readable: bool
+    generation: str | None  # "v1" "v2" "v3" "glm4"
+    quantization_bit: int | None
+    config: Mapping[str, object]
+    files: tuple[CheckpointFile, ...]
+    weight_bytes: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Variables of the environment that steer the libraries (an allow-list; nothing else is read)."""
+
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class State:
+    """What glmdoctor itself left here: the private CUDA_PATH and repairs in the journal."""
+
+    private_cuda: str | None  # folder, where it exists
+    open_runs: tuple[str, ...]  # repairs that were not finished
+    done_runs: tuple[str, ...]  # repairs that can be undone

@@ -1,0 +1,55 @@
+"""All wording: English templates in the code, Chinese ones in ``zh.json``, joined by the template text.
+
+A finding carries ``Text`` (template and values), never a finished sentence, so that one report can be shown in both
+languages and a snapshot stays free of wording. A test keeps the catalogue complete and its fields equal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+
+LANGUAGES = ("en", "zh")
+
+
+@dataclass(frozen=True)
+class Text:
+    """A sentence to be: a ``str.format`` template in English and its values (plain data or further Text)."""
+
+    template: str
+    values: Mapping[str, object] = field(default_factory=dict)
+
+    def render(self, language: str = "en") -> str:
+        template = catalogue(language).get(self.template, self.template)
+        values = {k: v.render(language) if isinstance(v, Text) else v for k, v in self.values.items()}
+        return template.format(**values) if values else template
+
+    def __str__(self) -> str:
+        return self.render("en")
+
+
+def text(template: str, **values: object) -> Text:
+    """Mark ``template`` as wording (the catalogue test finds it by this call) and bind its values."""
+    return Text(template, values)
+
+
+@cache
+def catalogue(language: str) -> Mapping[str, str]:
+    """English template → sentence template in ``language``; empty for English."""
+    if language == "en":
+        return {}
+    raw = resources.files(__package__).joinpath(f"{language}.json").read_text(encoding="utf-8")
+    entries: dict[str, str] = json.loads(raw)
+    return entries
+
+
+def language_of(environ: Mapping[str, str] = os.environ) -> str:
+    """The user's language by the locale variables, in the order in which POSIX weighs them."""
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        if environ.get(name):
+            return "zh" if environ[name].lower().startswith("zh") else "en"
+    return "en"
