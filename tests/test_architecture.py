@@ -1,0 +1,191 @@
+"""Keeps the import directions of the two packages, read from the syntax trees (nothing is imported)."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Which parts of each package a part may import at all. A part not listed may import nothing of its own package.
+GLMDOCTOR = {
+    "": {"diagnosis"},
+    "__main__": {"cli"},
+    "cli": {
+        "diagnosis",
+        "executor",
+        "explain",
+        "reports",
+        "checks",
+        "remedies",
+        "environment",
+        "journal",
+        "knowledge",
+        "findings",
+        "host",
+        "messages",
+        "",
+    },
+    "diagnosis": {"checks", "remedies", "findings", "host"},
+    "executor": {"checks", "remedies", "actions", "journal", "findings", "host", "messages", "diagnosis"},
+    "explain": {"knowledge", "messages", "findings"},
+    "reports": {"findings", "messages", "knowledge", "host.facts", "explain", ""},
+    "checks": {"findings", "knowledge", "messages", "host.facts"},
+    "remedies": {"findings", "knowledge", "messages", "host.facts", "actions"},
+    "environment": {"host.facts", "remedies", "messages"},
+    "actions": {"messages"},
+    "journal": {"actions", "messages"},
+    "knowledge": {"messages"},
+    "findings": {"messages"},
+    "messages": set(),
+    "host": {"host", "host.facts", ""},
+}
+GLMDOCTOR_OF_GLMCORE = {"plan", "config", "errors", "kernels.build"}
+
+GLMCORE = {
+    "": {"config", "errors", "engine", "place"},
+    "__main__": {"cli"},
+    "cli": {
+        "server",
+        "bench",
+        "engine",
+        "export",
+        "place",
+        "models",
+        "quant",
+        "kernels",
+        "checkpoint",
+        "tokenizers",
+        "chat",
+        "plan",
+        "config",
+        "errors",
+        "demo",
+        "",
+    },
+    "server": {"engine", "chat", "plan", "config", "errors", "demo", ""},
+    "bench": {"engine", "place", "models", "quant", "kernels", "checkpoint", "plan", "config", "errors"},
+    "engine": {
+        "place",
+        "models",
+        "quant",
+        "kernels",
+        "checkpoint",
+        "tokenizers",
+        "chat",
+        "plan",
+        "config",
+        "errors",
+        "demo",
+    },
+    "place": {"models", "quant", "kernels", "checkpoint", "plan", "config", "errors"},
+    "huggingface": {"models", "quant", "kernels", "checkpoint", "tokenizers", "chat", "place", "config", "errors"},
+    "models": {"quant", "kernels", "config", "errors"},
+    "quant": {"kernels", "config", "errors", "checkpoint", "models"},
+    "kernels": {"config", "errors"},
+    "checkpoint": {"config", "errors"},
+    "tokenizers": {"chat", "config", "errors"},
+    "chat": {"config", "errors"},
+    "plan": {"config", "errors"},
+    "demo": {"config", "errors"},
+    "config": {"errors"},
+    "errors": set(),
+}
+WITHOUT_TORCH = [
+    "glmcore/__init__.py", "glmcore/errors.py", "glmcore/config.py", "glmcore/plan", "glmcore/chat",
+    "glmcore/kernels/build.py", "glmcore/engine/sequence.py", "glmdoctor",
+]  # fmt: skip
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """(dotted name, at module level?) of every absolute import; ``from a import b`` gives a.b."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", None) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    top = {id(node) for node in tree.body}
+    found: list[tuple[str, bool]] = []
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            found += [(alias.name, id(node) in top) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found += [(f"{node.module}.{alias.name}", id(node) in top) for alias in node.names]
+    return found
+
+
+def part_of(name: str, package: str) -> str:
+    """The part of the package that a module belongs to: its first component (for the host, facts apart)."""
+    inside = name.split(".")[1:]
+    if inside[:2] == ["host", "facts"] or inside[:2] == ["kernels", "build"]:
+        return ".".join(inside[:2])
+    first = inside[0] if inside else ""
+    is_module = (ROOT / package / first).is_dir() or (ROOT / package / f"{first}.py").exists()
+    return first if is_module else ""
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("package, allowed", [("glmdoctor", GLMDOCTOR), ("glmcore", GLMCORE)])
+def test_imports_follow_the_directions(package: str, allowed: dict[str, set[str]]) -> None:
+    wrong = []
+    for path in modules(package):
+        own = part_of(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), package)
+        own = own.split(".")[0]
+        for name, _ in imports(path):
+            if name.split(".")[0] != package:
+                continue
+            part = part_of(name, package)
+            if part.split(".")[0] != own and part not in allowed[own] and part.split(".")[0] not in allowed[own]:
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_packages_meet_only_at_torch_free_modules() -> None:
+    wrong = []
+    for path in modules("glmdoctor"):
+        for name, _ in imports(path):
+            if name.split(".")[0] == "glmcore" and part_of(name, "glmcore") not in GLMDOCTOR_OF_GLMCORE:
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    for path in modules("glmcore"):
+        wrong += [f"{path.relative_to(ROOT)} imports {n}" for n, _ in imports(path) if n.split(".")[0] == "glmdoctor"]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_light_modules_import_no_torch() -> None:
+    heavy = {"torch", "transformers", "numpy", "cpm_kernels"}
+    wrong = []
+    for place in WITHOUT_TORCH:
+        paths = [ROOT / place] if place.endswith(".py") else sorted((ROOT / place).rglob("*.py"))
+        for path in paths:
+            wrong += [
+                f"{path.relative_to(ROOT)} imports {n}" for n, top in imports(path) if top and n.split(".")[0] in heavy
+            ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_rich_stays_in_the_reports() -> None:
+    wrong = [
+        str(path.relative_to(ROOT))
+        for path in modules("glmdoctor")
+        if "reports" not in path.parts and any(name.split(".")[0] == "rich" for name, _ in imports(path))
+    ]
+    assert not wrong, wrong
+
+
+def test_both_packages_carry_one_version() -> None:
+    def version(package: str) -> str:
+        tree = ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8"))
+        [value] = [n.value for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id == "__version__"]  # type: ignore[attr-defined]
+        return ast.literal_eval(value)
+
+    assert version("glmdoctor") == version("glmcore")
