@@ -1,0 +1,23 @@
+"""The checks: every question that the doctor asks, one module per subject, and the examination that asks them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from glmdoctor.checks import driver, nvml, system
+from glmdoctor.checks.base import Check, Machine
+from glmdoctor.checks.engine import UnknownCheck, examine_with, select
+from glmdoctor.findings import Report
+
+__all__ = ["ALL", "Check", "Machine", "UnknownCheck", "examine", "select"]
+
+ALL: tuple[Check, ...] = (
+    *system.CHECKS,
+    *driver.CHECKS,
+    *nvml.CHECKS,
+)
+
+
+def examine(host: Machine, only: Iterable[str] = (), skip: Iterable[str] = ()) -> Report:
+    """Run the chosen checks on ``host``. Raises ``UnknownCheck`` before anything is read where an id is not known."""
+    return examine_with(select(ALL, only, skip), host)

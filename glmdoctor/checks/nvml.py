@@ -1,0 +1,162 @@
+"""What the driver's management library answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped, unknown
+from glmdoctor.checks.situation import has_card
+from glmdoctor.findings import Finding, Status
+from glmdoctor.host.facts import Nvml
+from glmdoctor.messages import text
+
+NVML = text("NVIDIA management library (NVML)")
+VISIBLE = text("GPUs visible to this process")
+
+# nvmlReturn_t (nvml.h)
+NO_PERMISSION, NOT_LOADED, NO_LIBRARY, GPU_LOST, MISMATCH, UNKNOWN_ERROR = 4, 9, 12, 15, 18, 999
+
+
+def answer(host: Machine) -> Iterator[Finding]:
+    nvml = known(host.nvml)
+    if nvml.code == 0:
+        names = [f"{gpu.name} ({gpu.memory_total / 2**30:.0f} GiB)" for gpu in nvml.gpus]
+        yield ok(
+            NVML,
+            text(
+                "Answers: driver {version}, {gpus}.", version=nvml.driver_version or "?", gpus=", ".join(names) or "-"
+            ),
+            driver_version=nvml.driver_version,
+            gpus=names,
+        )
+    elif not has_card(host):
+        yield skipped(NVML, text("There is no NVIDIA card here; models run on the CPU."))
+    elif nvml.code in (MISMATCH, NOT_LOADED):
+        yield _seen_elsewhere(nvml)
+    else:
+        yield _failed(host, nvml)
+
+
+def _seen_elsewhere(nvml: Nvml) -> Finding:
+    """Answers that other checks judge from their own readings."""
+    return unknown(
+        NVML,
+        text("It answers {code} ({message}).", code=nvml.code, message=nvml.message),
+        code=nvml.code,
+        library=nvml.library,
+    )
+
+
+def _failed(host: Machine, nvml: Nvml) -> Finding:
+    evidence = {"code": nvml.code, "message": nvml.message, "library": nvml.library}
+    detail = text("nvmlInit answers {code}: {message}.", code=nvml.code, message=nvml.message)
+    if nvml.code == NO_LIBRARY:
+        return bad(
+            Status.FAIL,
+            "nvml-not-found",
+            text("libnvidia-ml.so.1 not found"),
+            text(
+                "The card is there, but libnvidia-ml.so.1 cannot be loaded by its name: {message}.",
+                message=nvml.message,
+            ),
+            **evidence,
+        )
+    if nvml.code == NO_PERMISSION:
+        return bad(Status.FAIL, "device-node-permission", text("NVML: insufficient permissions"), detail, **evidence)
+    if nvml.code == GPU_LOST:
+        return bad(Status.FAIL, "gpu-lost", text("The card fell off the bus"), detail, **evidence)
+    if nvml.code == UNKNOWN_ERROR:
+        return _unknown_error(host, evidence)
+    return unknown(NVML, detail, **evidence)
+
+
+def _unknown_error(host: Machine, evidence: dict[str, object]) -> Finding:
+    """NVML's 999: the nodes are there and their modes are right, yet opening them is refused by someone else."""
+    os = maybe(host.os)
+    container = os.container if os else None
+    if container:
+        return bad(
+            Status.FAIL,
+            "container-lost-gpu",
+            text("The container lost access to the card"),
+            text(
+                "NVML answers 999 (unknown error) in {container}: the cgroup no longer lets it open the device nodes.",
+                container=container,
+            ),
+            container=container,
+            **evidence,
+        )
+    return bad(
+        Status.FAIL,
+        "sandbox-blocks-gpu",
+        text("Something keeps this process from the card"),
+        text(
+            "NVML answers 999 (unknown error) outside a container: a sandbox (Landlock, seccomp) may block the nodes."
+        ),
+        **evidence,
+    )
+
+
+def visible(host: Machine) -> Iterator[Finding]:
+    count = len(known(host.nvml).gpus)
+    value = known(host.settings).values.get("CUDA_VISIBLE_DEVICES")
+    if not count:
+        yield skipped(VISIBLE, text("NVML lists no GPU."))
+    elif value is None:
+        yield ok(VISIBLE, text("All {count}: CUDA_VISIBLE_DEVICES is not set.", count=count))
+    else:
+        yield _by_variable(value, count)
+
+
+def _by_variable(value: str, count: int) -> Finding:
+    names = [name.strip() for name in value.split(",")]
+    if names in ([""], ["-1"]):
+        return bad(
+            Status.WARN,
+            "no-cuda-gpu-visible",
+            text("CUDA_VISIBLE_DEVICES hides every GPU"),
+            text("The variable is '{value}'; {count} GPUs are there.", value=value, count=count),
+            value=value,
+            count=count,
+        )
+    beyond = [name for name in names if name.lstrip("-").isdigit() and not 0 <= int(name) < count]
+    if beyond:
+        return bad(
+            Status.FAIL,
+            "invalid-device-ordinal",
+            text("CUDA_VISIBLE_DEVICES names a GPU that is not there"),
+            text(
+                "The variable is '{value}', the GPUs are numbered 0 to {last}; CUDA ignores {beyond} and all after it.",
+                value=value,
+                last=count - 1,
+                beyond=beyond[0],
+            ),
+            value=value,
+            count=count,
+        )
+    return ok(VISIBLE, text("CUDA_VISIBLE_DEVICES is '{value}'.", value=value), value=value)
+
+
+CHECKS = (
+    Check(
+        "driver.nvml",
+        NVML,
+        answer,
+        problems=("nvml-not-found", "device-node-permission", "gpu-lost", "container-lost-gpu", "sandbox-blocks-gpu"),
+        needs=("nvml",),
+        explained_by=(
+            "no-nvidia-driver",
+            "driver-not-loaded",
+            "nouveau-in-the-way",
+            "linker-cache-stale",
+            "device-node-permission",
+        ),
+    ),
+    Check(
+        "driver.visible",
+        VISIBLE,
+        visible,
+        problems=("no-cuda-gpu-visible", "invalid-device-ordinal"),
+        needs=("nvml", "settings"),
+    ),
+)

@@ -1,0 +1,141 @@
+"""The machine itself: memory, disk, processor, the platform."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok
+from glmdoctor.checks.situation import model
+from glmdoctor.findings import Finding, Status
+from glmdoctor.messages import text
+
+MEMORY = text("Memory")
+DISK = text("Disk space for caches")
+CACHE = text("Cache folder")
+CPU = text("Processor")
+
+GIB = 2**30
+# What glmdoctor, torch and the demo model need side by side; below it even importing torch swaps.
+LEAST_MEMORY = 1 * GIB
+# Room for the compiled kernel, the modules cache and temporary files of an installation.
+LEAST_DISK = 512 * 2**20
+# Beyond the weights: the runtime, the KV cache of a short chat and one shard while it is read.
+OVERHEAD = 1 * GIB
+
+
+def memory(host: Machine) -> Iterator[Finding]:
+    fact, checkpoint = known(host.memory), model(host)
+    needed = checkpoint.weight_bytes + OVERHEAD if checkpoint else LEAST_MEMORY
+    evidence = {"usable": fact.usable, "total": fact.total, "limit": fact.limit, "swap_free": fact.swap_free}
+    values = {"usable": gib(fact.usable), "total": gib(fact.total), "needed": gib(needed)}
+    if fact.usable >= needed:
+        yield ok(MEMORY, text("{usable} of {total} are free.", **values), **evidence)
+        return
+    yield bad(
+        Status.FAIL,
+        "ram-oom",
+        text("Too little memory for this model") if checkpoint else text("Too little memory"),
+        text(
+            "{usable} of {total} can be used here, but {needed} are needed{limit}.", limit=_limit(fact.limit), **values
+        ),
+        needed=needed,
+        weights=checkpoint.weight_bytes if checkpoint else None,
+        **evidence,
+    )
+
+
+def _limit(limit: int | None) -> object:
+    return text(" (this process is limited to {limit})", limit=gib(limit)) if limit is not None else ""
+
+
+def gib(size: int) -> str:
+    return f"{size / GIB:.1f} GiB"
+
+
+def disk(host: Machine) -> Iterator[Finding]:
+    fact = known(host.disk_cache)
+    values = {"path": fact.path, "free": gib(fact.free)}
+    if fact.free >= LEAST_DISK:
+        yield ok(DISK, text("{free} are free at {path}.", **values), free=fact.free, path=fact.path)
+        return
+    yield bad(
+        Status.FAIL,
+        "disk-full",
+        text("Disk almost full"),
+        text("Only {free} are free at {path}.", **values),
+        free=fact.free,
+        total=fact.total,
+        path=fact.path,
+    )
+
+
+def cache(host: Machine) -> Iterator[Finding]:
+    fact = known(host.disk_cache)
+    if fact.writable:
+        yield ok(CACHE, text("{path} can be written.", path=fact.path), path=fact.path)
+        return
+    yield bad(
+        Status.WARN,
+        "hf-cache-not-writable",
+        text("Cache folder not writable"),
+        text("{path} cannot be written by this user; kernels and downloads are not kept.", path=fact.path),
+        path=fact.path,
+    )
+
+
+def cpu(host: Machine) -> Iterator[Finding]:
+    fact = known(host.cpu)
+    vectors = [name for name in ("avx2", "avx512f", "avx512_vnni", "amx_int8", "asimd", "sve") if name in fact.features]
+    yield ok(
+        CPU,
+        text(
+            "{model}, {usable} cores usable, {vectors}.",
+            model=fact.model or "?",
+            usable=f"{fact.usable:g}",
+            vectors=" ".join(vectors) or text("no vector extensions known to the kernel"),
+        ),
+        logical=fact.logical,
+        usable=fact.usable,
+        vectors=vectors,
+    )
+
+
+def platform(host: Machine) -> Iterator[Finding]:
+    os, cpm = known(host.os), maybe(host.cpm)
+    title = text("Operating system")
+    if os.system == "Darwin" and cpm and cpm.version:
+        yield bad(
+            Status.WARN,
+            "cpm-platform-import",
+            text("cpm_kernels does not know this platform"),
+            text(
+                "cpm_kernels {version} raises on macOS when it is imported; glmcore does not import it.",
+                version=cpm.version,
+            ),
+            version=cpm.version,
+        )
+        return
+    where = os.container or ("WSL" if os.wsl else None)
+    yield ok(
+        title,
+        text("{name} ({machine}) in {where}.", name=os.pretty_name, machine=os.machine, where=where)
+        if where
+        else text("{name} ({machine}).", name=os.pretty_name, machine=os.machine),
+        libc=os.libc,
+    )
+
+
+CHECKS = (
+    Check("system.platform", text("Operating system"), platform, problems=("cpm-platform-import",), needs=("os",)),
+    Check("system.cpu", CPU, cpu, needs=("cpu",)),
+    Check("system.memory", MEMORY, memory, problems=("ram-oom",), needs=("memory",)),
+    Check("system.disk", DISK, disk, problems=("disk-full",), needs=("disk_cache",)),
+    Check(
+        "system.cache",
+        CACHE,
+        cache,
+        problems=("hf-cache-not-writable",),
+        needs=("disk_cache",),
+        explained_by=("disk-full",),
+    ),
+)
