@@ -1,0 +1,1 @@
+"""Int8 and int4 weights in the packing of the original checkpoints."""

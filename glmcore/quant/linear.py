@@ -1,0 +1,80 @@
+"""The quantised stand-ins for ``nn.Linear`` and ``nn.Embedding``; they load the original checkpoints' tensors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glmcore.quant.schemes import dequantize, packed_columns
+
+if TYPE_CHECKING:
+    from glmcore.kernels.load import Kernel
+
+# Rows that the torch fallback expands at a time: bounds its memory to 2048 x K floats.
+FALLBACK_ROWS = 2048
+
+
+class QuantLinear(nn.Module):
+    """``y = x · dequantize(weight)ᵀ + bias`` with int8 or packed int4 weights and one scale per output row."""
+
+    weight: Tensor
+    weight_scale: Tensor
+    bias: Tensor | None
+
+    def __init__(
+        self, in_features: int, out_features: int, bits: int, bias: bool, *,
+        dtype: torch.dtype = torch.float16, device: torch.device | str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.in_features, self.out_features, self.bits = in_features, out_features, bits
+        columns = packed_columns(in_features, bits)
+        self.register_buffer("weight", torch.zeros(out_features, columns, dtype=torch.int8, device=device))
+        self.register_buffer("weight_scale", torch.zeros(out_features, dtype=dtype, device=device))
+        self.register_buffer("bias", torch.zeros(out_features, dtype=dtype, device=device) if bias else None)
+        self.kernel: Kernel | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kernel is not None and self.kernel.takes(x):
+            return self.kernel.linear(x, self.weight, self.weight_scale, self.bits, self.bias)
+        return self.torch_forward(x)
+
+    def torch_forward(self, x: Tensor) -> Tensor:
+        """Plain torch operators: every device and type, differentiable in ``x``, slow."""
+        out = [
+            F.linear(x, dequantize(weight, scale, self.bits, x.dtype))
+            for weight, scale in zip(
+                self.weight.split(FALLBACK_ROWS), self.weight_scale.split(FALLBACK_ROWS), strict=True
+            )
+        ]
+        y = out[0] if len(out) == 1 else torch.cat(out, dim=-1)
+        return y if self.bias is None else y + self.bias.to(x.dtype)
+
+    def extra_repr(self) -> str:
+        bias = self.bias is not None
+        return f"in_features={self.in_features}, out_features={self.out_features}, bits={self.bits}, bias={bias}"
+
+
+class QuantEmbedding(nn.Module):
+    """An embedding with packed rows; ``dtype`` is the type of what it returns (``QuantLinear`` returns its input's)."""
+
+    weight: Tensor
+    weight_scale: Tensor
+
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, bits: int, *,
+        dtype: torch.dtype = torch.float32, device: torch.device | str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.num_embeddings, self.embedding_dim, self.bits, self.dtype = num_embeddings, embedding_dim, bits, dtype
+        columns = packed_columns(embedding_dim, bits)
+        self.register_buffer("weight", torch.zeros(num_embeddings, columns, dtype=torch.int8, device=device))
+        self.register_buffer("weight_scale", torch.zeros(num_embeddings, dtype=torch.float16, device=device))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return dequantize(self.weight[ids], self.weight_scale[ids], self.bits, self.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_embeddings}, {self.embedding_dim}, bits={self.bits}"
