@@ -1,0 +1,101 @@
+"""Options that several commands share, and what they mean."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from glmdoctor.diagnosis import Diagnosis
+    from glmdoctor.host.host import Host
+
+Decorator = Callable[[Any], Any]
+
+model: Decorator = click.option(
+    "--model", metavar="DIR_OR_NAME", help="A checkpoint folder or a model's name to check for."
+)
+kernel_file: Decorator = click.option("--kernel-file", metavar="FILE", help="A compiled CPU kernel to try.")
+snapshot: Decorator = click.option(
+    "--snapshot", metavar="FILE", help="Examine the machine that `glmdoctor snapshot` wrote to FILE, not this one."
+)
+language: Decorator = click.option("--lang", type=click.Choice(["en", "zh"]), help="Language; else the locale's.")
+
+
+def _interpreter(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """An absolute path (links kept: a virtual environment is known by its link), or a usage error."""
+    if value is None:
+        return None
+    import shutil
+
+    found = shutil.which(os.path.expanduser(value))
+    if found is None:
+        raise click.BadParameter(f"{value} is no program that can be run", context, parameter)
+    return os.path.abspath(found)
+
+
+python: Decorator = click.option(
+    "--python", metavar="PATH", callback=_interpreter, help="The Python interpreter to examine."
+)
+
+
+def _known(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Ids of checks, or of problems for the checks that decide them."""
+    if values:
+        from glmdoctor import checks
+        from glmdoctor.checks.engine import UnknownCheck, select
+
+        try:
+            select(checks.ALL, values)
+        except UnknownCheck as error:
+            raise click.BadParameter(str(error), context, parameter) from error
+    return values
+
+
+def selection(command: Any) -> Any:
+    """``--only`` and ``--skip``, each as often as wanted."""
+    skip = click.option("--skip", multiple=True, metavar="ID", callback=_known, help="Leave this check out.")
+    only = click.option("--only", multiple=True, metavar="ID", callback=_known, help="Run this check alone.")
+    return only(skip(command))
+
+
+def host(model: str | None, python: str | None, kernel_file: str | None, snapshot: str | None) -> Host:
+    """The machine to examine: this one, or the one in a snapshot file."""
+    if snapshot is None:
+        from glmdoctor.diagnosis import this_host
+
+        return this_host(model=model, python=python, kernel_file=kernel_file)
+    if model or python or kernel_file:
+        raise click.UsageError(
+            "--snapshot is a machine that was recorded: --model, --python and --kernel-file do not apply"
+        )
+    return _replayed(snapshot)
+
+
+def _replayed(path: str) -> Host:
+    import json
+
+    from glmdoctor.host.host import Host
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            return Host.from_snapshot(json.load(file))
+    except OSError as error:
+        raise click.UsageError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise click.UsageError(f"{path} is not a snapshot that `glmdoctor snapshot` wrote ({error!r})") from error
+
+
+def diagnosed(
+    model: str | None,
+    python: str | None,
+    kernel_file: str | None,
+    snapshot: str | None = None,
+    only: Collection[str] = (),
+    skip: Collection[str] = (),
+) -> Diagnosis:
+    from glmdoctor.diagnosis import judge
+
+    return judge(host(model, python, kernel_file, snapshot), only=only, skip=skip)

@@ -1,0 +1,94 @@
+"""Standard output carries the report alone; everything else goes to standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from glmdoctor.messages import language_of
+
+PROBE = "检查"  # what an output must be able to carry for a Chinese report
+
+
+def prepare() -> None:
+    """Make both streams safe to write to: never None, never an encoding error."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the caller (`>&-`)
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace" if name == "stdout" else "backslashreplace")
+
+
+def finish() -> None:
+    """Flush here, where a reader that has gone is expected, not at interpreter exit, where it would be noisy."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_rest()
+
+
+def emit(text: str) -> None:
+    """Write a report. A reader that closed the pipe has what it wanted: the exit status stays the report's."""
+    try:
+        sys.stdout.write(text if text.endswith("\n") or not text else text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_rest()
+    except OSError as error:
+        _discard_rest()
+        raise click.ClickException(f"cannot write the report: {error.strerror}") from error
+
+
+def _discard_rest() -> None:
+    """What is still buffered goes nowhere, so that no later flush fails again."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def note(message: str) -> None:
+    """One line of progress or advice."""
+    print(f"glmdoctor: {message}", file=sys.stderr, flush=True)
+
+
+def complain(report: str) -> None:
+    """A report that stops a command: standard output belongs to the program that would have run."""
+    sys.stderr.write(report)
+    sys.stderr.flush()
+
+
+def can_print(sample: str) -> bool:
+    try:
+        sample.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def language(chosen: str | None, *, ascii_safe: bool = False) -> str:
+    """The report's language: ``--lang``, else the locale's; English where the output cannot carry Chinese."""
+    wanted = chosen or language_of()
+    if wanted == "zh" and not ascii_safe and not can_print(PROBE):
+        note(f"this output's encoding ({sys.stdout.encoding}) cannot carry Chinese; the report is in English")
+        return "en"
+    return wanted
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that standard output is; None for a pipe or a file."""
+    if not sys.stdout.isatty():
+        return None
+    import shutil
+
+    return max(40, shutil.get_terminal_size().columns)
+
+
+def colours() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
