@@ -100,7 +100,9 @@ class KernelDriver:
     source: str | None  # the file that gave the version
     open_module: bool  # "Open Kernel Module"
     nouveau_loaded: bool
-    installed_versions: tuple[str, ...]  # nvidia.ko under /lib/modules/<kernel>, by `modinfo`-like reading; may be empty
+    installed_versions: tuple[
+        str, ...
+    ]  # nvidia.ko under /lib/modules/<kernel>, by `modinfo`-like reading; may be empty
     nodes: tuple[DeviceNode, ...]  # /dev/nvidia*
     holders: tuple[Process, ...]  # processes that hold /dev/nvidia* open, as far as this user can see
 
@@ -112,7 +114,8 @@ class Library:
     name: str  # "cuda", "nvidia-ml", "cudart", "nvrtc", "cublasLt"
     path: str  # the name as found
     chain: tuple[str, ...]  # path, then each link's target, absolute; the last is the file (or where it stops)
-    found_by: tuple[str, ...]  # "loader-folder" "linker-cache" "LD_LIBRARY_PATH" "CUDA_PATH" "CUDA_HOME" "toolkit" "wheel"
+    # "loader-folder" "linker-cache" "LD_LIBRARY_PATH" "CUDA_PATH" "CUDA_HOME" "toolkit" "wheel" "driver-folder"
+    found_by: tuple[str, ...]
     fault: str | None  # None | "dangling" | "loop" | "empty" | "not-elf" | "truncated" | "unreadable"
     size: int = 0
     elf_class: int | None = None  # 32 or 64
@@ -121,6 +124,7 @@ class Library:
     version: str | None = None  # from the file name's tail, else the SONAME's: "535.183.01", "12", "13.0.88"
     stub: bool = False  # a link-time stub of the toolkit (lies in stubs/, or is tiny and exports no driver version)
     owner: str | None = None  # the package that owns the file ("libcuda1:amd64"), where the package database tells
+    real: str = ""  # canonical path of the file: links of folders followed as well; equal for names of one file
 
     @property
     def file(self) -> str:
@@ -185,6 +189,8 @@ class Nvml:
     library_version: str | None
     driver_version: str | None
     gpus: tuple[NvmlGpu, ...] = ()
+    asked: bool = True  # False: not called (as root without a driver the call would create nodes), concluded by looking
+    code_without_ld_library_path: int | None = None  # asked again where the code is 18 and the variable is set
 
 
 @dataclass(frozen=True)
@@ -280,8 +286,9 @@ class Cpm:
 class CheckpointFile:
     name: str
     size: int
-    kind: str  # "safetensors" "torch-zip" "torch-pickle" "lfs-pointer" "html" "json" "sentencepiece" "empty" "other" "missing"
-    fault: str | None = None
+    # "safetensors" "torch-zip" "torch-pickle" "lfs-pointer" "html" "json" "sentencepiece" "empty" "other" "missing"
+    kind: str
+    fault: str | None = None  # "truncated: …", "damaged: …", "unreadable: …"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,136 @@
+"""A machine as a bag of facts: each read once, when first asked for, and kept."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar, overload
+
+from glmdoctor.host import facts, snapshot
+from glmdoctor.host.facts import Unknown
+from glmdoctor.host.io import IO, RealIO, RecordedIO
+from glmdoctor.host.probes import (
+    checkpoint,
+    cpm,
+    cuda,
+    driver,
+    kernel,
+    leftovers,
+    libraries,
+    linker,
+    nvml,
+    python,
+    resources,
+    system,
+    toolchain,
+)
+
+T = TypeVar("T")
+# Probes wait on files and children far more than they compute.
+WORKERS = 8
+
+
+class _Fact(Generic[T]):
+    """A property that runs its probe at the first access and keeps what it gave."""
+
+    def __init__(self, probe: Callable[[Host], T | Unknown]) -> None:
+        self.probe = probe
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, host: None, owner: type) -> _Fact[T]: ...
+    @overload
+    def __get__(self, host: Host, owner: type) -> T | Unknown: ...
+    def __get__(self, host: Host | None, owner: type) -> _Fact[T] | T | Unknown:
+        return self if host is None else host._once(self.name, self.probe)
+
+
+class Host:
+    """The facts of one machine. Thread-safe; a probe that raises gives ``Unknown`` and leaves the others alone."""
+
+    def __init__(
+        self,
+        io: IO | None = None,
+        interpreter: str | None = None,
+        model: str | None = None,
+        kernel_file: str | None = None,
+    ) -> None:
+        """Examine ``io`` (this machine by default) with the Python, checkpoint and kernel that the user names."""
+        self.io = io or RealIO()
+        self.python = interpreter or sys.executable
+        self.model = model
+        self.kernel_file = kernel_file or self.io.env().get("GLMCORE_KERNEL_FILE")
+        self.timings: dict[str, float] = {}  # seconds, waiting for other facts included
+        self._values: dict[str, object] = {}
+        self._locks = {name: threading.Lock() for name in self.names()}
+
+    os = _Fact[facts.Os](lambda host: system.operating_system(host.io))
+    cpu = _Fact[facts.Cpu](lambda host: resources.cpu(host.io))
+    memory = _Fact[facts.Memory](lambda host: resources.memory(host.io))
+    disk_cache = _Fact[facts.Disk](lambda host: resources.disk_cache(host.io))
+    pci = _Fact[tuple[facts.PciDisplay, ...]](lambda host: driver.pci(host.io))
+    kernel_driver = _Fact[facts.KernelDriver](lambda host: driver.kernel_driver(host.io))
+    loader = _Fact[facts.Loader](lambda host: linker.loader(host.io))
+    cuda = _Fact[facts.CudaInstall](lambda host: cuda.install(host.io))
+    libraries = _Fact[tuple[facts.Library, ...]](
+        lambda host: libraries.libraries(host.io, host.loader, host.cuda, host.interpreter)
+    )
+    nvml = _Fact[facts.Nvml](lambda host: nvml.nvml(host.io, host.kernel_driver, host.loader))
+    ceiling = _Fact[facts.DriverCeiling](lambda host: nvml.ceiling(host.io, host.loader))
+    interpreter = _Fact[facts.Interpreter](lambda host: python.interpreter(host.io, host.python))
+    torch = _Fact[facts.Torch](lambda host: python.torch(host.io, host.interpreter))
+    toolchain = _Fact[facts.Toolchain](lambda host: toolchain.toolchain(host.io))
+    kernel_build = _Fact[facts.KernelBuild](lambda host: kernel.kernel_build(host.io))
+    given_kernel = _Fact[facts.GivenKernel](lambda host: kernel.given_kernel(host.io, host.kernel_file))
+    cpm = _Fact[facts.Cpm](lambda host: cpm.cpm(host.io, host.interpreter, host.loader))
+    checkpoint = _Fact[facts.Checkpoint](lambda host: checkpoint.checkpoint(host.io, host.model))
+    settings = _Fact[facts.Settings](lambda host: leftovers.settings(host.io))
+    state = _Fact[facts.State](lambda host: leftovers.state(host.io))
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The names of all facts."""
+        return tuple(name for name, value in vars(cls).items() if isinstance(value, _Fact))
+
+    def gather(self, names: Iterable[str] | None = None) -> Host:
+        """Read the named facts (all by default) concurrently."""
+        wanted = [name for name in names or self.names() if name not in self._values]
+        if wanted:
+            with ThreadPoolExecutor(min(WORKERS, len(wanted))) as pool:
+                list(pool.map(lambda name: getattr(self, name), wanted))
+        return self
+
+    def to_snapshot(self) -> dict[str, object]:
+        """All facts as plain JSON data, without names of people and machines."""
+        self.gather()
+        return snapshot.encode(self._values, self.timings)
+
+    @classmethod
+    def from_snapshot(cls, data: Mapping[str, object]) -> Host:
+        """The machine that ``to_snapshot`` wrote; nothing of the running one is read."""
+        return cls.of(**snapshot.decode(data))
+
+    @classmethod
+    def of(cls, **values: object) -> Host:
+        """A machine of these facts; those not given are unknown."""
+        host = cls(RecordedIO({}))
+        for name in cls.names():
+            host._values[name] = values.get(name, Unknown("not recorded"))
+        return host
+
+    def _once(self, name: str, probe: Callable[[Host], T | Unknown]) -> T | Unknown:
+        with self._locks[name]:
+            if name not in self._values:
+                start = time.perf_counter()
+                try:
+                    self._values[name] = probe(self)
+                except Exception as error:  # a broken probe must not take the others with it
+                    self._values[name] = Unknown(f"probe crashed: {type(error).__name__}: {error}")
+                self.timings[name] = time.perf_counter() - start
+            return self._values[name]  # type: ignore[return-value]

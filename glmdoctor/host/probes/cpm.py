@@ -1,0 +1,116 @@
+"""cpm_kernels' own search for the CUDA libraries, replayed without importing it (its import raises on many machines).
+
+The search is the same in every release from 1.0.3 to 1.0.11 (``cpm_kernels/library/base.py``): on Linux the plain name
+in ``$CUDA_PATH/lib64``, then in /usr/local/cuda/lib64, then ``ctypes.util.find_library``; on Windows the first DLL of
+PATH by the prefix, and nvcuda.dll by name. The releases differ in what happens when a symbol is missing.
+"""
+
+from __future__ import annotations
+
+import posixpath
+
+from glmdoctor.host.facts import Cpm, CpmHit, Interpreter, Library, Loader, Unknown
+from glmdoctor.host.io import IO
+from glmdoctor.host.probes import elf
+from glmdoctor.host.probes.libraries import describe
+
+LIBRARIES = ("nvrtc", "cuda", "cudart", "cublasLt")
+DEFAULT = "/usr/local/cuda"
+
+
+def cpm(io: IO, python: Interpreter | Unknown, loader: Loader | Unknown) -> Cpm | Unknown:
+    version = python.packages.get("cpm-kernels") if isinstance(python, Interpreter) else None
+    if io.system == "Windows":
+        return Cpm(version, tuple(_windows(io, name) for name in LIBRARIES))
+    if io.system != "Linux":
+        return Unknown(f"cpm_kernels knows Linux and Windows only; this is {io.system}")
+    if isinstance(loader, Unknown):
+        return loader
+    if isinstance(python, Interpreter):
+        io = io.bound(*python.site_folders)
+    return Cpm(version, tuple(_linux(io, loader, name) for name in LIBRARIES))
+
+
+def _linux(io: IO, loader: Loader, name: str) -> CpmHit:
+    tried = []
+    cuda_path = io.env().get("CUDA_PATH")
+    for rule, folder in (("CUDA_PATH/lib64", cuda_path), (f"{DEFAULT}/lib64", DEFAULT)):
+        if folder is None:
+            continue
+        path = posixpath.join(folder, "lib64", f"lib{name}.so")
+        tried.append(path)
+        if io.exists(path):
+            return _hit(io, name, path, rule, tried)
+    soname = find_library(io, loader, name, tried)
+    if soname is None:
+        return CpmHit(name, None, "none", tuple(tried), None)
+    path = loader.resolved.get(soname)
+    if path is None:  # found by name, and dlopen of that name fails
+        return CpmHit(name, soname, "find_library", tuple(tried), loads=False)
+    return _hit(io, name, path, "find_library", tried)
+
+
+def _hit(io: IO, name: str, path: str, rule: str, tried: list[str]) -> CpmHit:
+    library = describe(io, path)
+    return CpmHit(name, path, rule, tuple(tried), loads=_loads(io, library), stub=library.stub)
+
+
+def _loads(io: IO, library: Library) -> bool:
+    return library.fault is None and library.machine == io.machine and not library.stub
+
+
+def find_library(io: IO, loader: Loader, name: str, tried: list[str]) -> str | None:
+    """The SONAME that ``ctypes.util.find_library`` gives: by the linker cache, else by gcc's, else by ld's search.
+
+    The last two run ``gcc -l`` and ``ld -l`` and read the SONAME with objdump; here their standard folders are searched
+    for the plain name. Folders that a gcc of another prefix adds are not known.
+    """
+    prefix = f"lib{name}."
+    tried.append(f"{loader.cache_path}: {prefix}*")
+    by_cache = next((e.soname for e in loader.cache if e.soname.startswith(prefix) and e.elf_class == 64), None)
+    if by_cache:
+        return by_cache
+    if not io.which("objdump"):
+        return None
+    for folder in _link_folders(io, loader):
+        path = posixpath.join(folder, f"lib{name}.so")
+        tried.append(path)
+        header = elf.read(io, path)
+        if header is not None and header.elf_class is not None:
+            return header.soname
+    return None
+
+
+def _link_folders(io: IO, loader: Loader) -> list[str]:
+    """Where gcc -l looks (LIBRARY_PATH first), then ld with LD_LIBRARY_PATH; each only where the program is there."""
+    standard = [f"{base}/{io.machine}-linux-gnu" for base in ("/usr/lib", "/lib", "/usr/local/lib")]
+    standard += ["/usr/lib64", "/lib64", "/usr/local/lib", "/lib", "/usr/lib"]
+    folders = []
+    if io.which("gcc") or io.which("cc"):
+        folders += [*io.env().get("LIBRARY_PATH", "").split(":"), *standard]
+    if io.which("ld"):
+        folders += [*loader.ld_library_path, *standard]
+    return [folder for folder in dict.fromkeys(folders) if posixpath.isabs(folder)]
+
+
+def _windows(io: IO, name: str) -> CpmHit:
+    """The first file of PATH, in listing order, that starts with the prefix; nvcuda.dll by the system's search."""
+    if name == "cuda":
+        system = io.env().get("SystemRoot", "C:\\Windows") + "\\System32\\nvcuda.dll"
+        path = system if io.exists(system) else None
+        return CpmHit(name, path, "PATH" if path else "none", (system,), loads=path is not None)
+    prefix = f"{name}64_"
+    tried = []
+    for folder in io.env().get("PATH", "").split(";"):
+        tried.append(f"{folder}\\{prefix}*.dll")
+        for file in _listing(io, folder):
+            if file.startswith(prefix) and file.lower().endswith(".dll"):
+                return CpmHit(name, f"{folder}\\{file}", "PATH", tuple(tried), loads=None)
+    return CpmHit(name, None, "none", tuple(tried), None)
+
+
+def _listing(io: IO, folder: str) -> list[str]:
+    try:
+        return io.listdir(folder)  # unsorted: the first of the listing wins
+    except OSError:
+        return []

@@ -1,0 +1,115 @@
+"""What a file of a checkpoint really is, by its first and last bytes, and whether it is whole."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import struct
+from typing import BinaryIO
+
+from glmdoctor.host.facts import CheckpointFile
+from glmdoctor.host.io import IO
+
+KINDS = ("safetensors", "torch-zip", "torch-pickle")
+POINTER = b"version https://git-lfs.github.com/spec/"
+POINTER_LIMIT = 1024  # bytes; a pointer is about 130
+ZIP, ZIP_END, ZIP64_LOCATOR = b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x07"
+END_RECORD = struct.Struct("<4s4H2LH")
+TAIL = (1 << 16) + END_RECORD.size  # an end record may be followed by a comment of 64 KiB
+# A 6B checkpoint's header is 30 KB; safetensors itself refuses more than this.
+HEADER_LIMIT = 100 << 20
+HEAD = 1024
+
+
+def examine(io: IO, folder: str, name: str) -> CheckpointFile:
+    path = posixpath.join(folder, name)
+    try:
+        size = io.stat(path).st_size
+        with io.open(path) as file:
+            head = file.read(HEAD)
+            kind = _kind(name, head, size)
+            fault = _fault(kind, name, file, size)
+    except OSError as error:
+        return CheckpointFile(name, 0, "other", f"unreadable: {error.strerror}")
+    return CheckpointFile(name, size, kind, fault)
+
+
+def _kind(name: str, head: bytes, size: int) -> str:
+    start = head.lstrip()[:64].lower()
+    if size == 0:
+        return "empty"
+    if head.startswith(POINTER) and size <= POINTER_LIMIT:
+        return "lfs-pointer"
+    if start.startswith((b"<!doctype", b"<html")):
+        return "html"
+    if head.startswith(ZIP):
+        return "torch-zip"
+    if name.endswith(".safetensors"):
+        return "safetensors"
+    if head.startswith(b"\x80") and name.endswith((".bin", ".pt", ".pth")):
+        return "torch-pickle"
+    if name.endswith(".json"):
+        return "json"
+    # A serialised ModelProto starts with its first piece: field 1, length-delimited.
+    if name.endswith(".model") and head.startswith(b"\x0a"):
+        return "sentencepiece"
+    return "other"
+
+
+def _fault(kind: str, name: str, file: BinaryIO, size: int) -> str | None:
+    if kind == "safetensors":
+        return _safetensors_fault(file, size)
+    if kind == "torch-zip":
+        return _zip_fault(file, size)
+    if kind == "json":
+        return _json_fault(file, size)
+    if kind == "other" and name.endswith((".bin", ".pt", ".pth")):
+        return "damaged: neither a zip archive nor a pickle"
+    return None
+
+
+def _safetensors_fault(file: BinaryIO, size: int) -> str | None:
+    """The header's length, its JSON, and whether the tensors' offsets end where the file does."""
+    file.seek(0)
+    prefix = file.read(8)
+    length = int.from_bytes(prefix, "little")
+    if len(prefix) < 8:
+        return "truncated: shorter than a header"
+    if length > HEADER_LIMIT:
+        return "damaged: the header's length is absurd"
+    if 8 + length > size:
+        return "truncated: the header is cut"
+    try:
+        header = json.loads(file.read(length))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        needed = 8 + length + max(ends, default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        return "damaged: the header is no safetensors header"
+    if size < needed:
+        return f"truncated: has {size} of {needed} bytes"
+    return None if size == needed else f"damaged: {size - needed} bytes too many"
+
+
+def _zip_fault(file: BinaryIO, size: int) -> str | None:
+    """The end record and the central directory that it points to."""
+    file.seek(max(0, size - TAIL))
+    tail = file.read(TAIL)
+    at = tail.rfind(ZIP_END)
+    if at < 0 or len(tail) - at < END_RECORD.size:
+        return "truncated: the zip archive has no end record"
+    if ZIP64_LOCATOR in tail[:at]:  # sizes beyond 4 GiB lie in the zip64 record, which is there
+        return None
+    *_, length, start, _ = END_RECORD.unpack_from(tail, at)
+    end = max(0, size - TAIL) + at
+    return None if start + length <= end else "damaged: the zip archive's directory lies outside the file"
+
+
+def _json_fault(file: BinaryIO, size: int) -> str | None:
+    if size > HEADER_LIMIT:
+        return "damaged: too large for a description"
+    file.seek(0)
+    try:
+        json.loads(file.read())
+    except (ValueError, RecursionError):
+        return "damaged: no valid JSON"
+    return None

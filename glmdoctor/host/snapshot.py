@@ -1,0 +1,124 @@
+"""Facts as plain JSON data and back, without names of people and machines.
+
+Only what facts.py declares is ever written (environment variables come from an allow-list); from that, home folders,
+the user's and the machine's names and serial numbers are taken out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import getpass
+import os
+import platform
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from glmdoctor.host import facts
+from glmdoctor.host.facts import Unknown
+
+SCHEMA = 1
+SECRET_FIELDS = {"uuid"}
+COMMON_NAMES = {"", "root", "user", "localhost", "admin"}  # tell nothing, and occur in paths and texts
+Redact = Callable[[str], str]
+
+
+def encode(values: Mapping[str, object], timings: Mapping[str, float]) -> dict[str, object]:
+    """{"schema_version", "facts": {name: {"type": …, fields …}}, "timings"}."""
+    redact = redactor()
+    return {
+        "schema_version": SCHEMA,
+        "facts": {name: _plain(value, redact) for name, value in sorted(values.items())},
+        "timings": {name: round(seconds, 4) for name, seconds in sorted(timings.items())},
+    }
+
+
+def _plain(value: Any, redact: Redact) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        plain = {name: "" if name in SECRET_FIELDS else _plain(item, redact) for name, item in fields.items()}
+        return {"type": type(value).__name__, **plain}
+    if isinstance(value, Mapping):
+        return {redact(str(key)): _plain(item, redact) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, redact) for item in value]
+    return redact(value) if isinstance(value, str) else value
+
+
+def redactor(home: str | None = None, user: str | None = None, host: str | None = None) -> Redact:
+    """A function that takes home folders, the user's name, the machine's name and credentials out of a text."""
+    home = os.path.expanduser("~") if home is None else home
+    names = {_user() if user is None else user: "<user>", platform.node() if host is None else host: "<host>"}
+    rules = [(re.compile(re.escape(home) + r"(?=[/\\:;\s'\"]|$)"), "~")] if len(home) > 1 else []
+    rules.append((re.compile(r"(/home/|/Users/|\\Users\\)[^/\\\s:;'\"]+"), r"\1<user>"))
+    rules.append((re.compile(r"(?<=://)[^/\s@]+@"), ""))
+    rules += [
+        (re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])"), mark)
+        for name, mark in names.items()
+        if name not in COMMON_NAMES and len(name) > 2
+    ]
+
+    def redact(text: str) -> str:
+        for pattern, mark in rules:
+            # A function, since a mark such as \1<user> is a template only for the rule that has the group.
+            text = pattern.sub(mark, text)
+        return text
+
+    return redact
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as containers have
+        return ""
+
+
+def decode(data: Mapping[str, Any]) -> dict[str, object]:
+    """The facts of a snapshot by name; ValueError where it is none."""
+    if not isinstance(data, Mapping) or data.get("schema_version") != SCHEMA or not isinstance(data.get("facts"), dict):
+        raise ValueError(f"no snapshot of schema version {SCHEMA}")
+    return {name: _fact(value) for name, value in data["facts"].items()}
+
+
+def _fact(value: Any) -> object:
+    if isinstance(value, list):
+        return tuple(_fact(item) for item in value)
+    kind = getattr(facts, str(value.get("type")), None) if isinstance(value, dict) else None
+    if not dataclasses.is_dataclass(kind):
+        raise ValueError("an entry of the snapshot is no fact")
+    return _instance(typing.cast(type, kind), value)
+
+
+def _instance(kind: type, value: Mapping[str, Any]) -> object:
+    """Fields that a newer or older version lacks take their default; unknown ones are left out."""
+    hints = _hints(kind)
+    fields = {name: _value(hints[name], value[name]) for name in hints if name in value}
+    try:
+        return kind(**fields)
+    except TypeError as error:
+        return Unknown(f"the snapshot's {kind.__name__} does not fit this version: {error}")
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _value(hint: Any, value: Any) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if value is None:
+        return None
+    if origin in (typing.Union, types.UnionType):
+        return _value(next(part for part in arguments if part is not type(None)), value)
+    if origin is tuple:
+        hints = [arguments[0]] * len(value) if arguments[1:] == (...,) else arguments
+        return tuple(_value(part, item) for part, item in zip(hints, value, strict=True))
+    if dataclasses.is_dataclass(hint):
+        return _instance(typing.cast(type, hint), value)
+    if origin is not None and issubclass(origin, Mapping):
+        return dict(value)
+    return value
