@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from glmdoctor.checks import driver, nvml, system
+from glmdoctor.checks import compiler, cpm, cuda_path, driver, libcuda, linker, mismatch, nvml, system, wsl
 from glmdoctor.checks.base import Check, Machine
 from glmdoctor.checks.engine import UnknownCheck, examine_with, select
 from glmdoctor.findings import Report
@@ -15,6 +15,13 @@ ALL: tuple[Check, ...] = (
     *system.CHECKS,
     *driver.CHECKS,
     *nvml.CHECKS,
+    *mismatch.CHECKS,
+    *wsl.CHECKS,
+    *cuda_path.CHECKS,
+    *linker.CHECKS,
+    *libcuda.CHECKS,
+    *cpm.CHECKS,
+    *compiler.CHECKS,
 )
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped, unknown
 from glmdoctor.checks.situation import cards, driver_libraries, has_card
 from glmdoctor.findings import Finding, Status
-from glmdoctor.host.facts import DeviceNode, KernelDriver
-from glmdoctor.messages import text
+from glmdoctor.host.facts import DeviceNode, KernelDriver, Unknown
+from glmdoctor.messages import Text, text
 
 CARD = text("NVIDIA card")
 MODULE = text("NVIDIA kernel module")
@@ -40,6 +40,9 @@ def card(host: Machine) -> Iterator[Finding]:
             ),
             libraries=leftovers,
         )
+        return
+    if isinstance(host.pci, Unknown):
+        yield skipped(CARD, text("Not looked at: {reason}", reason=Text(host.pci.reason)))
         return
     yield ok(CARD, NO_CARD)
 

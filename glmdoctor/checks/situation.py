@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from posixpath import basename, dirname
+
 from glmdoctor.checks.base import Machine, maybe
 from glmdoctor.findings import Status
 from glmdoctor.host.facts import Checkpoint, Library, PciDisplay
@@ -13,7 +17,9 @@ DRIVER_LIBRARIES = ("cuda", "nvidia-ml")
 def cards(host: Machine) -> tuple[PciDisplay, ...]:
     """NVIDIA cards on the PCI bus that this system may use (one handed to a virtual machine is not its own)."""
     pci = maybe(host.pci) or ()
-    return tuple(d for d in pci if d.vendor == NVIDIA and d.device_class.startswith("03") and d.driver != "vfio-pci")
+    return tuple(
+        d for d in pci if d.vendor == NVIDIA and d.device_class.startswith(("03", "12")) and d.driver != "vfio-pci"
+    )
 
 
 def has_card(host: Machine) -> bool:
@@ -53,3 +59,36 @@ def driver_libraries(host: Machine) -> tuple[Library, ...]:
 def is_compat(library: Library) -> bool:
     """Does it belong to cuda-compat, NVIDIA's libcuda for running newer CUDA on an older data-centre driver?"""
     return any("/compat/" in path or "/compat_orig/" in path for path in library.chain)
+
+
+def loaded_as(host: Machine, soname: str) -> Library | None:
+    """The library that the dynamic loader takes for ``soname``."""
+    loader = maybe(host.loader)
+    path = loader.resolved.get(soname) if loader else None
+    return at(maybe(host.libraries) or (), path) if path else None
+
+
+def at(libraries: Iterable[Library], path: str) -> Library | None:
+    """The library called ``path``; /lib and /usr/lib count as one, as they are one folder nearly everywhere."""
+    wanted = path.removeprefix("/usr")
+    return next(
+        (lib for lib in libraries if wanted in (lib.path.removeprefix("/usr"), lib.file.removeprefix("/usr"))), None
+    )
+
+
+def driver_version(library: Library) -> str | None:
+    """The driver version that a library's file name carries ("535.183.01"), not a mere SONAME number."""
+    return library.version if re.fullmatch(r"\d{2,4}\.\d+(\.\d+)?", library.version or "") else None
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """A version as numbers to compare; anything after the first non-number is dropped."""
+    return tuple(int(part) for part in re.findall(r"\d+", re.split(r"[^\d.]", version)[0]))
+
+
+def folder(library: Library) -> str:
+    return dirname(library.path)
+
+
+def name(library: Library) -> str:
+    return basename(library.path)

@@ -1,0 +1,149 @@
+"""The C compiler, OpenMP and the CPU kernel for quantised weights, which is really built and checked.
+
+Without the kernel glmcore falls back to torch's operators and says so: slower, but right. So a missing compiler is a
+warning, and a failure only where ``--model`` names a quantised model that this machine would run on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
+from glmdoctor.checks.situation import has_card, model
+from glmdoctor.findings import Finding, Status
+from glmdoctor.messages import text
+
+COMPILER = text("C compiler")
+OPENMP = text("OpenMP")
+KERNEL = text("CPU kernel for quantised models")
+GIVEN = text("kernel_file given")
+
+
+def kernel_grade(host: Machine) -> Status:
+    checkpoint = model(host)
+    needed = checkpoint is not None and checkpoint.quantization_bit and not has_card(host)
+    return Status.FAIL if needed else Status.WARN
+
+
+def compiler(host: Machine) -> Iterator[Finding]:
+    toolchain, given, build = known(host.toolchain), maybe(host.given_kernel), maybe(host.kernel_build)
+    if toolchain.compilers:
+        first = toolchain.compilers[0]
+        yield ok(
+            COMPILER,
+            text("{command} {version} at {path}.", command=first.command, version=first.version, path=first.path),
+            compilers=[c.path for c in toolchain.compilers],
+            cc=toolchain.cc_variable,
+        )
+    elif given and given.ok:
+        yield ok(COMPILER, text("None, and none is needed: the kernel_file {path} works.", path=given.path))
+    elif build and build.ok:
+        yield ok(COMPILER, text("None, and none is needed: the kernel was built earlier ({path}).", path=build.path))
+    else:
+        yield bad(
+            kernel_grade(host),
+            "gcc-missing",
+            text("No C compiler"),
+            text("No gcc, clang or cc is on PATH; quantised models run on the CPU without the fast kernel."),
+            cc=toolchain.cc_variable,
+        )
+
+
+def openmp(host: Machine) -> Iterator[Finding]:
+    build = known(host.kernel_build)
+    if build.openmp:
+        yield ok(OPENMP, text("{compiler} compiles and links with it.", compiler=build.compiler or "?"))
+    elif build.stage == "openmp" or build.ok:
+        yield bad(
+            Status.WARN,
+            "openmp-missing",
+            text("The compiler has no OpenMP"),
+            text(
+                "{compiler} cannot build with -fopenmp; the kernel uses one core only.", compiler=build.compiler or "?"
+            ),
+            compiler=build.compiler,
+            log=build.log,
+        )
+    else:
+        yield skipped(OPENMP, text("The kernel was not built, so nothing is known of OpenMP."))
+
+
+def kernel(host: Machine) -> Iterator[Finding]:
+    build = known(host.kernel_build)
+    evidence = {
+        "stage": build.stage,
+        "path": build.path,
+        "compiler": build.compiler,
+        "isa": build.isa,
+        "openmp": build.openmp,
+        "cached": build.cached,
+        "max_error": build.max_error,
+    }
+    if build.ok:
+        how = (
+            text("taken from the cache")
+            if build.cached
+            else text("built with {compiler}", compiler=build.compiler or "?")
+        )
+        yield ok(
+            KERNEL,
+            text("{path} for {isa}, {how}, agrees with the reference.", path=build.path, isa=build.isa or "?", how=how),
+            **evidence,
+        )
+        return
+    titles = {
+        "compile": text("The CPU kernel does not compile"),
+        "load": text("The CPU kernel does not load"),
+        "verify": text("The CPU kernel computes wrong numbers"),
+    }
+    yield bad(
+        kernel_grade(host),
+        "kernel-so-not-loadable" if build.stage == "load" else "cpu-kernel-not-loaded",
+        titles.get(build.stage, text("The CPU kernel cannot be built")),
+        text("Stopped at '{stage}': {log}", stage=build.stage, log=last_line(build.log)),
+        log=build.log,
+        **evidence,
+    )
+
+
+def last_line(log: str) -> str:
+    """The line of a compiler's words that says most: the first error, else the last line."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "-")
+
+
+def given(host: Machine) -> Iterator[Finding]:
+    kernel = known(host.given_kernel)
+    if kernel.ok:
+        yield ok(GIVEN, text("{path} loads and agrees with the reference.", path=kernel.path), path=kernel.path)
+        return
+    yield bad(
+        Status.FAIL,
+        "kernel-so-not-loadable",
+        text("The kernel_file cannot be used"),
+        text("{path}: {reason}", path=kernel.path, reason=kernel.reason),
+        path=kernel.path,
+        reason=kernel.reason,
+    )
+
+
+CHECKS = (
+    Check("compiler.found", COMPILER, compiler, problems=("gcc-missing",), needs=("toolchain",)),
+    Check(
+        "compiler.openmp",
+        OPENMP,
+        openmp,
+        problems=("openmp-missing",),
+        needs=("kernel_build",),
+        explained_by=("gcc-missing",),
+    ),
+    Check(
+        "kernel.build",
+        KERNEL,
+        kernel,
+        problems=("cpu-kernel-not-loaded", "kernel-so-not-loadable"),
+        needs=("kernel_build",),
+        explained_by=("gcc-missing", "openmp-missing", "disk-full"),
+    ),
+    Check("kernel.given", GIVEN, given, problems=("kernel-so-not-loadable",), needs=("given_kernel",)),
+)

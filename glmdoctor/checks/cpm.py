@@ -1,0 +1,86 @@
+"""The toolkit libraries by the search rules of cpm_kernels, which the original quantised models run on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
+from glmdoctor.checks.situation import has_card, model
+from glmdoctor.findings import Finding, Status
+from glmdoctor.messages import text
+
+TOOLKIT = text("Toolkit libraries where cpm_kernels looks")
+CUDART = text("cudart that cpm_kernels picks")
+LIBRARIES = ("cudart", "nvrtc", "cublasLt")
+
+
+def toolkit(host: Machine) -> Iterator[Finding]:
+    cpm, checkpoint = known(host.cpm), model(host)
+    quantised = bool(checkpoint and checkpoint.quantization_bit)
+    if not has_card(host):
+        yield skipped(TOOLKIT, text("There is no NVIDIA card here; models run on the CPU."))
+        return
+    hits = [hit for hit in cpm.hits if hit.library in LIBRARIES]
+    missing = [hit for hit in hits if not hit.path or hit.loads is False]
+    if not missing:
+        found = {hit.library: hit.path for hit in hits}
+        yield ok(TOOLKIT, text("All found: {files}.", files=", ".join(str(path) for path in found.values())), **found)
+        return
+    if cpm.version is None and not quantised:
+        yield skipped(TOOLKIT, text("cpm_kernels is not installed, and no quantised model was named."))
+        return
+    yield bad(
+        # glmcore has kernels of its own; only a quantised model of the original kind cannot do without.
+        Status.FAIL if quantised else Status.WARN,
+        "cpm-toolkit-libs-missing",
+        text("cpm_kernels does not find the toolkit's libraries"),
+        text(
+            "It finds no {names}; it looked for {tried}.",
+            names=", ".join(hit.library for hit in missing),
+            tried=", ".join(missing[0].tried),
+        ),
+        missing=[hit.library for hit in missing],
+        tried={hit.library: list(hit.tried) for hit in missing},
+        bundled=_bundled(host),
+    )
+
+
+def _bundled(host: Machine) -> list[str]:
+    torch = maybe(host.torch)
+    return list(torch.bundled) if torch else []
+
+
+def cudart(host: Machine) -> Iterator[Finding]:
+    os = known(host.os)
+    hit = next((hit for hit in known(host.cpm).hits if hit.library == "cudart"), None)
+    if os.system != "Windows" or hit is None or not hit.path:
+        yield skipped(CUDART, text("Only Windows has cpm_kernels take the first cudart64_*.dll on PATH."))
+        return
+    number = re.search(r"cudart64_(\d+)\.dll$", hit.path, re.IGNORECASE)
+    # CUDA 6.5 and older (numbers up to 65) lack cudaLaunchKernel; 12 and 13 are the newest.
+    ancient = bool(number and 20 <= int(number.group(1)) < 70)
+    if not ancient and "physx" not in hit.path.lower():
+        yield ok(CUDART, text("It takes {path} ({rule}).", path=hit.path, rule=hit.rule), path=hit.path)
+        return
+    yield bad(
+        Status.FAIL if has_card(host) else Status.WARN,
+        "cpm-wrong-cudart-picked",
+        text("cpm_kernels picks a foreign cudart"),
+        text("The first cudart64_*.dll on PATH is {path}, which is too old for it.", path=hit.path),
+        path=hit.path,
+        tried=list(hit.tried),
+    )
+
+
+CHECKS = (
+    Check(
+        "cpm.toolkit",
+        TOOLKIT,
+        toolkit,
+        problems=("cpm-toolkit-libs-missing",),
+        needs=("cpm",),
+        explained_by=("cuda-path-wrong", "no-nvidia-driver", "nouveau-in-the-way"),
+    ),
+    Check("cpm.cudart", CUDART, cudart, problems=("cpm-wrong-cudart-picked",), needs=("os", "cpm")),
+)
