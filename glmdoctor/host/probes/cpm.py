@@ -13,6 +13,7 @@ from glmdoctor.host.facts import Cpm, CpmHit, Interpreter, Library, Loader, Unkn
 from glmdoctor.host.io import IO
 from glmdoctor.host.probes import elf
 from glmdoctor.host.probes.libraries import describe
+from glmdoctor.host.probes.linker import resolve_soname
 
 LIBRARIES = ("nvrtc", "cuda", "cudart", "cublasLt")
 DEFAULT = "/usr/local/cuda"
@@ -44,7 +45,7 @@ def _linux(io: IO, loader: Loader, name: str) -> CpmHit:
     soname = find_library(io, loader, name, tried)
     if soname is None:
         return CpmHit(name, None, "none", tuple(tried), None)
-    path = loader.resolved.get(soname)
+    path = resolve_soname(io, loader, soname)
     if path is None:  # found by name, and dlopen of that name fails
         return CpmHit(name, soname, "find_library", tuple(tried), loads=False)
     return _hit(io, name, path, "find_library", tried)
@@ -60,37 +61,41 @@ def _loads(io: IO, library: Library) -> bool:
 
 
 def find_library(io: IO, loader: Loader, name: str, tried: list[str]) -> str | None:
-    """The SONAME that ``ctypes.util.find_library`` gives: by the linker cache, else by gcc's, else by ld's search.
+    """The SONAME that ``ctypes.util.find_library`` gives: by the linker cache, else by gcc's search, else by ld's.
 
-    The last two run ``gcc -l`` and ``ld -l`` and read the SONAME with objdump; here their standard folders are searched
-    for the plain name. Folders that a gcc of another prefix adds are not known.
+    The last two run ``gcc -l`` and ``ld -l`` and read the SONAME with objdump; here the plain name is looked for in
+    their standard folders. Folders that only a gcc of another prefix knows are left out.
     """
     prefix = f"lib{name}."
     tried.append(f"{loader.cache_path}: {prefix}*")
     by_cache = next((e.soname for e in loader.cache if e.soname.startswith(prefix) and e.elf_class == 64), None)
-    if by_cache:
+    if by_cache or not io.which("objdump"):
         return by_cache
-    if not io.which("objdump"):
-        return None
-    for folder in _link_folders(io, loader):
+    searches = []
+    if io.which("gcc") or io.which("cc"):
+        searches.append(io.env().get("LIBRARY_PATH", "").split(":"))
+    if io.which("ld"):
+        searches.append(list(loader.ld_library_path))
+    return next((s for first in searches if (s := _by_linker(io, [*first, *_link_folders(io)], name, tried))), None)
+
+
+def _by_linker(io: IO, folders: list[str], name: str, tried: list[str]) -> str | None:
+    for folder in folders:
+        if not posixpath.isabs(folder):
+            continue
         path = posixpath.join(folder, f"lib{name}.so")
-        tried.append(path)
+        if path not in tried:
+            tried.append(path)
         header = elf.read(io, path)
         if header is not None and header.elf_class is not None:
             return header.soname
     return None
 
 
-def _link_folders(io: IO, loader: Loader) -> list[str]:
-    """Where gcc -l looks (LIBRARY_PATH first), then ld with LD_LIBRARY_PATH; each only where the program is there."""
-    standard = [f"{base}/{io.machine}-linux-gnu" for base in ("/usr/lib", "/lib", "/usr/local/lib")]
-    standard += ["/usr/lib64", "/lib64", "/usr/local/lib", "/lib", "/usr/lib"]
-    folders = []
-    if io.which("gcc") or io.which("cc"):
-        folders += [*io.env().get("LIBRARY_PATH", "").split(":"), *standard]
-    if io.which("ld"):
-        folders += [*loader.ld_library_path, *standard]
-    return [folder for folder in dict.fromkeys(folders) if posixpath.isabs(folder)]
+def _link_folders(io: IO) -> list[str]:
+    """Where gcc -l and ld -l look by themselves."""
+    multiarch = [f"{base}/{io.machine}-linux-gnu" for base in ("/usr/lib", "/lib", "/usr/local/lib")]
+    return [*multiarch, "/usr/local/lib64", "/lib64", "/usr/lib64", "/usr/local/lib", "/lib", "/usr/lib"]
 
 
 def _windows(io: IO, name: str) -> CpmHit:

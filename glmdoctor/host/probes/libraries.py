@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from glmdoctor.host.facts import CudaInstall, Interpreter, Library, Loader, Unknown
 from glmdoctor.host.io import IO, MAX_LINKS
@@ -23,6 +24,8 @@ DRIVER_FOLDERS = (
 )
 TOOLKIT_FOLDERS = ("lib64", "lib64/stubs", "targets/{target}/lib", "targets/{target}/lib/stubs", "compat")
 TARGETS = {"x86_64": "x86_64-linux", "aarch64": "sbsa-linux"}
+DPKG = "/var/lib/dpkg/info"
+PACKAGES = re.compile(r"cuda|nvidia|nvrtc|cublas")
 # A driver library is tens of megabytes; the toolkit's link-time stub about a hundred kilobytes.
 STUB_SIZE = 1 << 20
 
@@ -41,7 +44,8 @@ def libraries(
         key = (_canonical(io, folder), name)
         paths.setdefault(key, path)
         found.setdefault(key, []).append(source)
-    return tuple(describe(io, paths[key], tuple(dict.fromkeys(sources))) for key, sources in found.items())
+    owners = _owners(io)
+    return tuple(describe(io, paths[key], tuple(dict.fromkeys(sources)), owners) for key, sources in found.items())
 
 
 def _canonical(io: IO, path: str) -> str:
@@ -97,11 +101,14 @@ def _name(path: str) -> str:
     return posixpath.basename(path)
 
 
-def describe(io: IO, path: str, found_by: tuple[str, ...] = ()) -> Library:
-    """One library file name with everything behind it."""
+def describe(
+    io: IO, path: str, found_by: tuple[str, ...] = (), owners: Mapping[str, str] = MappingProxyType({})
+) -> Library:
+    """One library file name with everything behind it; ``owners`` gives the package of each canonical path."""
     match = PATTERN.fullmatch(_name(path))
     name = match.group(1) if match else _name(path)
     chain, fault = follow(io, path)
+    real = _canonical(io, path)
     header = elf.Header(fault) if fault else elf.read(io, path) or elf.Header("dangling")
     version = _version(chain, header.soname)
     return Library(
@@ -116,9 +123,24 @@ def describe(io: IO, path: str, found_by: tuple[str, ...] = ()) -> Library:
         soname=header.soname,
         version=version,
         stub=header.fault is None and _is_stub(name, chain, header),
-        owner=None,
-        real=_canonical(io, path),
+        owner=owners.get(real),
+        real=real,
     )
+
+
+def _owners(io: IO) -> dict[str, str]:
+    """Canonical path → Debian package of the libraries of interest, by the few file lists that can name them."""
+    owners = {}
+    for name in io.names(DPKG):
+        if not name.endswith(".list") or not PACKAGES.search(name):
+            continue
+        for line in (io.text_or_none(f"{DPKG}/{name}") or "").splitlines():
+            if PATTERN.fullmatch(_name(line)):
+                folder, file = posixpath.split(line)
+                # Lists say /lib where the merged /usr has the file; only folders are followed, since each link of a
+                # chain may have its own package.
+                owners[posixpath.join(_canonical(io, folder), file)] = name.removesuffix(".list")
+    return owners
 
 
 def follow(io: IO, path: str) -> tuple[tuple[str, ...], str | None]:

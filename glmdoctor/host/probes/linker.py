@@ -131,7 +131,7 @@ def resolve_soname(io: IO, loader: Loader, soname: str) -> str | None:
     )
     for path in places:
         header = elf.read(io, path)
-        if header is None or (header.fault is None and header.machine != io.machine):
+        if header is None or header.machine not in (None, io.machine):
             continue
         return path
     return None
