@@ -1,0 +1,78 @@
+"""The command line: subcommands are imported when they are called, errors become one line and an exit status."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from glmcore import __version__
+from glmcore.errors import GlmError
+
+COMMANDS = {
+    "bench": "Measure prefill and decode.",
+    "chat": "Chat with a model; without --model with the demo model.",
+    "info": "Say what a checkpoint is and what it needs.",
+    "plan": "Say which device holds which piece, byte by byte.",
+    "quantize": "Write an int8 or int4 checkpoint in the original layout.",
+}
+
+
+class LazyGroup(click.Group):
+    """Knows every command's name and short help, and imports only the one that is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        return getattr(importlib.import_module(f"glmcore.cli.{name}"), name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="glmcore")
+def group() -> None:
+    """Run ChatGLM-6B, ChatGLM2-6B, ChatGLM3-6B and GLM-4-9B from their original checkpoints."""
+
+
+def main() -> None:
+    """Entry point: every failure a user can cause ends in one line and the right exit status."""
+    try:
+        group.main(standalone_mode=False)
+    except click.ClickException as error:
+        if "--debug" in sys.argv:
+            raise
+        sys.exit(complain(GlmError("usage", error.format_message(), hint="see --help")))
+    except GlmError as error:
+        if "--debug" in sys.argv:
+            raise
+        sys.exit(complain(error))
+    except (click.Abort, KeyboardInterrupt):
+        sys.stderr.write("\nglmcore: interrupted\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader has gone: nothing more to say, and nothing left for the interpreter to flush at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except MemoryError as error:
+        if "--debug" in sys.argv:
+            raise
+        sys.exit(complain(GlmError("memory-short", str(error) or "out of memory", hint="try --quant int4")))
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        sys.exit(complain(GlmError("internal", what, hint="--debug shows where; please report it")))
+
+
+def complain(error: GlmError) -> int:
+    """Print the error's line and return the exit status."""
+    sys.stderr.write(error.line() + "\n")
+    return error.exit_status

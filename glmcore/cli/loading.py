@@ -1,0 +1,56 @@
+"""From the command line's options to a loaded engine, with progress on standard error."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+
+from glmcore.errors import GlmError
+
+NEEDED = ("torch", "safetensors", "sentencepiece")
+
+
+def load_engine(
+    *,
+    model: str | None,
+    quant: str | None,
+    dtype: str | None,
+    plan_file: str | None,
+    kernel_file: str | None,
+    threads: int | None,
+):
+    """The engine for ``model`` (the demo model where None); GlmError("packages-missing") before anything else."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise GlmError("packages-missing", f"{', '.join(missing)} not installed", hint="pip install 'glmdoctor[core]'")
+    import glmcore
+
+    progress = Progress(sys.stderr) if sys.stderr.isatty() else None
+    return glmcore.load(
+        model, plan=plan_file, quantize=quant, dtype=dtype, kernel_file=kernel_file, threads=threads, progress=progress
+    )
+
+
+class Progress:
+    """A bar with rate and remaining time; called with (bytes done, bytes in all) as tensors arrive."""
+
+    WIDTH = 30
+
+    def __init__(self, stream) -> None:
+        self.stream, self.started, self.shown = stream, time.monotonic(), 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done < total and now - self.shown < 0.1:
+            return
+        self.shown = now
+        elapsed = max(now - self.started, 1e-6)
+        if done >= total:
+            self.stream.write("\r\033[K")
+        else:
+            filled = round(self.WIDTH * done / total)
+            left = (total - done) * elapsed / max(done, 1)
+            bar = "#" * filled + "." * (self.WIDTH - filled)
+            self.stream.write(f"\rloading [{bar}] {done / 1e9:.1f}/{total / 1e9:.1f} GB, {left:.0f} s left")
+        self.stream.flush()

@@ -1,0 +1,30 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--model, --quant, --dtype, --plan, --kernel-file, --threads, --debug: all that loading needs."""
+    options: list[Decorator] = [
+        click.option("--model", metavar="DIR_OR_NAME", help="Checkpoint folder; without it the demo model."),
+        click.option("--quant", type=click.Choice(["int8", "int4"]), help="Quantise while loading."),
+        click.option(
+            "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Of what is not quantised."
+        ),
+        click.option("--plan", "plan_file", metavar="FILE", help="A placement made by glmcore plan."),
+        click.option("--kernel-file", metavar="FILE", help="A ready CPU kernel in place of building one."),
+        click.option(
+            "--threads", type=click.IntRange(1), metavar="N", help="CPU threads; the physical cores by default."
+        ),
+        click.option("--debug", is_flag=True, help="Show the traceback of a failure."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command

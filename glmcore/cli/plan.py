@@ -1,0 +1,113 @@
+"""glmcore plan: which device holds which piece, without loading anything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from glmcore.cli.files import write_text
+from glmcore.config import ModelConfig, find_config
+from glmcore.errors import GlmError
+from glmcore.plan import STRATEGIES, Plan, Precision, format_size, make_plan, parse_device
+
+BAR_WIDTH = 40
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@click.option(
+    "--device",
+    "written",
+    multiple=True,
+    metavar="NAME=SIZE[@BANDWIDTH]",
+    help="For example cuda:0=7GiB, cpu=16GiB@20GB; the machine's own by default.",
+)
+@click.option("--strategy", type=click.Choice(STRATEGIES), default="greedy", show_default=True)
+@click.option("--quant", type=click.Choice(["int8", "int4"]))
+@click.option("--dtype", type=click.Choice(["float16", "bfloat16", "float32"]), help="[default: the checkpoint's]")
+@click.option("--context", type=click.IntRange(1), help="Tokens to keep in the cache. [default: 2048 or the model's]")
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--json", "as_json", is_flag=True)
+@click.option("--explain", is_flag=True, help="Say why each piece is where it is.")
+@click.option("-o", "--output", metavar="FILE", help="Save the plan for --plan of chat, serve and bench.")
+@click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
+def plan(
+    model: str,
+    written: tuple[str, ...],
+    strategy: str,
+    quant: str | None,
+    dtype: str | None,
+    context: int | None,
+    batch: int,
+    as_json: bool,
+    explain: bool,
+    output: str | None,
+    debug: bool,
+) -> None:
+    """Say which device holds which piece of MODEL (a checkpoint folder or a name such as chatglm2-6b)."""
+    config = find_config(model)
+    devices = [parse_device(entry) for entry in written] or default_devices()
+    made = make_plan(
+        config,
+        devices,
+        strategy=strategy,
+        precision=precision_for(config, quant, dtype),
+        context=context or min(2048, config.max_length),
+        batch=batch,
+    )
+    text = json.dumps(made.to_json(), ensure_ascii=False, indent=1)
+    if output:
+        if not made.fits:
+            raise GlmError("plan-invalid", "a plan that does not fit is not saved", hint="; ".join(made.would_fit))
+        write_text(Path(output), text + "\n")
+    click.echo(text if as_json else table(made, explain))
+    if not made.fits:
+        raise SystemExit(1)
+
+
+def default_devices() -> list:
+    from glmcore.cli.machine import present_devices
+
+    return present_devices()
+
+
+def precision_for(config: ModelConfig, quant: str | None, dtype: str | None) -> Precision:
+    """As the loader would hold it: --quant, else what the checkpoint itself is."""
+    bits = int(quant.removeprefix("int")) if quant else config.quantization_bit
+    embedding_bits = config.quantization_bit if config.quantized_embeddings else 0
+    return Precision(dtype or config.dtype, bits, embedding_bits)
+
+
+def table(made: Plan, explain: bool) -> str:
+    """The plan for people: a line and a bar for each device."""
+    head = f"{made.model} ({made.generation}), {made.quantize or made.dtype}, context {made.context}, {made.strategy}"
+    if not made.fits:
+        lines = [head, f"does not fit: {format_size(made.missing_bytes)} are missing ({made.reasons[0]})"]
+        return "\n".join([*lines, "would fit:", *(f"  {option}" for option in made.would_fit)])
+    lines = [head, ""]
+    for share in made.devices:
+        span = f"layers {share.layers[0]}-{share.layers[-1]}" if share.layers else "no layers"
+        others = [piece for piece in share.pieces if not piece.startswith("layer.")]
+        lines.append(
+            f"{share.name:8} {bar(share)} {format_size(share.total_bytes)} of {format_size(share.budget_bytes)}"
+        )
+        lines.append(
+            f"{'':8} weights {format_size(share.weights_bytes)}, cache {format_size(share.kv_cache_bytes)}, "
+            f"workspace {format_size(share.workspace_bytes)}; {', '.join([span, *others])}"
+        )
+    speed = f", about {made.tokens_per_s:.1f} tokens/s by bandwidth" if made.tokens_per_s else ""
+    lines += ["", f"{made.hops} hop(s), longest context {made.max_context}{speed}"]
+    if explain:
+        lines += ["", *made.reasons]
+    else:
+        lines += ["bar: # weights, = cache, + workspace, . free"]
+    return "\n".join(lines)
+
+
+def bar(share) -> str:
+    """A device's budget as a row of marks."""
+    kinds = (("#", share.weights_bytes), ("=", share.kv_cache_bytes), ("+", share.workspace_bytes))
+    marks = "".join(mark * round(size / share.budget_bytes * BAR_WIDTH) for mark, size in kinds)[:BAR_WIDTH]
+    return "[" + marks.ljust(BAR_WIDTH, ".") + "]"

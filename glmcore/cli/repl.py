@@ -1,0 +1,132 @@
+"""The interactive chat: a session that holds the messages, and the loop that reads lines and commands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glmcore.cli.files import write_text
+from glmcore.cli.terminal import read_line, use_line_editing, write_through
+from glmcore.errors import GlmError
+
+if TYPE_CHECKING:
+    from glmcore.engine.engine import Engine
+
+HELP = """\
+/help           this list
+/clear          forget the conversation
+/system TEXT    instructions before the conversation (without TEXT: none)
+/save FILE      write the conversation as JSON
+/stats          figures of the last answer
+/exit           leave (Ctrl-D too); Ctrl-C stops an answer"""
+
+
+class Session:
+    """A conversation with one engine. An answer that was stopped stays in it as far as it came."""
+
+    def __init__(self, engine: Engine, system: str | None, settings: dict[str, Any]) -> None:
+        self.engine, self.system, self.settings = engine, system, settings
+        self.turns: list[dict[str, str]] = []
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        instructions = [{"role": "system", "content": self.system}] if self.system else []
+        return [*instructions, *self.turns]
+
+    def answer(self, text: str, write: Callable[[str], None]) -> None:
+        """Stream the answer to ``text`` through ``write`` and remember both."""
+        question = {"role": "user", "content": text}
+        pieces: list[str] = []
+        try:
+            for piece in self.engine.stream([*self.messages, question], **self.settings):
+                pieces.append(piece)
+                write(piece)
+        finally:
+            if pieces:
+                self.turns += [question, {"role": "assistant", "content": "".join(pieces)}]
+
+    def save(self, path: Path) -> None:
+        """Write the messages as JSON, whole or not at all."""
+        write_text(path, json.dumps(self.messages, ensure_ascii=False, indent=1) + "\n")
+
+
+class Repl:
+    """Reads a line, answers it or carries out a command, until the end of input."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.commands = {
+            "help": self.help,
+            "clear": self.clear,
+            "system": self.set_system,
+            "save": self.save,
+            "stats": self.stats,
+        }
+
+    def run(self) -> None:
+        use_line_editing()
+        write_through(f"{self.session.engine.describe()}\nType a question, or /help.\n")
+        while True:
+            try:
+                line = read_line("you> ")
+            except EOFError:
+                write_through("\n")
+                return
+            except KeyboardInterrupt:
+                write_through("\n(Ctrl-D or /exit leaves)\n")
+                continue
+            if line.strip() in ("/exit", "/quit"):
+                return
+            self.handle(line.strip())
+
+    def handle(self, line: str) -> None:
+        """One line of input; a failure of one answer does not end the chat."""
+        try:
+            if line.startswith("/"):
+                self.command(line[1:])
+            elif line:
+                write_through("glm> ")
+                self.session.answer(line, write_through)
+                write_through("\n")
+        except KeyboardInterrupt:
+            write_through("\n(stopped)\n")
+        except GlmError as error:
+            write_through(f"\n{error.line()}\n")
+
+    def command(self, line: str) -> None:
+        name, _, argument = line.partition(" ")
+        if name not in self.commands:
+            write_through(f"There is no /{name}.\n{HELP}\n")
+            return
+        self.commands[name](argument.strip())
+
+    def help(self, argument: str) -> None:
+        write_through(HELP + "\n")
+
+    def clear(self, argument: str) -> None:
+        self.session.turns.clear()
+        write_through("(the conversation is empty)\n")
+
+    def set_system(self, argument: str) -> None:
+        self.session.system = argument or None
+        write_through(f"(system: {argument or 'none'})\n")
+
+    def save(self, argument: str) -> None:
+        if not argument:
+            raise GlmError("usage", "/save needs a file", hint="for example /save talk.json")
+        self.session.save(Path(argument).expanduser())
+        write_through(f"(saved {len(self.session.messages)} messages)\n")
+
+    def stats(self, argument: str) -> None:
+        stats = self.session.engine.stats
+        if not stats.prompt_tokens:
+            write_through("(no answer yet)\n")
+            return
+        write_through(
+            f"prefill {stats.prompt_tokens} tokens ({stats.reused_tokens} from the cache), "
+            f"{stats.prefill_tokens_per_s:.1f} tokens/s; time to first token {stats.time_to_first_token_s:.3f} s\n"
+            f"decode {stats.generated_tokens} tokens, {stats.decode_tokens_per_s:.1f} tokens/s\n"
+            f"backend {stats.backend}\n"
+        )

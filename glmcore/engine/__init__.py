@@ -1,0 +1,1 @@
+"""From messages to an answer: sampling, the runner that holds the cache, and the engine that users call."""

@@ -1,0 +1,51 @@
+"""One answer in the making, as plain integers: what was asked, what came, and why it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Ids
+from dataclasses import dataclass, field
+
+from glmcore.errors import GlmError
+
+
+@dataclass
+class Sequence:
+    """A prompt and its answer so far. ``finish_reason`` is None while it runs, then "stop" or "length"."""
+
+    prompt: tuple[int, ...]
+    max_new_tokens: int
+    stop_ids: frozenset[int]
+    output: list[int] = field(default_factory=list)
+    finish_reason: str | None = None
+
+    @property
+    def ids(self) -> list[int]:
+        return [*self.prompt, *self.output]
+
+    def push(self, token: int) -> bool:
+        """Take the next token; False when it is a stop token, which is never part of the answer."""
+        if token in self.stop_ids:
+            self.finish_reason = "stop"
+            return False
+        self.output.append(token)
+        if len(self.output) >= self.max_new_tokens:
+            self.finish_reason = "length"
+        return True
+
+
+def budget(prompt_tokens: int, max_new_tokens: int, max_length: int) -> int:
+    """How many tokens the answer may have within the model's context; GlmError("context-full") where none is left."""
+    left = max_length - prompt_tokens
+    if left < 1:
+        raise GlmError(
+            "context-full",
+            f"the prompt has {prompt_tokens} tokens, the model's context is {max_length}",
+            hint="clear the history or shorten the text",
+        )
+    return min(max_new_tokens, left)
+
+
+def common_prefix(old: Ids[int], new: Ids[int]) -> int:
+    """How many leading tokens the two have in common."""
+    length = min(len(old), len(new))
+    return next((i for i in range(length) if old[i] != new[i]), length)

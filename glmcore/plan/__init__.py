@@ -1,0 +1,24 @@
+"""Where each piece of a model goes, counted in bytes before anything is loaded. Pure arithmetic, no torch."""
+
+from glmcore.plan.costs import CUDA_CONTEXT_BYTES, Piece, Precision, kv_bytes_per_token, pieces, workspace_bytes
+from glmcore.plan.devices import Device, format_size, parse_device, parse_size
+from glmcore.plan.planner import DevicePlan, Plan, make_plan, plan_from_json
+from glmcore.plan.strategies import STRATEGIES
+
+__all__ = [
+    "CUDA_CONTEXT_BYTES",
+    "STRATEGIES",
+    "Device",
+    "DevicePlan",
+    "Piece",
+    "Plan",
+    "Precision",
+    "format_size",
+    "kv_bytes_per_token",
+    "make_plan",
+    "parse_device",
+    "parse_size",
+    "pieces",
+    "plan_from_json",
+    "workspace_bytes",
+]

@@ -1,0 +1,337 @@
+"""The plan: which device holds which piece, what that costs by kind, and what would fit where it does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import accumulate, pairwise
+from typing import Any
+
+from glmcore.config import ModelConfig
+from glmcore.errors import GlmError
+from glmcore.plan.costs import CUDA_CONTEXT_BYTES, Piece, Precision, pieces, workspace_bytes
+from glmcore.plan.devices import Device, format_size
+from glmcore.plan.strategies import STRATEGIES, cut
+
+SCHEMA_VERSION = 1
+PREFILL_CHUNK = 512  # tokens of a prompt that go through the model at once; the workspace is counted for these
+
+
+@dataclass(frozen=True)
+class DevicePlan:
+    """One device's share; sizes are bytes, the CUDA context is counted in the workspace."""
+
+    name: str
+    budget_bytes: int
+    weights_bytes: int
+    kv_cache_bytes: int
+    workspace_bytes: int
+    pieces: tuple[str, ...]
+
+    @property
+    def total_bytes(self) -> int:
+        return self.weights_bytes + self.kv_cache_bytes + self.workspace_bytes
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return tuple(int(piece.partition(".")[2]) for piece in self.pieces if piece.startswith("layer."))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **asdict(self),
+            "pieces": list(self.pieces),
+            "layers": list(self.layers),
+            "total_bytes": self.total_bytes,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A placement as data: printed, saved, passed back, and carried out as it stands."""
+
+    model: str
+    generation: str
+    quantize: str | None  # "int4", "int8"
+    dtype: str
+    context: int
+    batch: int
+    strategy: str
+    fits: bool
+    hops: int
+    max_context: int
+    devices: tuple[DevicePlan, ...]
+    reasons: tuple[str, ...]
+    tokens_per_s: float | None = None  # expected decode speed, where every used device's bandwidth is known
+    missing_bytes: int = 0
+    would_fit: tuple[str, ...] = ()
+
+    @property
+    def placement(self) -> dict[str, str]:
+        """Piece → device name."""
+        return {piece: device.name for device in self.devices for piece in device.pieces}
+
+    def to_json(self) -> dict[str, Any]:
+        data = {"schema_version": SCHEMA_VERSION, **asdict(self)}
+        data["devices"] = [device.to_json() for device in self.devices]
+        if self.fits:
+            del data["missing_bytes"], data["would_fit"]
+        return data
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the model is asked to do: it decides the cache and the workspace."""
+
+    config: ModelConfig
+    precision: Precision
+    context: int
+    batch: int
+
+    def chain(self) -> tuple[Piece, ...]:
+        """The pieces to be cut; a tied head follows the embedding and is left out here."""
+        found = pieces(self.config, self.precision)
+        return found[:-1] if self.config.tie_embeddings else found
+
+    def share(self, device: Device, held: Sequence[Piece]) -> DevicePlan:
+        tokens = self.context * self.batch
+        used = bool(held)
+        workspace = workspace_bytes(
+            self.config, self.precision, min(PREFILL_CHUNK, self.context), self.context, self.batch
+        )
+        return DevicePlan(
+            device.name,
+            device.budget,
+            sum(piece.weights for piece in held),
+            sum(piece.cache_per_token for piece in held) * tokens,
+            used * (workspace + device.is_cuda * CUDA_CONTEXT_BYTES),
+            tuple(piece.name for piece in held),
+        )
+
+
+def shares_of(load: Load, devices: Sequence[Device], strategy: str) -> tuple[DevicePlan, ...] | None:
+    """Each device's share under the strategy, or None where the model does not fit."""
+    chain = load.chain()
+
+    sizes = [piece.weights + piece.cache_per_token * load.context * load.batch for piece in chain]
+    before = [0, *accumulate(sizes)]
+    fixed = [load.share(device, chain[:1]).workspace_bytes for device in devices]
+
+    def cost(first: int, last: int, number: int) -> int:
+        return before[last] - before[first] + fixed[number] if last > first else 0
+
+    cuts = cut(strategy, len(chain), devices, cost)
+    if cuts is None:
+        return None
+    shares = [load.share(device, chain[cuts[n] : cuts[n + 1]]) for n, device in enumerate(devices)]
+    return tuple(with_tied_head(share) for share in shares) if load.config.tie_embeddings else tuple(shares)
+
+
+def with_tied_head(share: DevicePlan) -> DevicePlan:
+    """A tied head is the embedding's own matrix: it sits where that sits and is counted once."""
+    return replace(share, pieces=(*share.pieces, "lm_head")) if "embedding" in share.pieces else share
+
+
+def longest_context(load: Load, devices: Sequence[Device], strategy: str) -> int:
+    """The longest context, up to the model's own, for which a plan exists; 0 where none does."""
+    low, high = 0, load.config.max_length
+    while low < high:
+        middle = (low + high + 1) // 2
+        if shares_of(replace(load, context=middle), devices, strategy) is not None:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def count_hops(config: ModelConfig, placement: Mapping[str, str]) -> int:
+    """How often the hidden state changes device on its way through the model."""
+    order = ["embedding", *(f"layer.{i}" for i in range(config.num_layers)), "final_norm", "lm_head"]
+    path = [placement[piece] for piece in order if piece in placement]
+    return sum(before != after for before, after in pairwise(path))
+
+
+def decode_speed(load: Load, shares: Sequence[DevicePlan], devices: Sequence[Device]) -> float | None:
+    """Tokens/s at the bandwidth's limit: each token reads the whole cache and every weight but the embedding's.
+
+    (Of an embedding one row is read for each token, unless it is the head too.)
+    """
+    known = {device.name: device.bandwidth for device in devices}
+    embedding = 0 if load.config.tie_embeddings else load.chain()[0].weights
+    seconds = 0.0
+    for share in shares:
+        bandwidth = known[share.name]
+        if share.pieces and not bandwidth:
+            return None
+        unread = embedding if "embedding" in share.pieces else 0
+        seconds += (share.weights_bytes - unread + share.kv_cache_bytes) / (bandwidth or 1)
+    return 1 / seconds if seconds else None
+
+
+def make_plan(
+    config: ModelConfig,
+    devices: Sequence[Device],
+    *,
+    strategy: str = "greedy",
+    precision: Precision,
+    context: int = 2048,
+    batch: int = 1,
+) -> Plan:
+    """Place ``config`` on ``devices`` in their given order. Errors: GlmError("usage") for a senseless request."""
+    check_request(config, devices, strategy, context, batch)
+    load = Load(config, precision, context, batch)
+    shares = shares_of(load, devices, strategy)
+    longest = longest_context(load, devices, strategy)
+    plan = Plan(
+        model=config.name,
+        generation=config.generation,
+        quantize=f"int{precision.bits}" if precision.bits else None,
+        dtype=precision.dtype,
+        context=context,
+        batch=batch,
+        strategy=strategy,
+        fits=shares is not None,
+        hops=0,
+        max_context=longest,
+        devices=shares or tuple(load.share(device, ()) for device in devices),
+        reasons=(),
+    )
+    if shares is None:
+        return replace(plan, **misfit(load, devices, strategy, longest))
+    plan = replace(plan, hops=count_hops(config, plan.placement), tokens_per_s=decode_speed(load, shares, devices))
+    return replace(plan, reasons=tuple(explain(plan, load, devices)))
+
+
+def check_request(config: ModelConfig, devices: Sequence[Device], strategy: str, context: int, batch: int) -> None:
+    if strategy not in STRATEGIES:
+        raise GlmError("usage", f"{strategy!r} is no strategy", hint=f"one of {', '.join(STRATEGIES)}")
+    names = [device.name for device in devices]
+    if not names:
+        raise GlmError("usage", "no device is given", hint="for example --device cpu=16GiB")
+    doubled = {name for name in names if names.count(name) > 1}
+    if doubled:
+        raise GlmError("usage", f"{', '.join(sorted(doubled))} is given twice")
+    if not 1 <= context <= config.max_length:
+        raise GlmError("usage", f"a context of {context} tokens is outside the model's 1 to {config.max_length}")
+    if batch < 1:
+        raise GlmError("usage", f"a batch of {batch} makes no sense")
+
+
+def misfit(load: Load, devices: Sequence[Device], strategy: str, longest: int) -> dict[str, Any]:
+    """By how much it does not fit, and what would."""
+    everything = load.share(devices[0], load.chain())
+    budget = sum(device.budget for device in devices)
+    overhead = sum(load.share(device, load.chain()[:1]).workspace_bytes for device in devices)
+    needed = everything.weights_bytes + everything.kv_cache_bytes + overhead
+    suggestions = []
+    if longest:
+        suggestions.append(f"--context {longest}")
+    for bits in (8, 4):
+        smaller = replace(load, precision=replace(load.precision, bits=bits))
+        if (not load.precision.bits or bits < load.precision.bits) and shares_of(smaller, devices, strategy):
+            suggestions.append(f"--quant int{bits}")
+    missing = max(needed - budget, 1)
+    suggestions.append(more_memory(load, devices, strategy))
+    reason = f"{format_size(needed)} are needed, {format_size(budget)} are given on {len(devices)} device(s)"
+    return {"missing_bytes": missing, "would_fit": tuple(suggestions), "reasons": (reason,)}
+
+
+def more_memory(load: Load, devices: Sequence[Device], strategy: str) -> str:
+    """The CPU budget with which the plan fits, to the next 256 MiB."""
+    step = 256 * 2**20
+    own = next((device for device in devices if device.name == "cpu"), Device("cpu", step))
+    others = [device for device in devices if device.name != "cpu"]
+    needed = load.share(own, load.chain()).total_bytes
+    low, high = own.budget // step, needed // step + 1
+    while low < high:
+        middle = (low + high) // 2
+        if shares_of(load, [*others, replace(own, budget=middle * step)], strategy) is not None:
+            high = middle
+        else:
+            low = middle + 1
+    return f"--device cpu={low * step // 2**20}MiB"
+
+
+def explain(plan: Plan, load: Load, devices: Sequence[Device]) -> list[str]:
+    """One sentence for each device, and one for what decided."""
+    rules = {
+        "greedy": "each device is filled up to its budget before the next one is touched",
+        "equal": "the largest share is as small as it can be",
+        "loose": "shares follow the budgets, so that every device keeps the same relative head-room",
+        "manual": "the placement was given",
+    }
+    sentences = [f"{plan.strategy}: {rules[plan.strategy]}"]
+    for share in plan.devices:
+        if not share.pieces:
+            sentences.append(f"{share.name}: not needed")
+            continue
+        free = share.budget_bytes - share.total_bytes
+        context = (
+            f", of the workspace {format_size(CUDA_CONTEXT_BYTES)} for the CUDA context"
+            if share.name.startswith("cuda")
+            else ""
+        )
+        sentences.append(
+            f"{share.name}: {describe_pieces(share)} take {format_size(share.weights_bytes)} of weights, "
+            f"{format_size(share.kv_cache_bytes)} of cache for {plan.context} tokens and "
+            f"{format_size(share.workspace_bytes)} of workspace{context}; {format_size(free)} stay free"
+        )
+    if load.config.tie_embeddings:
+        sentences.append("lm_head is the embedding's own matrix: it is counted once and sits on the same device")
+    return sentences
+
+
+def describe_pieces(share: DevicePlan) -> str:
+    """ "embedding, layers 0-13" in place of fifteen names."""
+    parts = [piece for piece in share.pieces if not piece.startswith("layer.")]
+    if share.layers:
+        first, last = share.layers[0], share.layers[-1]
+        contiguous = len(share.layers) == last - first + 1
+        span = f"layers {first}-{last}" if contiguous else "layers " + ", ".join(map(str, share.layers))
+        parts.insert(1 if parts and parts[0] == "embedding" else 0, span)
+    return ", ".join(parts)
+
+
+def plan_from_json(text: str, config: ModelConfig, where: str = "") -> Plan:
+    """A saved plan, checked against the model it is to be used for. Errors: GlmError("plan-invalid")."""
+    try:
+        data = json.loads(text)
+        shares = tuple(
+            DevicePlan(
+                name=str(entry["name"]),
+                budget_bytes=int(entry["budget_bytes"]),
+                weights_bytes=int(entry["weights_bytes"]),
+                kv_cache_bytes=int(entry["kv_cache_bytes"]),
+                workspace_bytes=int(entry["workspace_bytes"]),
+                pieces=tuple(entry["pieces"]),
+            )
+            for entry in data["devices"]
+        )
+        known = {field: data[field] for field in Plan.__dataclass_fields__ if field in data and field != "devices"}
+        version = data["schema_version"]
+        plan = Plan(**{**known, "devices": shares, "reasons": tuple(data["reasons"])})
+    except (ValueError, KeyError, TypeError) as error:
+        raise GlmError(
+            "plan-invalid", f"this is no plan ({error})", where=where, hint="make one with glmcore plan -o FILE"
+        ) from error
+    check_plan(plan, version, config, where)
+    return plan
+
+
+def check_plan(plan: Plan, version: int, config: ModelConfig, where: str) -> None:
+    if version != SCHEMA_VERSION:
+        raise GlmError(
+            "plan-invalid", f"the plan has schema version {version}, this program knows {SCHEMA_VERSION}", where=where
+        )
+    if not plan.fits:
+        raise GlmError("plan-invalid", "the plan says that the model does not fit", where=where)
+    wanted = {piece.name for piece in pieces(config, Precision("float16"))}
+    held = [piece for share in plan.devices for piece in share.pieces]
+    if plan.generation != config.generation or set(held) != wanted or len(held) != len(wanted):
+        raise GlmError(
+            "plan-invalid",
+            f"the plan is for {plan.model} ({plan.generation}, {sum(p.startswith('layer.') for p in held)} layers), "
+            f"the model is {config.name} ({config.generation}, {config.num_layers} layers)",
+            where=where,
+            hint="make a new one with glmcore plan",
+        )

@@ -1,0 +1,41 @@
+"""The lab needs root and mount namespaces; where it has neither, its tests are skipped with the reason."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from machine import Machine
+
+
+def why_not() -> str | None:
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "the lab mounts: it needs root on Linux"
+    for program in ("unshare", "gcc", "mount", "setpriv"):
+        if shutil.which(program) is None:
+            return f"the lab needs {program}"
+    tried = subprocess.run(["unshare", "--mount", "--net", "true"], capture_output=True, text=True, check=False)
+    return f"no mount namespace here: {tried.stderr.strip()}" if tried.returncode else None
+
+
+@pytest.fixture(scope="session")
+def stubs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+    return tmp_path_factory.mktemp("stubs")
+
+
+@pytest.fixture
+def machine(tmp_path: Path, stubs: Path) -> Machine:
+    """A machine without card, driver and toolkit, but with a compiler; tests add what it has and what is broken."""
+    made = Machine(tmp_path / "machine", stubs)
+    made.remove_toolkits()
+    return made

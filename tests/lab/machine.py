@@ -1,0 +1,213 @@
+"""A machine to break: mounts, links and libraries in a mount namespace of its own, kept between commands.
+
+Each command enters a fresh namespace in which ``/usr`` and ``/etc`` are overlays (the upper folders are the exact
+record of what was changed), ``/proc/driver``, ``/sys/module`` and ``/sys/bus/pci`` are what the machine says,
+and ``/dev`` is private. Nothing is visible outside, and the network is off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import stat
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+STUBS = Path(__file__).with_name("stubs.c")
+LIB = "/usr/lib/x86_64-linux-gnu"
+SCRIPTS = Path(sys.executable).parent
+
+
+@dataclass
+class Machine:
+    """One machine; paths given to its methods are those inside."""
+
+    folder: Path  # where its state lies outside
+    stubs: Path  # cache of built stand-ins
+    environment: dict[str, str] = field(default_factory=dict)
+    files: dict[str, dict[str, str]] = field(default_factory=lambda: {"driver": {}, "module": {}, "pci": {}})
+    links: dict[str, dict[str, str]] = field(default_factory=lambda: {"pci": {}})
+    nodes: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("usr", "usr.work", "etc", "etc.work", "home", "tmp", "dev"):
+            (self.folder / name).mkdir(parents=True)
+
+    # What the kernel says
+
+    def module(self, version: str, uvm: bool = True) -> None:
+        """The NVIDIA kernel module of ``version`` is loaded, with its device nodes."""
+        line = f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {version}  Thu Jun  1 00:00:00 UTC 2023\n"
+        self.files["driver"]["nvidia/version"] = line + "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n"
+        self.files["module"] |= {"nvidia/version": version + "\n", "nvidia/initstate": "live\n"}
+        self.nodes |= {"nvidiactl": (0o666, 195, 255), "nvidia0": (0o666, 195, 0)}
+        if uvm:
+            self.files["module"]["nvidia_uvm/initstate"] = "live\n"
+            self.nodes["nvidia-uvm"] = (0o666, 510, 0)
+
+    def card(self, driver: str | None = "nvidia", device: str = "1bb3") -> None:
+        """An NVIDIA card (a Tesla P4 by default) bound to the kernel driver ``driver``."""
+        slot = "0000:01:00.0"
+        for name, value in (("vendor", "0x10de"), ("device", f"0x{device}"), ("class", "0x030200")):
+            self.files["pci"][f"devices/{slot}/{name}"] = value + "\n"
+        if driver:
+            self.files["pci"][f"drivers/{driver}/bind"] = ""
+            self.links["pci"][f"devices/{slot}/driver"] = f"../../drivers/{driver}"
+        if driver == "nouveau":
+            self.files["module"]["nouveau/initstate"] = "live\n"
+
+    # What lies on the disk
+
+    def write(self, path: str, content: bytes | str = b"", mode: int = 0o644) -> None:
+        target = self._upper(path)
+        target.write_bytes(content.encode() if isinstance(content, str) else content)
+        target.chmod(mode)
+
+    def link(self, path: str, target: str) -> None:
+        self._upper(path).unlink(missing_ok=True)
+        self._upper(path).symlink_to(target)
+
+    def library(self, path: str, soname: str, *definitions: str, bits: int = 64) -> None:
+        """A stand-in built from stubs.c; ``bits`` 32 rewrites the ELF header's class."""
+        content = bytearray(build_stub(self.stubs, soname, definitions).read_bytes())
+        if bits == 32:
+            content[4], content[18:20] = 1, (3).to_bytes(2, "little")
+        self.write(path, bytes(content), 0o755)
+
+    def driver_libraries(self, version: str, folder: str = LIB, chain: bool = True, nvml_code: int = 0) -> None:
+        """libcuda and libnvidia-ml of ``version`` as a distribution lays them, with their chains of links."""
+        for name, *definitions in (
+            ("cuda", "LIB_CUDA", "CUDA_VERSION=12020"),
+            ("nvidia-ml", "LIB_NVML", f"NVML_CODE={nvml_code}", f'DRIVER_VERSION="{version}"', "GPUS=1"),
+        ):
+            self.library(f"{folder}/lib{name}.so.{version}", f"lib{name}.so.1", *definitions)
+            if chain:
+                self.link(f"{folder}/lib{name}.so.1", f"lib{name}.so.{version}")
+        if chain:
+            self.link(f"{folder}/libcuda.so", "libcuda.so.1")
+
+    def toolkit(self, version: str = "12.2", folder: str | None = None, libraries: tuple[str, ...] = ()) -> str:
+        """A CUDA toolkit under /usr/local, named by /usr/local/cuda; returns its folder."""
+        folder = folder or f"/usr/local/cuda-{version}"
+        major = version.split(".")[0]
+        self.write(f"{folder}/version.json", json.dumps({"cuda": {"name": "CUDA SDK", "version": f"{version}.0"}}))
+        for name in libraries or ("cudart", "nvrtc", "cublasLt"):
+            self.library(f"{folder}/lib64/lib{name}.so.{major}", f"lib{name}.so.{major}")
+            self.link(f"{folder}/lib64/lib{name}.so", f"lib{name}.so.{major}")
+        return folder
+
+    def remove(self, path: str) -> None:
+        """Take a file or folder of the outer machine away (an overlay's whiteout)."""
+        os.mknod(self._upper(path), stat.S_IFCHR, os.makedev(0, 0))
+
+    def remove_toolkits(self) -> None:
+        """The toolkits of the machine that the lab runs on."""
+        for path in (Path("/usr/local/cuda"), *Path("/usr/local").glob("cuda-*")):
+            if os.path.lexists(path):
+                self.remove(str(path))
+
+    def remove_compilers(self) -> None:
+        for path in Path("/usr/bin").iterdir():
+            if re.fullmatch(r"(.*-)?(gcc|cc|clang|c99|c89|tcc)(-\d+)?", path.name):
+                self.remove(str(path))
+
+    def default_toolkit(self, target: str) -> None:
+        self.link("/usr/local/cuda", target)
+
+    def refresh_linker_cache(self) -> None:
+        """ldconfig inside: what the package's own script would have done."""
+        done = self.run("ldconfig")
+        assert done.returncode == 0, done.stderr
+
+    def _upper(self, path: str) -> Path:
+        top, _, rest = path.removeprefix("/").partition("/")
+        base = {"usr": self.folder / "usr", "etc": self.folder / "etc"}.get(top)
+        target = (base / rest) if base else self.folder / "tree" / top / rest
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+    # What is done to it
+
+    def run(self, *command: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command inside, as root or as ``user`` (a plain user id)."""
+        script = self.folder / "enter.sh"
+        script.write_text(self._script(command, user), encoding="utf-8")
+        argv = ["unshare", "--mount", "--net", "--propagation", "private", "bash", str(script)]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=120, env=self._environment())
+
+    def glmdoctor(self, *arguments: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
+        return self.run(str(SCRIPTS / "glmdoctor"), *arguments, user=user)
+
+    def check(self, *arguments: str, user: int | None = None) -> dict[str, Any]:
+        """The JSON report; a crashed doctor fails the test with its own words."""
+        done = self.glmdoctor("check", "--json", *arguments, user=user)
+        assert done.returncode in (0, 1), done.stderr + done.stdout
+        return json.loads(done.stdout)
+
+    def tree(self) -> dict[str, str]:
+        """Everything that differs from the machine outside: path → what it is (a link's target, a file's hash)."""
+        return {
+            str(path.relative_to(self.folder)): describe(path)
+            for top in ("usr", "etc", "home", "tree")
+            for path in sorted((self.folder / top).rglob("*"))
+            if not any(part in (".cache",) for part in path.parts)
+        }
+
+    def _environment(self) -> dict[str, str]:
+        kept = {"PATH": f"{SCRIPTS}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+        return {**kept, "HOME": str(self.folder / "home"), "TMPDIR": str(self.folder / "tmp"), **self.environment}
+
+    def _script(self, command: tuple[str, ...], user: int | None) -> str:
+        quote = shlex.quote
+        steps = ["set -e", f"cd {quote(str(self.folder / 'home'))}"]
+        for top in ("usr", "etc"):
+            upper, work = self.folder / top, self.folder / f"{top}.work"
+            steps.append(f"mount -t overlay lab -o lowerdir=/{top},upperdir={upper},workdir={work} /{top}")
+        for kind, mount in (("driver", "/proc/driver"), ("module", "/sys/module"), ("pci", "/sys/bus/pci")):
+            steps.append(f"mount -t tmpfs lab {mount}")
+            for name, content in self.files[kind].items():
+                steps.append(f"mkdir -p {quote(os.path.dirname(f'{mount}/{name}'))}")
+                steps.append(f"printf %s {quote(content)} >{quote(f'{mount}/{name}')}")
+            for name, target in self.links.get(kind, {}).items():
+                steps.append(f"ln -s {quote(target)} {quote(f'{mount}/{name}')}")
+        steps += self._private_dev()
+        inside = " ".join(map(quote, command))
+        if user is not None:
+            inside = f"setpriv --reuid {user} --regid {user} --clear-groups -- {inside}"
+        return "\n".join([*steps, f"exec {inside}"]) + "\n"
+
+    def _private_dev(self) -> list[str]:
+        dev = self.folder / "dev"
+        steps = [
+            f"mount -t tmpfs lab {dev}",
+            f"cp -a /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty {dev}",
+        ]
+        for name, (mode, major, minor) in self.nodes.items():
+            steps.append(f"mknod -m {mode:o} {dev}/{name} c {major} {minor}")
+        return [*steps, f"mkdir {dev}/shm", f"mount --rbind {dev} /dev"]
+
+
+def build_stub(cache: Path, soname: str, definitions: tuple[str, ...]) -> Path:
+    """Compile stubs.c once for each SONAME and set of answers."""
+    key = hashlib.sha256(repr((soname, definitions)).encode()).hexdigest()[:16]
+    path = cache / f"{key}.so"
+    if not path.exists():
+        flags = [f"-D{definition}" for definition in definitions]
+        command = ["gcc", "-shared", "-fPIC", "-Os", f"-Wl,-soname,{soname}", *flags, "-o", str(path), str(STUBS)]
+        subprocess.run(command, check=True, capture_output=True)
+    return path
+
+
+def describe(path: Path) -> str:
+    status = path.lstat()
+    if path.is_symlink():
+        return f"link to {os.readlink(path)}"
+    if path.is_file():
+        return f"file {status.st_mode & 0o7777:o} {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+    return f"other {status.st_mode:o}"
