@@ -67,7 +67,11 @@ class IO(ABC):
     ) -> Result: ...
 
     def bound(self, *folders: str) -> IO:
-        """The same machine; in a fake root these folders of the running system are seen too, like bind mounts."""
+        """The same machine; in a fake root that lacks them, these folders of the running system are seen too."""
+        return self
+
+    def running(self) -> IO:
+        """The running system: a fake root has no programs of its own that could be started."""
         return self
 
     def place(self, path: str) -> str:
@@ -180,7 +184,13 @@ class RealIO(IO):
         return self._environ
 
     def bound(self, *folders: str) -> RealIO:
-        return self if self.root == "/" else RealIO(self.root, (*self._binds, *folders), self._environ)
+        if self.root == "/":
+            return self
+        lacking = (folder for folder in folders if not os.path.exists(self.root + folder))
+        return RealIO(self.root, (*self._binds, *lacking), self._environ)
+
+    def running(self) -> RealIO:
+        return RealIO("/", environ=self._environ)
 
     def place(self, path: str) -> str:
         return self._place(path, follow_last=True)

@@ -15,7 +15,7 @@ TIME_LIMIT = 10.0
 
 def toolchain(io: IO) -> Toolchain:
     """$CC, then gcc, cc and clang of PATH, each asked once for its version. A fake root has no compilers of its own."""
-    io = io.bound("/")
+    io = io.running()
     chosen = io.env().get("CC") or None
     commands = dict.fromkeys([*(shlex.split(chosen)[:1] if chosen else []), *COMMANDS])
     paths = {command: path for command in commands if (path := io.which(command))}
