@@ -1,0 +1,65 @@
+"""The KV cache: preallocated, before group expansion, rotary already applied to the keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from glmcore.config import ModelConfig
+from glmcore.errors import GlmError
+
+
+class KVCache:
+    """Keys and values of each layer, [batch, kv heads, capacity, head size]; the first ``length`` positions are filled.
+
+    ``device`` is one device or one for each layer. Setting ``length`` back forgets what came after.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        batch: int,
+        capacity: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | Sequence[torch.device | str] = "cpu",
+    ) -> None:
+        devices = [device] * config.num_layers if isinstance(device, (str, torch.device)) else list(device)
+        shape = (batch, config.num_kv_heads, capacity, config.head_dim)
+        self.keys = [torch.zeros(shape, dtype=dtype, device=place) for place in devices]
+        self.values = [torch.zeros(shape, dtype=dtype, device=place) for place in devices]
+        self.length = 0
+
+    @property
+    def capacity(self) -> int:
+        return self.keys[0].shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
+
+    def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Write [B, n, S, D] behind what is there; returns all keys and values of the layer so far, as views."""
+        end = self.length + key.shape[2]
+        if end > self.capacity:
+            raise GlmError("context-full", f"{end} tokens do not fit into a cache of {self.capacity}")
+        self.keys[layer][:, :, self.length : end] = key
+        self.values[layer][:, :, self.length : end] = value
+        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+
+    def advance(self, count: int) -> None:
+        """Called by the model once every layer holds the ``count`` new positions."""
+        self.length += count
+
+    def reserve(self, capacity: int) -> None:
+        """Make room for ``capacity`` positions; what is filled is kept."""
+        if capacity > self.capacity:
+            self.keys = [self._longer(tensor, capacity) for tensor in self.keys]
+            self.values = [self._longer(tensor, capacity) for tensor in self.values]
+
+    def _longer(self, tensor: Tensor, capacity: int) -> Tensor:
+        batch, heads, _, size = tensor.shape
+        longer = tensor.new_zeros(batch, heads, capacity, size)
+        longer[:, :, : self.length] = tensor[:, :, : self.length]
+        return longer

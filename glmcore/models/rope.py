@@ -1,0 +1,66 @@
+"""Rotary position embeddings as the four generations compute them.
+
+The angles follow the original's arithmetic, so that float32 agrees to the last bits. ChatGLM-6B and ChatGLM2-6B in
+float16 also compute the angles in float16; in bfloat16, where whole positions above 256 would be lost, they do not here.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from glmcore.config import ModelConfig
+
+Rotation = tuple[Tensor, ...]  # cosines and sines, broadcastable to [B, heads, S, …]
+
+
+def glm2_rotation(config: ModelConfig, positions: Tensor, dtype: torch.dtype) -> Rotation:
+    """Cosine and sine [B, 1, S, D/4] of ``positions`` [B, S]: half of each head turns, in neighbouring pairs."""
+    turned = config.head_dim // 2
+    own = dtype if config.generation == "v2" and dtype == torch.float16 else torch.float32
+    base = 10000 * (1 if config.generation == "v2" else config.rope_ratio)
+    theta = 1.0 / (base ** (torch.arange(0, turned, 2, dtype=own, device=positions.device) / turned))
+    places = positions.to(own)
+    if config.generation == "v2" and config.rope_ratio != 1:
+        # ChatGLM2-6B-32k squeezes the positions; the later generations enlarge the base.
+        places = places / config.rope_ratio
+    angles = (places[:, None, :, None] * theta).float()
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate_pairs(x: Tensor, rotation: Rotation) -> Tensor:
+    """Turn the first half of each head's dimensions, even with odd; the second half stays."""
+    cos, sin = rotation
+    turned, kept = x.chunk(2, dim=-1)
+    even, odd = turned[..., 0::2], turned[..., 1::2]
+    pairs = torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1)
+    return torch.cat((pairs.flatten(-2), kept), dim=-1)
+
+
+def glm1_rotation(config: ModelConfig, positions: Tensor, dtype: torch.dtype) -> Rotation:
+    """Cosine and sine [B, 1, S, D'] for ChatGLM-6B, one pair for each row of ``positions``.
+
+    positions: [B, 2, S] (position and block position, D' = D/2 each) or [B, S] (one-dimensional, D' = D).
+    """
+    rows = positions.unbind(1) if config.position_2d else (positions,)
+    size = config.head_dim // len(rows)
+    exponents = torch.arange(0, size, 2, device=positions.device).float() / size
+    # The original rounds the frequencies to half precision, whatever the model's type.
+    theta = (1.0 / 10000**exponents).half()
+    own = torch.float16 if dtype == torch.float16 else torch.float32
+    rotation: list[Tensor] = []
+    for row in rows:
+        angles = row.to(own)[:, None, :, None] * theta.to(own)
+        angles = torch.cat((angles, angles), dim=-1)
+        rotation += [angles.cos().to(dtype), angles.sin().to(dtype)]
+    return tuple(rotation)
+
+
+def rotate_halves(x: Tensor, rotation: Rotation) -> Tensor:
+    """Turn ChatGLM-6B's heads, each of the one or two parts with its own cosine and sine, first half with second."""
+    parts = x.chunk(len(rotation) // 2, dim=-1)
+    turned = [
+        part * cos + torch.cat((-part.chunk(2, -1)[1], part.chunk(2, -1)[0]), dim=-1) * sin
+        for part, cos, sin in zip(parts, rotation[0::2], rotation[1::2], strict=True)
+    ]
+    return torch.cat(turned, dim=-1)
