@@ -1,0 +1,145 @@
+"""OpenAI-shaped messages checked and brought to one form: plain turns, never the caller's own objects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from glmcore.errors import GlmError
+
+Message = Mapping[str, Any]
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "observation": "observation",
+    "tool": "observation",
+    "function": "observation",
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A tool call of the assistant: the tool's name and its arguments."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message of a system, user, assistant or observation; ``metadata`` names a tool, in the original's form."""
+
+    role: str
+    content: str
+    metadata: str = ""
+    tools: tuple[Mapping[str, Any], ...] = ()
+    calls: tuple[Call, ...] = ()
+
+
+def turns(messages: Sequence[Message]) -> tuple[Turn, ...]:
+    """The messages as turns; GlmError("usage") names the first one that makes no sense."""
+    if isinstance(messages, str | Mapping) or not isinstance(messages, Iterable):
+        raise GlmError(
+            "usage", "messages must be a list of {role, content}", hint="pass [{'role': 'user', 'content': …}]"
+        )
+    checked = tuple(_turn(message, f"messages[{index}]") for index, message in enumerate(messages))
+    if not checked:
+        raise GlmError("usage", "there is no message to answer", hint="pass at least one user message")
+    return checked
+
+
+def _turn(message: Message, where: str) -> Turn:
+    if not isinstance(message, Mapping):
+        raise GlmError("usage", f"a message must be a dict, not {type(message).__name__}", where=where)
+    role = message.get("role")
+    if not isinstance(role, str) or role not in ROLES:
+        raise GlmError("usage", f"unknown role {role!r}", where=where, hint=f"use one of {', '.join(ROLES)}")
+    calls = tuple(_call(call, where) for call in message.get("tool_calls") or ())
+    if calls and role != "assistant":
+        raise GlmError("usage", f"a message of the role {role!r} cannot call tools", where=where)
+    metadata = message.get("metadata") or ""
+    if not isinstance(metadata, str):
+        raise GlmError("usage", "metadata must be text", where=where)
+    return Turn(
+        role=ROLES[role],
+        content=_text(message.get("content"), where, optional=bool(calls) or "tools" in message),
+        metadata=metadata,
+        tools=tools_of(message.get("tools"), where),
+        calls=calls,
+    )
+
+
+def _text(content: object, where: str, optional: bool) -> str:
+    """Text of a content field: a str, or a list of text parts that are joined."""
+    if content is None and optional:
+        return ""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, Sequence):
+        return "".join(_part(part, where) for part in content)
+    raise GlmError("usage", f"content must be text, not {type(content).__name__}", where=where)
+
+
+def _part(part: object, where: str) -> str:
+    if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
+        return str(part["text"])
+    kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+    raise GlmError("usage", f"content part {kind!r} is no text", where=where, hint="these models read text only")
+
+
+def tools_of(tools: object, where: str = "tools") -> tuple[Mapping[str, Any], ...]:
+    """The tool descriptions as a tuple, each a mapping."""
+    if tools is None:
+        return ()
+    if not isinstance(tools, Sequence) or isinstance(tools, str) or not all(isinstance(t, Mapping) for t in tools):
+        raise GlmError("usage", "tools must be a list of tool descriptions", where=where)
+    return tuple(tools)
+
+
+def function_of(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The bare function of an OpenAI tool description; a bare one is its own."""
+    inner = tool.get("function")
+    return inner if tool.get("type") == "function" and isinstance(inner, Mapping) else tool
+
+
+def _call(call: object, where: str) -> Call:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(name, str) or not name:
+        raise GlmError("usage", "a tool call needs function.name and function.arguments", where=where)
+    arguments = function.get("arguments") or {}
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except (ValueError, RecursionError):
+            arguments = None
+    if not isinstance(arguments, Mapping):
+        raise GlmError("usage", f"the arguments of {name!r} are no JSON object", where=where)
+    return Call(name, dict(arguments))
+
+
+def from_pairs(history: Iterable[Sequence[str]], query: str) -> list[dict[str, str]]:
+    """Messages from the (query, answer) pairs of ChatGLM-6B and ChatGLM2-6B, and a new query."""
+    pairs = [
+        {"role": role, "content": text}
+        for pair in history
+        for role, text in zip(("user", "assistant"), pair, strict=True)
+    ]
+    return [*pairs, {"role": "user", "content": query}]
+
+
+def to_pairs(messages: Sequence[Message]) -> list[tuple[str, str]]:
+    """The finished (query, answer) pairs of a chat; a last question without an answer is left out."""
+    pairs: list[tuple[str, str]] = []
+    query = ""
+    for turn in turns(messages):
+        if turn.role == "user":
+            query = turn.content
+        elif turn.role == "assistant":
+            pairs.append((query, turn.content))
+            query = ""
+    return pairs

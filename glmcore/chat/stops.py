@@ -1,0 +1,47 @@
+"""What ends an answer: stop tokens, which are dropped, and stop texts, which may span several pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+
+def drop_stop(ids: Sequence[int], stop_ids: Collection[int]) -> list[int]:
+    """The ids without a last one that is a stop token; an answer cut by its budget keeps its last token."""
+    return list(ids[:-1]) if ids and ids[-1] in stop_ids else list(ids)
+
+
+class StopMatcher:
+    """Lets text through until one of the stop texts appears, and holds back what may be the beginning of one."""
+
+    def __init__(self, stops: Sequence[str] = ()) -> None:
+        self.stops = tuple(stop for stop in ([stops] if isinstance(stops, str) else stops) if stop)
+        self.stopped = False
+        self._held = ""
+
+    def push(self, text: str) -> str:
+        """The text that is certain not to belong to a stop text."""
+        if self.stopped:
+            return ""
+        self._held += text
+        found = [place for place in map(self._held.find, self.stops) if place >= 0]
+        if found:
+            self.stopped = True
+            return self._let_go(min(found), forget_rest=True)
+        return self._let_go(len(self._held) - held_back(self._held, self.stops))
+
+    def flush(self) -> str:
+        """The rest, when the answer ended without a stop text."""
+        return self._let_go(len(self._held))
+
+    def _let_go(self, length: int, *, forget_rest: bool = False) -> str:
+        text, self._held = self._held[:length], "" if forget_rest else self._held[length:]
+        return text
+
+
+def held_back(text: str, markers: Sequence[str]) -> int:
+    """Length of the longest end of ``text`` that is the beginning of a marker."""
+    longest = min(len(text), max(map(len, markers), default=1) - 1)
+    for length in range(longest, 0, -1):
+        if any(marker.startswith(text[-length:]) for marker in markers):
+            return length
+    return 0

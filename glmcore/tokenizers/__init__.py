@@ -1,0 +1,43 @@
+"""The original tokenizers of the four generations, without remote code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glmcore.errors import GlmError
+from glmcore.tokenizers.base import Tokenizer
+from glmcore.tokenizers.files import tokenizer_file
+
+if TYPE_CHECKING:
+    from glmcore.config import ModelConfig
+
+__all__ = ["Tokenizer", "load_tokenizer"]
+
+
+def load_tokenizer(folder: str | Path, config: ModelConfig | str) -> Tokenizer:
+    """The tokenizer in ``folder`` for a model's configuration, or for a generation: "v1", "v2", "v3" or "glm4"."""
+    generation = config if isinstance(config, str) else config.generation
+    path = tokenizer_file(Path(folder), generation)
+    tokenizer = _open(path, generation, 0 if isinstance(config, str) else config.vocab_size)
+    if not isinstance(config, str) and len(tokenizer) > config.vocab_size:
+        raise GlmError(
+            "tokenizer-mismatch",
+            f"the tokenizer has {len(tokenizer)} tokens, the model only {config.vocab_size}",
+            where=str(path),
+            hint="take the tokenizer file that was published with this checkpoint",
+        )
+    return tokenizer
+
+
+def _open(path: Path, generation: str, vocab_size: int) -> Tokenizer:
+    # Each library is imported only for the generations that need it.
+    if generation == "glm4":
+        from glmcore.tokenizers.glm4 import Glm4Tokenizer
+
+        return Glm4Tokenizer(path)
+    from glmcore.tokenizers import glm1, glm2
+
+    if generation == "v1":
+        return glm1.Glm1Tokenizer(path, glm1.image_tokens(path.parent, vocab_size))
+    return glm2.Glm2Tokenizer(path) if generation == "v2" else glm2.Glm3Tokenizer(path)
