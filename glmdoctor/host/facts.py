@@ -286,7 +286,8 @@ class Cpm:
 class CheckpointFile:
     name: str
     size: int
-    # "safetensors" "torch-zip" "torch-pickle" "lfs-pointer" "html" "json" "sentencepiece" "empty" "other" "missing"
+    # "safetensors" "torch-zip" "torch-pickle" "lfs-pointer" "html" "json" "sentencepiece" "tiktoken" "empty" "other"
+    # "missing" (an index names it)
     kind: str
     fault: str | None = None  # "truncated: …", "damaged: …", "unreadable: …"
 

@@ -6,13 +6,14 @@ import json
 import os
 import posixpath
 from collections.abc import Mapping
+from pathlib import Path
 
 from glmdoctor.host.facts import Checkpoint, CheckpointFile, Unknown
 from glmdoctor.host.io import IO
 from glmdoctor.host.probes import weights
 
+SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-TOKENIZERS = ("tokenizer.model", "ice_text.model")
 
 
 def checkpoint(io: IO, model: str | None) -> Checkpoint | Unknown:
@@ -26,32 +27,35 @@ def checkpoint(io: IO, model: str | None) -> Checkpoint | Unknown:
     try:
         names = sorted(io.listdir(path))
     except OSError:
-        return _empty(path, exists=True, is_folder=True, readable=False, config={})
+        return _without_files(path, exists=True, is_folder=True, config={})
     config = _json(io, posixpath.join(path, "config.json"))
+    generation, bits = _generation(config, io.place(path))
     files = [weights.examine(io, path, name) for name in names if io.is_file(posixpath.join(path, name))]
-    files += [CheckpointFile(name, 0, "missing") for name in _missing(io, path, names)]
+    shards = _shards(io, path)
+    files += [CheckpointFile(name, 0, "missing") for name in shards if name not in names]
     return Checkpoint(
         path=path,
         exists=True,
         is_folder=True,
         readable=True,
-        generation=_generation(config),
-        quantization_bit=_int(config.get("quantization_bit")),
+        generation=generation,
+        quantization_bit=bits,
         config=config,
         files=tuple(files),
-        weight_bytes=sum(file.size for file in files if file.kind in weights.KINDS),
+        weight_bytes=_weight_bytes(files, shards),
     )
 
 
-def _empty(path: str, exists: bool, is_folder: bool, readable: bool, config: Mapping[str, object]) -> Checkpoint:
-    return Checkpoint(path, exists, is_folder, readable, _generation(config), None, dict(config), (), 0)
+def _without_files(path: str, exists: bool, is_folder: bool, config: Mapping[str, object]) -> Checkpoint:
+    generation, bits = _generation(config, None)
+    return Checkpoint(path, exists, is_folder, False, generation, bits, config, (), 0)
 
 
 def _no_folder(io: IO, model: str, path: str) -> Checkpoint:
-    named = _named(model)
-    if named is not None and not io.exists(path):
-        return _empty(model, exists=False, is_folder=False, readable=False, config=named)
-    return _empty(path, exists=io.exists(path), is_folder=False, readable=False, config={})
+    named = None if io.exists(path) else _named(model)
+    if named is not None:
+        return _without_files(model, exists=False, is_folder=False, config=named)
+    return _without_files(path, exists=io.exists(path), is_folder=False, config={})
 
 
 def _named(model: str) -> Mapping[str, object] | None:
@@ -70,25 +74,34 @@ def _json(io: IO, path: str) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _generation(config: Mapping[str, object]) -> str | None:
-    from glmcore.config import ModelConfig
+def _generation(config: Mapping[str, object], folder: str | None) -> tuple[str | None, int | None]:
+    """Generation and bits of quantisation; None and None for a config.json that is missing or of another model."""
+    from glmcore.config import ModelConfig, recognise
     from glmcore.errors import GlmError
 
+    if not config or config.get("model_type", "chatglm") != "chatglm":
+        return None, None
+    place = Path(folder) if folder else None
     try:
-        return ModelConfig.from_dict(dict(config)).generation if config else None
-    except GlmError:
-        return None
+        known = ModelConfig.from_dict(config, folder=place)
+    except GlmError:  # a wrong value; the generation may be told all the same
+        return recognise(config, place), None
+    return known.generation, known.quantization_bit or None
 
 
-def _int(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _missing(io: IO, path: str, names: list[str]) -> list[str]:
-    """Shards that an index names and the folder lacks."""
-    wanted: dict[str, None] = {}
+def _shards(io: IO, path: str) -> list[str]:
+    """The files that the index names, safetensors before the older form."""
     for index in INDEXES:
         shards = _json(io, posixpath.join(path, index)).get("weight_map")
         if isinstance(shards, dict):
-            wanted.update(dict.fromkeys(str(shard) for shard in shards.values()))
-    return [name for name in wanted if name not in names]
+            return list(dict.fromkeys(str(shard) for shard in shards.values()))
+    return []
+
+
+def _weight_bytes(files: list[CheckpointFile], shards: list[str]) -> int:
+    """Bytes that loading reads: the index's shards, or the single file; else everything that holds tensors."""
+    sizes = {file.name: file.size for file in files if file.kind in weights.KINDS}
+    for chosen in (shards, *([single] for single in SINGLE_FILES)):
+        if any(name in sizes for name in chosen):
+            return sum(sizes.get(name, 0) for name in chosen)
+    return sum(sizes.values())

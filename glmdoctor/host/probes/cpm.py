@@ -45,10 +45,10 @@ def _linux(io: IO, loader: Loader, name: str) -> CpmHit:
     soname = find_library(io, loader, name, tried)
     if soname is None:
         return CpmHit(name, None, "none", tuple(tried), None)
-    path = resolve_soname(io, loader, soname)
-    if path is None:  # found by name, and dlopen of that name fails
+    taken = resolve_soname(io, loader, soname)
+    if taken is None:  # found by name, and dlopen of that name fails
         return CpmHit(name, soname, "find_library", tuple(tried), loads=False)
-    return _hit(io, name, path, "find_library", tried)
+    return _hit(io, name, taken, "find_library", tried)
 
 
 def _hit(io: IO, name: str, path: str, rule: str, tried: list[str]) -> CpmHit:

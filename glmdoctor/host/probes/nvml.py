@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from glmdoctor.host.facts import DriverCeiling, KernelDriver, Loader, Nvml, NvmlGpu, Unknown
 from glmdoctor.host.io import IO
@@ -69,7 +70,7 @@ def _ask(io: IO, path: str, env: Mapping[str, str]) -> Nvml | Unknown:
     )
 
 
-def _gpu(row: dict) -> NvmlGpu:
+def _gpu(row: dict[str, Any]) -> NvmlGpu:
     capability = row.pop("compute_capability")
     return NvmlGpu(**row, compute_capability=tuple(capability) if capability else None)
 
@@ -99,7 +100,7 @@ def child(
     arguments: Mapping[str, object],
     env: Mapping[str, str] | None = None,
     python: str | None = None,
-) -> dict | Unknown:
+) -> dict[str, Any] | Unknown:
     """Run a script of host/child with JSON on both sides."""
     own = python is None
     # The doctor's own interpreter needs its packages (pynvml), an examined one only the standard library.

@@ -72,15 +72,20 @@ def torch(io: IO, python: Interpreter | Unknown) -> Torch | Unknown:
         return python
     io = io.bound(*python.site_folders)
     for folder in python.site_folders:
-        values = _assignments(io.text_or_none(f"{folder}/torch/version.py") or "")
-        if "__version__" in values:
-            return Torch(
-                version=values["__version__"] or "",
-                cuda=values.get("cuda"),
-                hip=values.get("hip"),
-                path=f"{folder}/torch",
-                bundled=tuple(_bundled(io, python)),
-            )
+        source = io.text_or_none(f"{folder}/torch/version.py")
+        if source is None:
+            continue
+        values = _assignments(source)
+        version = values.get("__version__")
+        if not version:
+            return Unknown(f"{folder}/torch/version.py names no version")
+        return Torch(
+            version=version,
+            cuda=values.get("cuda"),
+            hip=values.get("hip"),
+            path=f"{folder}/torch",
+            bundled=tuple(_bundled(io, python)),
+        )
     return Unknown("torch is not installed in the examined interpreter")
 
 

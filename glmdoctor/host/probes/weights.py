@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 import struct
 from typing import BinaryIO
 
@@ -19,6 +20,7 @@ TAIL = (1 << 16) + END_RECORD.size  # an end record may be followed by a comment
 # A 6B checkpoint's header is 30 KB; safetensors itself refuses more than this.
 HEADER_LIMIT = 100 << 20
 HEAD = 1024
+RANKS = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")  # a line of a tiktoken file: token in base64, its rank
 
 
 def examine(io: IO, folder: str, name: str) -> CheckpointFile:
@@ -50,6 +52,8 @@ def _kind(name: str, head: bytes, size: int) -> str:
         return "torch-pickle"
     if name.endswith(".json"):
         return "json"
+    if name.endswith(".model") and RANKS.match(head):
+        return "tiktoken"
     # A serialised ModelProto starts with its first piece: field 1, length-delimited.
     if name.endswith(".model") and head.startswith(b"\x0a"):
         return "sentencepiece"
