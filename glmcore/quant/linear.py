@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -35,11 +35,28 @@ class QuantLinear(nn.Module):
         self.register_buffer("weight_scale", torch.zeros(out_features, dtype=dtype, device=device))
         self.register_buffer("bias", torch.zeros(out_features, dtype=dtype, device=device) if bias else None)
         self.kernel: Kernel | None = None
+        self._floats: tuple[int, Tensor, Tensor | None] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.kernel is not None and self.kernel.takes(x):
-            return self.kernel.linear(x, self.weight, self.weight_scale, self.bits, self.bias)
+        if self.kernel is not None and self.kernel.takes(x) and self.weight.device.type == "cpu":
+            return self.kernel.linear(x, self.weight, *self._scale_and_bias(), bits=self.bits)
         return self.torch_forward(x)
+
+    def _scale_and_bias(self) -> tuple[Tensor, Tensor | None]:
+        """Both as float32 for the kernel, converted once rather than for every token."""
+        stamp = self.weight_scale.data_ptr()
+        if self._floats is None or self._floats[0] != stamp:
+            bias = None if self.bias is None else self.bias.detach().float()
+            self._floats = (stamp, self.weight_scale.detach().float(), bias)
+        return self._floats[1:]
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._floats = None
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> QuantLinear:
+        self._floats = None
+        return super()._apply(*args, **kwargs)
 
     def torch_forward(self, x: Tensor) -> Tensor:
         """Plain torch operators: every device and type, differentiable in ``x``, slow."""

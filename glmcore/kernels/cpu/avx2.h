@@ -1,0 +1,97 @@
+/* AVX2 with FMA, and AVX-VNNI on top of it. */
+#include <immintrin.h>
+
+#define LANES 8
+typedef __m256 vf;
+typedef __m256i vi;
+
+static inline vf vf_zero(void) { return _mm256_setzero_ps(); }
+static inline vf vf_set1(float x) { return _mm256_set1_ps(x); }
+static inline vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
+static inline void vf_store(float *p, vf v) { _mm256_storeu_ps(p, v); }
+static inline vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
+static inline vf vf_from(vi v) { return _mm256_cvtepi32_ps(v); }
+static inline float vf_sum(vf v) {
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+static inline vi vi_zero(void) { return _mm256_setzero_si256(); }
+static inline vi vi_load(const void *p) { return _mm256_loadu_si256(p); }
+static inline vi vi_set4(const int8_t *p) {
+    int32_t word;
+    memcpy(&word, p, 4);
+    return _mm256_set1_epi32(word);
+}
+
+/* The nibbles of 32 bytes as 0 … 15: even columns, odd columns. */
+static inline vi even(vi bytes) { return _mm256_and_si256(_mm256_srli_epi16(bytes, 4), _mm256_set1_epi8(15)); }
+static inline vi odd(vi bytes) { return _mm256_and_si256(bytes, _mm256_set1_epi8(15)); }
+static inline vi nibbles(const uint8_t *p) { return _mm256_xor_si256(vi_load(p), _mm256_set1_epi8((char)0x88)); }
+
+#ifdef GLM_AVXVNNI
+
+#define ISA_NAME "avxvnni"
+#define OFFSET8 128
+#define FLUSH 32
+#define NIBBLES_ONLY 0
+static inline vi dot_step(vi sum, vi w, vi x) { return _mm256_dpbusd_avx_epi32(sum, w, x); }
+static inline vi widen(vi sum) { return sum; }
+static inline vi dot8(const uint8_t *p, const int8_t *q) {
+    vi sum = vi_zero();
+    for (int i = 0; i < 128; i += 32)
+        sum = dot_step(sum, _mm256_xor_si256(vi_load(p + i), _mm256_set1_epi8((char)0x80)), vi_load(q + i));
+    return sum;
+}
+
+#else
+
+#define ISA_NAME "avx2"
+#define OFFSET8 0
+#define FLUSH 8 /* 8 · 2 · 15 · 127 still fits 16 bits, 9 would not */
+#define NIBBLES_ONLY 1
+static inline vi dot_step(vi sum, vi w, vi x) { return _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, x)); }
+static inline vi widen(vi sum) { return _mm256_madd_epi16(sum, _mm256_set1_epi16(1)); }
+/* |w| · sign(w) x: 2 · 128 · 127 fits 16 bits, also for w = -128. */
+static inline vi dot8(const uint8_t *p, const int8_t *q) {
+    vi sum = vi_zero();
+    for (int i = 0; i < 128; i += 32) {
+        vi w = vi_load(p + i), x = vi_load(q + i);
+        sum = _mm256_add_epi32(sum, widen(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))));
+    }
+    return sum;
+}
+
+#endif
+
+#define OFFSET4 8
+static inline vi dot4(const uint8_t *p, const int8_t *q) {
+    vi a = nibbles(p), b = nibbles(p + 32), sum = vi_zero();
+    sum = dot_step(sum, even(a), vi_load(q));
+    sum = dot_step(sum, even(b), vi_load(q + 32));
+    sum = dot_step(sum, odd(a), vi_load(q + 64));
+    sum = dot_step(sum, odd(b), vi_load(q + 96));
+    return widen(sum);
+}
+
+static inline vf float_dot4(const uint8_t *p, const float *x, vf sum) {
+    for (int i = 0; i < 64; i += 8) {
+        vi v = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(p + i)));
+        vi high = _mm256_srai_epi32(_mm256_slli_epi32(v, 24), 28), low = _mm256_srai_epi32(_mm256_slli_epi32(v, 28), 28);
+        sum = vf_fma(vf_from(high), vf_load(x + i), sum);
+        sum = vf_fma(vf_from(low), vf_load(x + 64 + i), sum);
+    }
+    return sum;
+}
+static inline vf float_dot8(const uint8_t *p, const float *x, vf sum) {
+    for (int i = 0; i < 128; i += 8)
+        sum = vf_fma(vf_from(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(p + i)))), vf_load(x + i), sum);
+    return sum;
+}
+
+#define TILE 32
+#define VECTORS 2
+#define INT_ROWS 4
+#define FLOAT_ROWS 6
+#define DECODE_ROWS_FAST 3
+#define DECODE_ROWS_EXACT 3

@@ -1,0 +1,177 @@
+/* Many activation rows: a tile of TILE matrix rows is unpacked once per block and used for CHUNK activation rows. */
+#include "glm.h"
+#include "simd.h"
+
+#define QUADS (BLOCK / 4)          /* groups of four columns; a dot step works on one group */
+#define WIDTH (LANES * VECTORS)    /* matrix rows that one micro-kernel call covers */
+#define STEPS (QUADS / FLUSH)
+
+/* [column group][matrix row], four columns' bytes in each word: a vector holds four columns of LANES matrix rows. */
+typedef uint32_t Tile[QUADS][TILE];
+
+#ifdef SIGNED_TILE
+#define FLIP8 0u
+#define TILE_OFFSET8 0.f
+#else
+#define FLIP8 0x80808080u
+#define TILE_OFFSET8 128.f
+#endif
+
+/* Block b of matrix rows first … first + rows - 1 as bytes: value + 8 (int4, split order) or value + TILE_OFFSET8. */
+static void unpack(const Weights *w, int64_t first, int64_t rows, int64_t b, Tile tile) {
+    uint32_t words[QUADS][TILE];
+    int count = (int)w->block_bytes / 4;
+    for (int64_t r = 0; r < TILE; r++) {
+        uint8_t spare[BLOCK];
+        const uint8_t *row = w->data + (first + (r < rows ? r : 0)) * w->row_bytes;
+        const uint8_t *p = block_of(w, row, b, spare);
+        prefetch(p + w->block_bytes, w->block_bytes);
+        for (int i = 0; i < count; i++) memcpy(&words[i][r], p + 4 * i, 4);
+    }
+    if (w->bits == 4) {
+        for (int i = 0; i < count; i++)
+            for (int r = 0; r < TILE; r++) {
+                uint32_t nibbles = words[i][r] ^ 0x88888888u;
+                tile[i][r] = nibbles >> 4 & 0x0f0f0f0fu;
+                tile[count + i][r] = nibbles & 0x0f0f0f0fu;
+            }
+    } else {
+        for (int i = 0; i < count; i++)
+            for (int r = 0; r < TILE; r++) tile[i][r] = words[i][r] ^ FLIP8;
+    }
+}
+
+/* One nibble of each byte, for instruction sets whose byte products would overflow 16 bits. */
+static void take_nibble(Tile in, int shift, Tile out) {
+    for (int i = 0; i < QUADS; i++)
+        for (int r = 0; r < TILE; r++) out[i][r] = in[i][r] >> shift & 0x0f0f0f0fu;
+}
+
+/* acc[m][WIDTH] += factor * scale[m] * (tile · q[m]) for m < rows; rows is a constant in the inlined copies. */
+static inline __attribute__((always_inline)) void int_rows(const int rows, const uint32_t *tile, const int8_t *q,
+                                                           const float *scale, float factor, float *acc) {
+#pragma GCC unroll 1
+    for (int step = 0; step < STEPS; step++) {
+        vi sum[INT_ROWS][VECTORS];
+        for (int m = 0; m < rows; m++)
+            for (int v = 0; v < VECTORS; v++) sum[m][v] = vi_zero();
+#pragma GCC unroll 1
+        for (int i = step * FLUSH; i < (step + 1) * FLUSH; i++) {
+            vi t[VECTORS];
+            for (int v = 0; v < VECTORS; v++) t[v] = vi_load(tile + i * TILE + v * LANES);
+            for (int m = 0; m < rows; m++) {
+                const vi x = vi_set4(q + m * BLOCK + 4 * i);
+                for (int v = 0; v < VECTORS; v++) sum[m][v] = dot_step(sum[m][v], t[v], x);
+            }
+        }
+        for (int m = 0; m < rows; m++) {
+            const vf by = vf_set1(factor * scale[m]);
+            for (int v = 0; v < VECTORS; v++) {
+                float *to = acc + m * TILE + v * LANES;
+                vf_store(to, vf_fma(vf_from(widen(sum[m][v])), by, vf_load(to)));
+            }
+        }
+    }
+}
+
+static inline __attribute__((always_inline)) void float_rows(const int rows, const float *tile, const float *x,
+                                                             float *acc) {
+    vf sum[FLOAT_ROWS][VECTORS];
+    for (int m = 0; m < rows; m++)
+        for (int v = 0; v < VECTORS; v++) sum[m][v] = vf_load(acc + m * TILE + v * LANES);
+#pragma GCC unroll 1
+    for (int i = 0; i < BLOCK; i++) {
+        vf t[VECTORS];
+        for (int v = 0; v < VECTORS; v++) t[v] = vf_load(tile + i * TILE + v * LANES);
+        for (int m = 0; m < rows; m++) {
+            const vf value = vf_set1(x[m * BLOCK + i]);
+            for (int v = 0; v < VECTORS; v++) sum[m][v] = vf_fma(t[v], value, sum[m][v]);
+        }
+    }
+    for (int m = 0; m < rows; m++)
+        for (int v = 0; v < VECTORS; v++) vf_store(acc + m * TILE + v * LANES, sum[m][v]);
+}
+
+static void int_tile(Tile tile, const int8_t *q, const float *scale, float factor, int64_t m, float *acc) {
+    for (int64_t col = 0; col < TILE; col += WIDTH) {
+        int64_t i = 0;
+        for (; i + INT_ROWS <= m; i += INT_ROWS)
+            int_rows(INT_ROWS, tile[0] + col, q + i * BLOCK, scale + i, factor, acc + i * TILE + col);
+        for (; i < m; i++) int_rows(1, tile[0] + col, q + i * BLOCK, scale + i, factor, acc + i * TILE + col);
+    }
+}
+
+static void float_tile(const float *tile, const float *x, int64_t m, float *acc) {
+    for (int64_t col = 0; col < TILE; col += WIDTH) {
+        int64_t i = 0;
+        for (; i + FLOAT_ROWS <= m; i += FLOAT_ROWS)
+            float_rows(FLOAT_ROWS, tile + col, x + i * BLOCK, acc + i * TILE + col);
+        for (; i < m; i++) float_rows(1, tile + col, x + i * BLOCK, acc + i * TILE + col);
+    }
+}
+
+/* Bytes to floats, the offset taken off: [column][matrix row]. */
+static void to_floats(Tile tile, int bits, float *out) {
+    const uint32_t flip = bits == 8 && !FLIP8 ? 128 : 0;
+    const float offset = bits == 4 ? 8.f : 128.f;
+    for (int i = 0; i < QUADS; i++)
+        for (int j = 0; j < 4; j++)
+            for (int r = 0; r < TILE; r++)
+                out[(4 * i + j) * TILE + r] = (float)(int32_t)((tile[i][r] >> 8 * j & 255) ^ flip) - offset;
+}
+
+static void write_out(const Weights *w, int64_t first, int64_t rows, const float *acc, const float *sum, float offset,
+                      int64_t m, float *y) {
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t r = 0; r < rows; r++) {
+            float value = acc[i * TILE + r] - (sum ? offset * sum[i] : 0.f);
+            y[i * w->n + first + r] = w->scale[first + r] * value + (w->bias ? w->bias[first + r] : 0.f);
+        }
+}
+
+static void fast_chunk(const Weights *w, const Activations *a, int64_t first, int64_t rows, int64_t m0, int64_t m,
+                       float *y) {
+    Tile tile __attribute__((aligned(64))), part __attribute__((aligned(64)));
+    float acc[CHUNK * TILE] __attribute__((aligned(64)));
+    memset(acc, 0, sizeof acc);
+    for (int64_t b = 0; b < w->blocks; b++) {
+        const int8_t *q = a->q + (b * a->m + m0) * BLOCK;
+        const float *scale = a->scale + b * a->m + m0;
+        unpack(w, first, rows, b, tile);
+        if (w->bits == 8 && NIBBLES_ONLY) {
+            take_nibble(tile, 4, part);
+            int_tile(part, q, scale, 16.f, m, acc);
+            take_nibble(tile, 0, part);
+            int_tile(part, q, scale, 1.f, m, acc);
+        } else {
+            int_tile(tile, q, scale, 1.f, m, acc);
+        }
+    }
+    write_out(w, first, rows, acc, a->sum + m0, w->bits == 4 ? 8.f : TILE_OFFSET8, m, y + m0 * w->n);
+}
+
+static void exact_chunk(const Weights *w, const Activations *a, int64_t first, int64_t rows, int64_t m0, int64_t m,
+                        float *y) {
+    Tile tile __attribute__((aligned(64)));
+    float floats[BLOCK * TILE] __attribute__((aligned(64))), acc[CHUNK * TILE] __attribute__((aligned(64)));
+    memset(acc, 0, sizeof acc);
+    for (int64_t b = 0; b < w->blocks; b++) {
+        unpack(w, first, rows, b, tile);
+        to_floats(tile, w->bits, floats);
+        float_tile(floats, a->values + (b * a->m + m0) * BLOCK, m, acc);
+    }
+    write_out(w, first, rows, acc, NULL, 0.f, m, y + m0 * w->n);
+}
+
+#define PREFILL(name, chunk)                                                                  \
+    void name(const Weights *w, const Activations *a, float *y, int threads) {                \
+        int64_t tiles = (w->n + TILE - 1) / TILE, chunks = (a->m + CHUNK - 1) / CHUNK;        \
+        _Pragma("omp parallel for num_threads(threads) schedule(dynamic, 1)")                 \
+        for (int64_t task = 0; task < tiles * chunks; task++) {                               \
+            int64_t first = task % tiles * TILE, m0 = task / tiles * CHUNK;                   \
+            int64_t rows = w->n - first < TILE ? w->n - first : TILE;                         \
+            chunk(w, a, first, rows, m0, a->m - m0 < CHUNK ? a->m - m0 : CHUNK, y);           \
+        }                                                                                     \
+    }
+PREFILL(prefill_fast, fast_chunk)
+PREFILL(prefill_exact, exact_chunk)

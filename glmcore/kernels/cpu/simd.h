@@ -1,0 +1,30 @@
+/* One instruction set, chosen by the builder with -DGLM_<NAME>; each header defines the same few operations.
+ *
+ *   LANES, vf, vi           floats in a vector; vectors of floats and of integer sums
+ *   dot4, dot8              one block of weights times 128 int8 activations, as LANES partial integer sums;
+ *                           every weight counts as value + OFFSET4 or OFFSET8
+ *   float_dot4, float_dot8  the same with float activations and true values, added to a vector of floats
+ *   dot_step, widen         prefill: add four columns' products to a sum; at most FLUSH times before widen makes
+ *                           LANES int32 of it; with NIBBLES_ONLY the weights must be 0 … 15, otherwise any byte
+ *   TILE, VECTORS, INT_ROWS, FLOAT_ROWS   prefill: tile width and the registers' share
+ *   DECODE_ROWS_FAST, DECODE_ROWS_EXACT   up to how many activation rows decoding beats unpacking (measured)
+ */
+#ifndef GLM_SIMD_H
+#define GLM_SIMD_H
+#include <stdint.h>
+#include <string.h>
+
+static inline void prefetch(const uint8_t *p, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i);
+}
+
+#if defined(GLM_AVX512VNNI) || defined(GLM_AVX512)
+#include "avx512.h"
+#elif defined(GLM_AVXVNNI) || defined(GLM_AVX2)
+#include "avx2.h"
+#elif defined(GLM_NEON)
+#include "neon.h"
+#else
+#include "plain.h"
+#endif
+#endif

@@ -1,0 +1,109 @@
+"""The verified library as a ``Kernel`` that takes torch tensors."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+import os
+
+import torch
+from torch import Tensor
+
+from glmcore.errors import GlmError
+from glmcore.kernels.build import KernelError, KernelLibrary, ensure_kernel
+from glmcore.kernels.threads import default_threads
+
+PRECISIONS = ("exact", "fast")
+NOT_FINITE, NO_MEMORY = 1, 2
+TYPES = (torch.float32, torch.float16, torch.bfloat16)
+KERNEL_FILE = "GLMCORE_KERNEL_FILE"
+
+log = logging.getLogger("glmcore")
+
+
+class Kernel:
+    """Quantised linear algebra on the CPU. ``precision``: ``exact`` keeps activations in float32, ``fast`` in int8."""
+
+    def __init__(self, library: KernelLibrary, *, threads: int | None = None, precision: str = "exact") -> None:
+        if precision not in PRECISIONS:
+            raise GlmError("usage", f"no precision {precision!r}", hint=f"choose from {', '.join(PRECISIONS)}")
+        self.library, self.precision = library, precision
+        self.threads = threads or default_threads()
+        # Torch's own OpenMP runtime is loaded for everybody to see, so the library's calls are bound to it: one pool of
+        # threads for both, which is why torch must be imported first (it is, above).
+        self._linear = ctypes.CDLL(str(library.path)).glm_linear
+        pointer, size = ctypes.c_void_p, ctypes.c_int64
+        self._linear.argtypes = [ctypes.c_int, ctypes.c_int, *[pointer] * 5, *[size] * 3, ctypes.c_int]
+
+    @property
+    def name(self) -> str:
+        """For statistics: instruction set, precision, threads."""
+        return f"{self.library.isa} {self.precision}, {self.threads} thread{'s' * (self.threads != 1)}"
+
+    def takes(self, x: Tensor) -> bool:
+        """Whether ``linear`` can have this input; it computes no gradients."""
+        return x.device.type == "cpu" and x.dtype in TYPES and not (torch.is_grad_enabled() and x.requires_grad)
+
+    def linear(self, x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = None, *, bits: int) -> Tensor:
+        """[..., K] times packed [N, K]ᵀ, plus bias, in the input's type; ``scale`` and ``bias`` are float32."""
+        n, k = weight.shape[0], x.shape[-1]
+        # The library reads raw memory: everything that it relies on is checked here.
+        if weight.dtype != torch.int8 or not weight.is_contiguous() or weight.shape != (n, k * bits // 8):
+            raise ValueError(f"int{bits} weight of shape {tuple(weight.shape)} does not fit an input of width {k}")
+        for vector in (scale, bias):
+            if vector is not None and (vector.dtype != torch.float32 or vector.shape != (n,)):
+                raise ValueError(f"scale and bias must be {n} float32 values")
+        rows = x.to(torch.float32).contiguous()
+        y = torch.empty(*x.shape[:-1], n, dtype=torch.float32)
+        status = self._linear(
+            bits, self.precision == "exact", weight.data_ptr(), scale.contiguous().data_ptr(),
+            None if bias is None else bias.contiguous().data_ptr(),
+            rows.data_ptr(), y.data_ptr(), rows.numel() // k, n, k, self.threads,
+        )  # fmt: skip
+        if status:
+            raise _error(status)
+        return y.to(x.dtype)
+
+
+def load_kernel(
+    kernel_file: str | os.PathLike[str] | None = None, *, threads: int | None = None, precision: str = "exact"
+) -> Kernel:
+    """The kernel for this machine: ``kernel_file``, the file that GLMCORE_KERNEL_FILE names, or a built one."""
+    library = ensure_kernel(kernel_file or os.environ.get(KERNEL_FILE) or None)
+    if not library.openmp:
+        _announce("the CPU kernel was built without OpenMP and computes in one thread")
+    return Kernel(library, threads=threads, precision=precision)
+
+
+def kernel_or_torch(
+    kernel_file: str | os.PathLike[str] | None = None, *, threads: int | None = None, precision: str = "exact"
+) -> Kernel | None:
+    """``load_kernel``, or None, announced, where none can be built; a file that was asked for must work."""
+    try:
+        return load_kernel(kernel_file, threads=threads, precision=precision)
+    except KernelError as error:
+        if error.code == "kernel-file":
+            raise
+        _announce(f"no CPU kernel, quantised layers run through torch, slowly: {error}")
+        return None
+
+
+def backend_name(kernel: Kernel | None) -> str:
+    """What quantised layers run on, for statistics."""
+    return "torch" if kernel is None else kernel.name
+
+
+@functools.cache
+def _announce(message: str) -> None:
+    """Say it once per process."""
+    log.warning(message)
+
+
+def _error(status: int) -> Exception:
+    if status == NOT_FINITE:
+        return GlmError("not-finite", "a layer was given NaN or infinite values", where="quantised linear",
+                        hint="try another dtype; float16 overflows where bfloat16 or float32 does not")  # fmt: skip
+    if status == NO_MEMORY:
+        return GlmError("memory-short", "no memory for a layer's activations", where="quantised linear")
+    return ValueError(f"the kernel refused its arguments (status {status})")

@@ -1,0 +1,32 @@
+"""What the kernels must compute, in torch and float64: the oracle of the tests."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from glmcore.quant.schemes import dequantize
+
+BLOCK = 128
+
+
+def linear(x: Tensor, weight: Tensor, scale: Tensor, bits: int, bias: Tensor | None = None) -> Tensor:
+    """[M, K] · dequantised [N, K]ᵀ + bias in float64: precision ``exact``."""
+    y = x.double() @ dequantize(weight, scale, bits, torch.float64).T
+    return y if bias is None else y + bias.double()
+
+
+def rounded(x: Tensor) -> Tensor:
+    """The float64 values that precision ``fast`` keeps of float32 [M, K]: int8 with one scale per 128 columns."""
+    m, k = x.shape
+    blocks = torch.nn.functional.pad(x.float(), (0, -k % BLOCK)).view(m, -1, BLOCK)
+    largest = blocks.abs().amax(dim=-1, keepdim=True)
+    # In float32 and by the reciprocal, as the kernels do: ties must fall the same way.
+    steps = torch.where(largest > 1e-35, blocks * (127 / largest), torch.zeros_like(blocks)).round()
+    return (steps.double() * (largest / 127).double()).view(m, -1)[:, :k]
+
+
+def magnitude(x: Tensor, weight: Tensor, scale: Tensor, bits: int, bias: Tensor | None = None) -> Tensor:
+    """The sum of the terms' magnitudes, which bounds what float32 rounding can do to the result."""
+    return linear(x.abs(), dequantize(weight, scale, bits, torch.float64).abs(), torch.ones_like(scale), 8,
+                  None if bias is None else bias.abs())  # fmt: skip

@@ -1,0 +1,142 @@
+"""Checks a kernel library in a process of its own: ``python selftest.py LIBRARY`` prints one JSON object.
+
+A library built for another CPU dies here (SIGILL, SIGSEGV) instead of in the caller. Standard library only, so that it
+starts in a few hundredths of a second and runs in any interpreter.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import math
+import os
+import sys
+
+ABI = 1
+BLOCK = 128
+NOT_FINITE = 1
+ELF_MACHINES = {3: "i686", 40: "armv7l", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
+# (activation rows, matrix rows, columns): odd sizes, short last blocks, decode and prefill.
+SHAPES = ((1, 5, 130), (2, 37, 258), (5, 35, 128))
+# Float32 sums in another order differ by this share of the sum of magnitudes at most.
+TOLERANCE = 2e-6
+
+
+class Failure(Exception):
+    """Why the library cannot be used: the stage that failed and one line."""
+
+    def __init__(self, stage: str, reason: str) -> None:
+        super().__init__(reason)
+        self.stage = stage
+
+
+class Numbers:
+    """A small repeatable source of numbers; ``random`` alone takes a third of this script's time to import."""
+
+    def __init__(self) -> None:
+        self.state = 20260101
+
+    def integer(self, low: int, high: int) -> int:
+        self.state = (self.state * 6364136223846793005 + 1442695040888963407) & (2**64 - 1)
+        return low + (self.state >> 33) % (high - low + 1)
+
+
+def why_not_loaded(path: str, error: OSError) -> str:
+    """The loader's words, or the plainer fact that the file is none of this machine's libraries."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(20)
+    except OSError as unreadable:
+        return str(unreadable)
+    if head[:4] != b"\x7fELF":
+        return "it is no ELF library" if head else "the file is empty"
+    built_for = ELF_MACHINES.get(int.from_bytes(head[18:20], "little"), "another processor")
+    here = os.uname().machine
+    return str(error) if built_for == here else f"it was built for {built_for}, this machine is {here}"
+
+
+def open_library(path: str) -> ctypes.CDLL:
+    """Load the library and declare its functions."""
+    try:
+        library = ctypes.CDLL(path)
+    except OSError as error:
+        raise Failure("load", why_not_loaded(path, error)) from error
+    try:
+        version = library.glm_abi()
+        library.glm_isa.restype = ctypes.c_char_p
+        pointer, size = ctypes.c_void_p, ctypes.c_int64
+        library.glm_linear.argtypes = [ctypes.c_int, ctypes.c_int, *[pointer] * 5, *[size] * 3, ctypes.c_int]
+    except AttributeError as error:
+        raise Failure("symbols", f"it has no function of glmcore's kernel: {error}") from error
+    if version != ABI:
+        raise Failure("symbols", f"it was built for interface {version}, this glmcore needs {ABI}")
+    return library
+
+
+def weights(packed: bytes, bits: int, columns: int) -> list[list[int]]:
+    """Packed rows → rows of integers, by the definition of the packing."""
+    if bits == 4:
+        values = [nibble - 16 if nibble > 7 else nibble for byte in packed for nibble in (byte >> 4, byte & 15)]
+    else:
+        values = [byte - 256 if byte > 127 else byte for byte in packed]
+    return [values[at : at + columns] for at in range(0, len(values), columns)]
+
+
+def rounded(row: list[float]) -> list[float]:
+    """What int8 activations with one scale per block keep of a row."""
+    out: list[float] = []
+    for at in range(0, len(row), BLOCK):
+        block = row[at : at + BLOCK]
+        scale = max(map(abs, block)) / 127
+        out += [round(x / scale) * scale if scale else 0.0 for x in block]
+    return out
+
+
+def worst_error(library: ctypes.CDLL, bits: int, exact: bool, shape: tuple[int, int, int], rng: Numbers) -> float:
+    """The largest error of one product, as a share of the sum of its terms' magnitudes."""
+    m, n, k = shape
+    packed = bytes([0x80, 0x7F, 0x88, 0x77] + [rng.integer(0, 255) for _ in range(n * k * bits // 8 - 4)])
+    scale, bias = [rng.integer(8, 24) / 16 for _ in range(n)], [rng.integer(-16, 16) / 16 for _ in range(n)]
+    # Quarters of up to 16 bits: floats hold them exactly, and the rounding of int8 has no ties at 127 steps.
+    x = [[rng.integer(-30000, 30000) / 4 for _ in range(k)] for _ in range(m)]
+    y = (ctypes.c_float * (m * n))(*[math.nan] * (m * n))
+    floats = [(ctypes.c_float * len(values))(*values) for values in (scale, bias, [v for row in x for v in row])]
+    status = library.glm_linear(bits, exact, packed, *floats, y, m, n, k, 2)
+    if status != 0:
+        raise Failure("verify", f"status {status} for int{bits}, {m} x {n} x {k}")
+    worst, rows = 0.0, weights(packed, bits, k)
+    for i, row in enumerate(x if exact else map(rounded, x)):
+        for j, w in enumerate(rows):
+            terms = [a * b for a, b in zip(row, w)]  # noqa: B905 (runs in older interpreters too)
+            expected = scale[j] * math.fsum(terms) + bias[j]
+            error = abs(y[i * n + j] - expected) / (math.fsum(map(abs, terms)) * scale[j] + abs(bias[j]))
+            worst = max(worst, error if error == error else math.inf)
+    if worst > TOLERANCE:
+        raise Failure("verify", f"int{bits} {'exact' if exact else 'fast'} {m} x {n} x {k} is off by {worst:.1e}")
+    return worst
+
+
+def check(path: str) -> dict[str, object]:
+    """Open the library and compare every path with plain Python; raises ``Failure``."""
+    library = open_library(path)
+    rng = Numbers()
+    worst = max(
+        worst_error(library, bits, exact, shape, rng) for bits in (4, 8) for exact in (False, True) for shape in SHAPES
+    )
+    bad = (ctypes.c_float * 2)(1.0, math.nan)
+    one, y = (ctypes.c_float * 1)(1.0), (ctypes.c_float * 1)()
+    if library.glm_linear(8, 0, b"\1\1", one, None, bad, y, 1, 1, 2, 1) != NOT_FINITE:
+        raise Failure("verify", "a NaN among the activations was not reported")
+    return {"isa": library.glm_isa().decode(), "openmp": bool(library.glm_openmp()), "max_error": worst}
+
+
+def main() -> None:
+    try:
+        answer = check(sys.argv[1])
+    except Failure as failure:
+        answer = {"stage": failure.stage, "reason": str(failure)}
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()

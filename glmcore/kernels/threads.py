@@ -1,0 +1,38 @@
+"""How many threads to compute with: physical cores, of those that this process may use."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+CPU_FOLDER = Path("/sys/devices/system/cpu")
+CGROUP_FOLDER = Path("/sys/fs/cgroup")
+
+
+def default_threads() -> int:
+    """Physical cores within the affinity mask and the control group's quota, at least one."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    return max(1, int(min(physical_cores(allowed), quota())))
+
+
+def physical_cores(cpus: set[int], folder: Path = CPU_FOLDER) -> int:
+    """Distinct cores among logical CPUs; a second hyper-thread adds no arithmetic units, only contention."""
+    return len({_read(folder / f"cpu{cpu}/topology/thread_siblings_list") or str(cpu) for cpu in cpus})
+
+
+def quota(folder: Path = CGROUP_FOLDER) -> float:
+    """CPUs that the control group grants (infinite without a limit), version 2 or 1."""
+    limit, _, period = _read(folder / "cpu.max").partition(" ")
+    if not limit:
+        limit, period = _read(folder / "cpu/cpu.cfs_quota_us"), _read(folder / "cpu/cpu.cfs_period_us")
+    if not limit.isdigit() or not period.isdigit() or int(period) == 0:
+        return math.inf
+    return int(limit) / int(period)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
