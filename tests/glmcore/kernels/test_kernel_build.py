@@ -1,0 +1,249 @@
+"""Building the kernel: what may go wrong with compilers, caches and given files, each by real programs and files."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from glmcore.errors import GlmError
+from glmcore.kernels import build
+from glmcore.kernels.build import KernelError, ensure_kernel
+
+pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is needed")
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """One library for this machine, and the cache folder that it is in."""
+    cache = tmp_path_factory.mktemp("kernels")
+    return ensure_kernel(cache=cache), cache
+
+
+@pytest.fixture
+def only_on_path(tmp_path, monkeypatch):
+    """A PATH with nothing but the stand-in programs that a test writes."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    # The real gcc's own helpers (as, ld) must stay reachable for stand-ins that hand over to it.
+    monkeypatch.setenv("PATH", str(folder))
+
+    def write(name, body):
+        path = folder / name
+        path.write_text("#!/bin/sh\n" + body)
+        path.chmod(0o755)
+
+    return write
+
+
+def c_library(path, source, *flags):
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(path), *flags], input=source.encode(), check=True
+    )
+    return path
+
+
+def test_built_kernel_is_verified_and_found_again_at_once(built):
+    library, cache = built
+    assert not library.cached and library.path.is_file() and library.max_error < 2e-6
+    assert "gcc" in library.compiler and "-O3" in library.log
+    started = time.perf_counter()
+    again = ensure_kernel(cache=cache)
+    assert again.cached and again.path == library.path and again.isa == library.isa
+    assert time.perf_counter() - started < 0.1  # no child process: those alone take longer on a busy machine
+
+
+def test_damaged_library_is_rebuilt(built, tmp_path):
+    library, cache = built
+    copy = tmp_path / "cache"
+    shutil.copytree(cache, copy)
+    damaged = copy / library.path.relative_to(cache)
+    damaged.write_bytes(damaged.read_bytes()[:5000])
+    again = ensure_kernel(cache=copy)
+    assert not again.cached and again.path == damaged
+    assert damaged.stat().st_size > 5000
+
+
+def test_damaged_stamp_is_no_proof(built, tmp_path):
+    library, cache = built
+    copy = tmp_path / "cache"
+    shutil.copytree(cache, copy)
+    stamp = (copy / library.path.relative_to(cache)).with_name(build.STAMP)
+    for text in ("", "[]", "{}", '{"sha256": 1}'):
+        stamp.write_text(text)
+        assert build._cached(stamp.parent) is None
+
+
+def test_two_processes_build_once(tmp_path):
+    script = (
+        "import sys; from glmcore.kernels.build import ensure_kernel; "
+        "k = ensure_kernel(isa='plain', cache=sys.argv[1]); print(k.cached, k.path)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "cache")]
+    with ThreadPoolExecutor() as pool:
+        runs = list(pool.map(lambda _: subprocess.run(command, cwd=ROOT, capture_output=True, text=True), range(2)))
+    assert [run.returncode for run in runs] == [0, 0], runs
+    assert sorted(run.stdout.split()[0] for run in runs) == ["False", "True"]
+    assert len({run.stdout.split()[1] for run in runs}) == 1
+
+
+def test_torch_is_not_imported():
+    script = "import sys, glmcore.kernels.build; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0
+
+
+def test_no_compiler(only_on_path, tmp_path):
+    with pytest.raises(KernelError) as caught:
+        ensure_kernel(cache=tmp_path / "cache")
+    assert (caught.value.code, caught.value.stage) == ("kernel-build", "compiler")
+    assert "gcc" in caught.value.hint
+
+
+def test_compiler_that_fails_shows_its_words(only_on_path, tmp_path):
+    only_on_path("gcc", 'echo "standin.c:1: fatal error: stdint.h: No such file or directory" >&2; exit 1\n')
+    with pytest.raises(KernelError) as caught:
+        ensure_kernel(cache=tmp_path / "cache")
+    assert caught.value.stage == "compile" and "stdint.h" in caught.value.what and "stdint.h" in caught.value.log
+    assert not list((tmp_path / "cache").rglob("*.so"))
+
+
+def test_compiler_that_dies_half_way_leaves_nothing(only_on_path, tmp_path):
+    # Writes the beginning of a library where it was told to, then is killed.
+    only_on_path("gcc", 'while [ "$1" != -o ]; do shift; done; echo half > "$2"; kill -9 $$\n')
+    with pytest.raises(KernelError) as caught:
+        ensure_kernel(cache=tmp_path / "cache")
+    assert caught.value.stage == "compile"
+    assert not list((tmp_path / "cache").rglob("*.so"))
+
+
+def test_compiler_that_makes_rubbish_is_found_out(only_on_path, tmp_path):
+    only_on_path("gcc", 'while [ "$1" != -o ]; do shift; done; echo rubbish > "$2"\n')
+    with pytest.raises(KernelError) as caught:
+        ensure_kernel(cache=tmp_path / "cache")
+    assert caught.value.stage == "load" and "no ELF" in caught.value.what
+
+
+def test_compiler_without_openmp_gives_one_thread(only_on_path, tmp_path):
+    real, path = shutil.which("gcc", path=os.defpath), os.defpath
+    only_on_path(
+        "gcc",
+        f'case " $* " in *" -fopenmp "*) echo "cannot find -lgomp" >&2; exit 1;; esac\nPATH={path} exec {real} "$@"\n',
+    )
+    library = ensure_kernel(isa="plain", cache=tmp_path / "cache")
+    assert library.openmp is False and "cannot find -lgomp" in library.log
+
+
+def test_second_compiler_steps_in(only_on_path, tmp_path):
+    real, path = shutil.which("gcc", path=os.defpath), os.defpath
+    only_on_path("gcc", 'echo "gcc: internal compiler error" >&2; exit 4\n')
+    only_on_path("clang", f'PATH={path} exec {real} "$@"\n')
+    library = ensure_kernel(isa="plain", cache=tmp_path / "cache")
+    assert library.compiler.startswith(str(tmp_path / "bin/clang")) and library.openmp
+    assert "internal compiler error" in library.log
+
+
+def test_asked_for_compiler_or_isa_that_is_not_there(tmp_path):
+    with pytest.raises(KernelError, match="not there"):
+        ensure_kernel(compiler="no-such-cc", cache=tmp_path)
+    with pytest.raises(GlmError, match="mmx"):
+        ensure_kernel(isa="mmx", cache=tmp_path)
+
+
+def test_other_compiler_means_another_build(only_on_path, tmp_path):
+    only_on_path("gcc", "exit 1\n")
+    first = build.find_compilers()
+    only_on_path("gcc", "exit 12\n")
+    assert build._key(first, ()) != build._key(build.find_compilers(), ())
+
+
+def test_unwritable_cache_gives_way_to_a_private_folder(tmp_path, monkeypatch):
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr(build.tempfile, "gettempdir", lambda: str(temporary))
+    blocked = tmp_path / "file"
+    blocked.write_text("a file in place of the folder")  # works as root too, unlike taking permissions away
+    made = build._writable(tuple(build._folders(blocked)))
+    assert made.parent == temporary and made.stat().st_mode & 0o077 == 0
+    made.chmod(0o777)
+    with pytest.raises(KernelError, match="no folder") as caught:
+        build._writable(tuple(build._folders(blocked)))
+    assert str(blocked) in caught.value.where and "others could" in caught.value.where
+
+
+def test_given_file_is_verified_and_remembered(built, tmp_path):
+    library, _ = built
+    given = tmp_path / "ready.so"
+    shutil.copy(library.path, given)
+    first = ensure_kernel(given, cache=tmp_path / "cache")
+    assert (first.path, first.isa, first.cached) == (given, library.isa, False)
+    assert ensure_kernel(given, cache=tmp_path / "cache").cached
+    given.write_bytes(given.read_bytes() + b"\0")
+    assert not ensure_kernel(given, cache=tmp_path / "cache").cached
+
+
+def refused(path, tmp_path):
+    with pytest.raises(KernelError) as caught:
+        ensure_kernel(path, cache=tmp_path / "cache")
+    assert caught.value.code == "kernel-file" and caught.value.where == str(path)
+    assert "\n" not in caught.value.line()
+    return caught.value
+
+
+def test_given_file_that_is_missing_empty_or_text(tmp_path):
+    assert "no such file" in refused(tmp_path / "missing.so", tmp_path).what
+    assert "no such file" in refused(tmp_path, tmp_path).what
+    (tmp_path / "empty.so").touch()
+    assert "empty" in refused(tmp_path / "empty.so", tmp_path).what
+    (tmp_path / "text.so").write_text("version https://git-lfs.github.com/spec/v1\n")
+    assert "no ELF" in refused(tmp_path / "text.so", tmp_path).what
+
+
+def test_given_file_of_another_machine(built, tmp_path):
+    data = bytearray(built[0].path.read_bytes())
+    data[18:20] = (243).to_bytes(2, "little")
+    (tmp_path / "riscv.so").write_bytes(data)
+    assert "riscv64" in refused(tmp_path / "riscv.so", tmp_path).what
+
+
+def test_given_file_of_the_original_code(tmp_path):
+    original = c_library(tmp_path / "original.so", "void extract_int4_weight_to_float(void) {}")
+    error = refused(original, tmp_path)
+    assert error.stage == "symbols" and "glm_abi" in error.what
+
+
+def test_given_file_of_another_interface(tmp_path):
+    other = c_library(
+        tmp_path / "other.so",
+        'int glm_abi(void) {return 99;} const char *glm_isa(void) {return "";} void glm_linear(void) {}',
+    )
+    assert "99" in refused(other, tmp_path).what
+
+
+def test_given_file_with_instructions_that_the_cpu_lacks(tmp_path):
+    bad = c_library(tmp_path / "ud2.so", "int glm_abi(void) { __builtin_trap(); }")
+    error = refused(bad, tmp_path)
+    assert error.stage == "crash" and ("SIGILL" in error.what or "SIGTRAP" in error.what)
+
+
+def test_given_file_that_crashes(tmp_path):
+    assert (
+        "SIGSEGV"
+        in refused(c_library(tmp_path / "segv.so", "int glm_abi(void) { return *(volatile int *)8; }"), tmp_path).what
+    )
+
+
+def test_given_file_that_computes_wrongly(tmp_path):
+    source = """
+    int glm_abi(void) { return 1; }
+    const char *glm_isa(void) { return "wrong"; }
+    int glm_openmp(void) { return 0; }
+    int glm_linear(int bits, int exact, const void *w, const float *s, const float *b, const float *x, float *y,
+                   long m, long n, long k, int t) { for (long i = 0; i < m * n; i++) y[i] = 0; return 0; }
+    """
+    error = refused(c_library(tmp_path / "wrong.so", source), tmp_path)
+    assert error.stage == "verify" and "off by" in error.what
