@@ -40,9 +40,8 @@ def diagnose(
 
 def this_host(*, model: str | None = None, python: str | None = None, kernel_file: str | None = None) -> Host:
     from glmdoctor.host.host import Host
-    from glmdoctor.host.io import RealIO
 
-    return Host(RealIO(), interpreter=python, model=model, kernel_file=kernel_file)
+    return Host(interpreter=python, model=model, kernel_file=kernel_file)
 
 
 def judge(host: Host, *, only: Collection[str] = (), skip: Collection[str] = ()) -> Diagnosis:

@@ -54,10 +54,14 @@ def _known(context: click.Context, parameter: click.Parameter, values: tuple[str
     return values
 
 
+only: Decorator = click.option(
+    "--only", multiple=True, metavar="ID", callback=_known, help="Look at this check or problem alone."
+)
+
+
 def selection(command: Any) -> Any:
     """``--only`` and ``--skip``, each as often as wanted."""
     skip = click.option("--skip", multiple=True, metavar="ID", callback=_known, help="Leave this check out.")
-    only = click.option("--only", multiple=True, metavar="ID", callback=_known, help="Run this check alone.")
     return only(skip(command))
 
 

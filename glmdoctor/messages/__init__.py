@@ -32,6 +32,16 @@ class Text:
         return self.render("en")
 
 
+@dataclass(frozen=True)
+class Translated(Text):
+    """Wording that brings its own translations, as the entries of the problem catalogue do."""
+
+    translations: Mapping[str, str] = field(default_factory=dict)
+
+    def render(self, language: str = "en") -> str:
+        return self.translations.get(language, self.template)
+
+
 def text(template: str, **values: object) -> Text:
     """Mark ``template`` as wording (the catalogue test finds it by this call) and bind its values."""
     return Text(template, values)

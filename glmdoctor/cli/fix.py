@@ -1,0 +1,142 @@
+"""``glmdoctor fix``: examine, repair what the findings allow, and check each repair again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from glmdoctor.cli import options, output
+from glmdoctor.messages import Text, text
+
+if TYPE_CHECKING:
+    from glmdoctor.executor import Prepared
+    from glmdoctor.journal import Store
+    from glmdoctor.repair import Repair
+
+USAGE = 2
+
+
+@click.command()
+@click.option("--symlink", is_flag=True, help="Mend the links, folders and the cache by which libcuda is found.")
+@click.option("--kernel", is_flag=True, help="Build, verify and place the CPU kernel for quantised models.")
+@options.only
+@options.python
+@options.model
+@click.option("--dry-run", is_flag=True, help="Print the plan and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan and the results as JSON.")
+@options.language
+@click.pass_context
+def fix(
+    context: click.Context,
+    symlink: bool,
+    kernel: bool,
+    only: tuple[str, ...],
+    python: str | None,
+    model: str | None,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    lang: str | None,
+) -> None:
+    """Repair what the findings allow, and check each repair.
+
+    Everything that will be done is printed first, and `glmdoctor undo` takes it back.
+
+    Exit status: 0 every chosen repair holds or there was nothing to repair, 1 something could not be repaired,
+    2 wrong usage.
+    """
+    from glmdoctor import repair
+
+    language = output.language(lang, ascii_safe=as_json)
+    with one_line_each(context, language):
+        work = repair.Repair(repair.Choice(symlink, kernel, only, python, model))
+        status = rehearse(work, language, as_json) if dry_run else carry_out(work, language, as_json, yes)
+        context.exit(status)
+
+
+@contextmanager
+def one_line_each(context: click.Context, language: str) -> Iterator[None]:
+    """Refusals and failures of the journal, each as one line with exit status 1."""
+    from glmdoctor.journal import NoHome
+    from glmdoctor.recovery import Refused
+
+    try:
+        yield
+    except Refused as refused:
+        output.note(refused.reason.render(language))
+    except NoHome:
+        output.note(text("this user has no home folder for the journal; set HOME").render(language))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        output.note(text("the repair stopped: {what}", what=where + (error.strerror or str(error))).render(language))
+    else:
+        return
+    context.exit(1)
+
+
+def rehearse(work: Repair, language: str, as_json: bool) -> int:
+    """Examine and print; no lock, no journal, no change."""
+    from glmdoctor.cli import repairs
+    from glmdoctor.executor import prepare
+
+    work.examine()
+    plans = work.plans()
+    prepared, beyond = prepare(plans, work.disk, "RUN"), work.beyond(plans)
+    output.emit(
+        repairs.as_json(prepared, beyond, None, (), language)
+        if as_json
+        else repairs.announced(prepared, beyond, language) + text("Dry run: nothing was changed.").render(language)
+    )
+    return repairs.exit_status((), beyond)
+
+
+def carry_out(work: Repair, language: str, as_json: bool, yes: bool) -> int:
+    """Examine, print, ask, repair, and print what became of it."""
+    from glmdoctor import executor, journal
+    from glmdoctor.cli import repairs
+
+    run = journal.new_id()
+    with executor.locked(work.disk, journal.state_folder()) as store:
+        recovered(store, language)
+        work.examine()
+        plans = work.plans()
+        prepared, beyond = executor.prepare(plans, work.disk, run), work.beyond(plans)
+        if not as_json:
+            output.emit(repairs.announced(prepared, beyond, language))
+        if not yes and any(plan.steps for plan in prepared) and not sys.stdin.isatty():
+            output.note(text("there is no terminal to ask on; --yes repairs without asking").render(language))
+            return USAGE
+        results = executor.carry_out(prepared, store, run, asked(language, yes), work.holds)
+    output.emit(
+        repairs.as_json(prepared, beyond, run, results, language)
+        if as_json
+        else repairs.outcome(run, results, language)
+    )
+    return repairs.exit_status(results, beyond)
+
+
+def recovered(store: Store, language: str) -> list[str]:
+    """Roll back the runs that were killed, and say which."""
+    from glmdoctor.recovery import recover
+
+    done = recover(store)
+    for undone in done:
+        output.note(text("the repair {run} was interrupted and has been rolled back", run=undone.run).render(language))
+        for path in undone.stay:
+            output.note(text("{path} was left as it is: others changed it since", path=path).render(language))
+    return [undone.run for undone in done]
+
+
+def asked(language: str, yes: bool) -> Callable[[Prepared], bool]:
+    """The question before each plan, on standard error."""
+
+    def confirm(prepared: Prepared) -> bool:
+        question: Text = text("{title}: do it?", title=prepared.plan.title)
+        return yes or click.confirm(question.render(language), default=True, err=True)
+
+    return confirm

@@ -1,0 +1,186 @@
+"""Carries plans out: one lock, the question, the journal, the actions, and the check again.
+
+Only what a plan printed is done. An action that meets another state than the plan saw, or that fails, takes its whole
+plan back.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import filelock
+
+from glmdoctor.actions import Action, Changes, MakeFolder, PlaceLink, change_of, missing_folders
+from glmdoctor.disk import Disk
+from glmdoctor.journal import Step, Store, Writer
+from glmdoctor.messages import Text, text
+from glmdoctor.recovery import Refused, sync_around, take_back
+from glmdoctor.remedies import Plan
+
+
+class Outcome(str, Enum):
+    REPAIRED = "repaired"  # its own check passes again
+    NOT_REPAIRED = "not-repaired"  # done, but the check still complains
+    FAILED = "failed"  # could not be done; nothing of it is left
+    DECLINED = "declined"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan bound to the state of the disk: the steps that are left to do, and what they will find."""
+
+    plan: Plan
+    steps: tuple[tuple[Action, Changes], ...]
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every path that the plan may touch, kept files included."""
+        changes = [item for _, found in self.steps for item in found.items()]
+        return tuple(name for path, change in changes for name in (path, change.kept) if name)
+
+
+@dataclass(frozen=True)
+class Result:
+    prepared: Prepared
+    outcome: Outcome
+    reason: Text | None = None
+
+
+@contextmanager
+def locked(disk: Disk, state: str) -> Iterator[Store]:
+    """The journal, for this process alone."""
+    store = Store(disk, state)
+    store.make()
+    lock = filelock.FileLock(disk.real(posixpath.join(state, "lock")), timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise Refused(text("another glmdoctor is repairing this machine; try again when it has ended")) from None
+    try:
+        yield store
+    finally:
+        lock.release()
+
+
+def prepare(plans: Iterable[Plan], disk: Disk, run: str) -> tuple[Prepared, ...]:
+    """Bind plans to what the disk holds now; steps that are done already fall away, missing folders are added."""
+    numbers = iter(range(1, 1_000_000))
+    return tuple(Prepared(plan, tuple(_steps(plan, disk, run, numbers))) for plan in plans)
+
+
+def _steps(plan: Plan, disk: Disk, run: str, numbers: Iterator[int]) -> Iterator[tuple[Action, Changes]]:
+    made: set[str] = set()
+    for action in (_canonical(action, disk) for action in plan.actions):
+        folders = [folder for path in action.paths for folder in missing_folders(path, disk) if folder not in made]
+        for wanted in (*map(MakeFolder, folders), action):
+            made.update(wanted.paths if isinstance(wanted, MakeFolder) else ())
+            changes = {path: change_of(path, disk, run, next(numbers)) for path in wanted.paths}
+            if not wanted.satisfied({path: change.before for path, change in changes.items()}):
+                yield wanted, changes
+
+
+def _canonical(action: Action, disk: Disk) -> Action:
+    """The same action with the links of its folders followed, so that the plan names what is really touched."""
+    if isinstance(action, (MakeFolder, PlaceLink)):
+        return replace(action, path=disk.canonical(action.path))
+    return action
+
+
+def carry_out(
+    plans: Sequence[Prepared],
+    store: Store,
+    run: str,
+    confirm: Callable[[Prepared], bool],
+    holds: Callable[[Plan], bool],
+) -> list[Result]:
+    """Do each plan that ``confirm`` allows and judge it by ``holds``, its own check asked again."""
+    work = _Work(store, run)
+    results: list[Result] = []
+    try:
+        for prepared in plans:
+            results.append(_one(prepared, work, confirm, holds))
+    finally:
+        work.end()
+    return results
+
+
+def _one(prepared: Prepared, work: _Work, confirm: Callable[[Prepared], bool], holds: Callable[[Plan], bool]) -> Result:
+    if work.touched and holds(prepared.plan):  # an earlier plan of this run repaired it too
+        return Result(prepared, Outcome.REPAIRED)
+    if prepared.steps and not confirm(prepared):
+        return Result(prepared, Outcome.DECLINED)
+    try:
+        work.do(prepared)
+    except Refused as refused:
+        return Result(prepared, Outcome.FAILED, refused.reason)
+    return Result(prepared, Outcome.REPAIRED if holds(prepared.plan) else Outcome.NOT_REPAIRED)
+
+
+class _Work:
+    """One run in progress."""
+
+    def __init__(self, store: Store, run: str) -> None:
+        self.store, self.disk, self.run = store, store.disk, run
+        self.touched: set[str] = set()
+        self.writer: Writer | None = None
+        self.number = 0
+        self.standing: list[Step] = []
+        self.half_done = False
+
+    def do(self, prepared: Prepared) -> None:
+        """All steps of a plan, or none."""
+        first, self.half_done = len(self.standing), True
+        try:
+            for action, changes in prepared.steps:
+                self._step(prepared.plan.id, action, changes)
+            self.half_done = False
+        except OSError as error:
+            self._take_back(first)
+            raise Refused(text("{what}; nothing of it is left", what=_told(error))) from error
+        except BaseException:
+            self._take_back(first)
+            raise
+
+    def end(self) -> None:
+        """Close the journal; a plan that could not even be taken back leaves it open for the next run's recovery."""
+        if self.writer and not self.half_done:
+            self.writer.end("finished" if self.standing else "closed")
+
+    def _step(self, plan: str, action: Action, changes: Changes) -> None:
+        before = {path: self.disk.node(path) for path in action.paths}
+        if self.touched.issuperset(action.paths) and action.satisfied(before):
+            return
+        changed = [path for path, change in changes.items() if not before[path].same(change.before)]
+        if changed:
+            raise Refused(text("{path} has changed since the plan was made", path=changed[0]))
+        obstacle = action.obstacle(before, self.disk)
+        if obstacle:
+            raise Refused(obstacle)
+        if self.writer is None:
+            self.writer = self.store.writer(self.run)
+            self.writer.begin(self.run)
+        self.number += 1
+        self.writer.intent(self.number, plan, action, changes)
+        self.standing.append(Step(self.number, plan, action, changes))
+        action.apply(self.disk, changes)
+        sync_around(self.disk, action.paths)
+        self.writer.done(self.number, {path: self.disk.node(path) for path in action.paths})
+        self.touched.update(action.paths)
+
+    def _take_back(self, first: int) -> None:
+        assert self.writer is not None or not self.standing[first:]
+        for step in reversed(self.standing[first:]):
+            take_back(self.disk, step)
+            if self.writer:
+                self.writer.undone(step.number)
+        del self.standing[first:]
+        self.half_done = False
+
+
+def _told(error: OSError) -> Text:
+    where = f"{error.filename}: " if error.filename else ""
+    return Text("{what}", {"what": where + (error.strerror or str(error))})

@@ -1,0 +1,267 @@
+"""Commands that a person can read and run, made from the machine's own facts and quoted for a shell."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from glmdoctor.findings import Finding
+from glmdoctor.remedies.links import release
+from glmdoctor.remedies.machine import maybe
+
+if TYPE_CHECKING:
+    from glmdoctor.checks.base import Machine
+
+Commands = tuple[str, ...]
+
+FAMILIES = {
+    "debian": ("debian", "ubuntu", "linuxmint", "pop", "raspbian", "kali", "deepin", "uos"),
+    "fedora": ("fedora", "rhel", "centos", "rocky", "almalinux", "ol", "amzn", "openeuler", "anolis"),
+    "suse": ("opensuse", "opensuse-leap", "opensuse-tumbleweed", "sles", "suse"),
+    "arch": ("arch", "manjaro", "endeavouros"),
+    "alpine": ("alpine",),
+}
+INSTALL = {
+    "debian": "apt-get install {}",
+    "fedora": "dnf install {}",
+    "suse": "zypper install {}",
+    "arch": "pacman -S {}",
+    "alpine": "apk add {}",
+}
+INITRAMFS = {
+    "debian": "update-initramfs -u",
+    "fedora": "dracut --force",
+    "suse": "dracut --force",
+    "arch": "mkinitcpio -P",
+}
+DRIVER = {"debian": "nvidia-driver", "fedora": "akmod-nvidia", "suse": "nvidia-open-driver-G06", "arch": "nvidia"}
+USER_SPACE = {"debian": "libcuda1 libnvidia-ml1", "fedora": "xorg-x11-drv-nvidia-cuda-libs", "arch": "nvidia-utils"}
+HEADERS = {
+    "debian": "linux-headers-{}",
+    "fedora": "kernel-devel-{}",
+    "suse": "kernel-default-devel",
+    "arch": "linux-headers",
+}
+COMPILER = {"debian": "gcc libc6-dev", "fedora": "gcc", "suse": "gcc", "arch": "gcc", "alpine": "gcc musl-dev"}
+OPENMP = {"debian": "libgomp1", "fedora": "libgomp", "suse": "libgomp1", "arch": "gcc-libs", "alpine": "libgomp"}
+CLANG_OPENMP = {"debian": "libomp-dev", "fedora": "libomp-devel", "suse": "libomp-devel", "arch": "openmp"}
+
+
+def family(host: Machine) -> str:
+    """The package manager's kind, by the distribution's id; "" where it is not known."""
+    os = maybe(host.os)
+    ids = {name: kind for kind, names in FAMILIES.items() for name in names}
+    return ids.get(os.distribution, "") if os and os.system == "Linux" else ""
+
+
+def sudo(host: Machine, *commands: str) -> Commands:
+    """The commands as root."""
+    os = maybe(host.os)
+    prefix = "" if os and os.effective_uid == 0 else "sudo "
+    return tuple(prefix + command for command in commands)
+
+
+def install(host: Machine, packages: Mapping[str, str]) -> Commands:
+    kind = family(host)
+    return sudo(host, INSTALL[kind].format(packages[kind])) if kind in packages else ()
+
+
+def pip(host: Machine, *requirements: str) -> Commands:
+    """An installation into the interpreter that is examined."""
+    interpreter = maybe(host.interpreter)
+    program = interpreter.executable if interpreter else "python"
+    return (shlex.join([program, "-m", "pip", "install", *requirements]),) if requirements else ()
+
+
+def torch(host: Machine) -> Commands:
+    """The newest torch that the driver's CUDA ceiling, the cards and the interpreter all admit."""
+    for row in _torch_builds():
+        if _fits(row, host):
+            index = ("--index-url", str(row["index"])) if row["index"] else ()
+            return pip(host, f"torch=={row['version']}", *index)
+    return ()
+
+
+def _torch_builds() -> list[dict[str, object]]:
+    raw = resources.files("glmdoctor.knowledge").joinpath("torch_builds.json").read_text(encoding="utf-8")
+    builds: list[dict[str, object]] = json.loads(raw)["builds"]
+    return builds
+
+
+def _fits(row: Mapping[str, object], host: Machine) -> bool:
+    ceiling, interpreter, nvml = maybe(host.ceiling), maybe(host.interpreter), maybe(host.nvml)
+    if ceiling and release(str(row["cuda"])) > ceiling.cuda:
+        return False
+    pythons = row["pythons"]
+    assert isinstance(pythons, list)
+    if interpreter and not release(pythons[0]) <= release(interpreter.version)[:2] <= release(pythons[1]):
+        return False
+    oldest, newest = row["oldest_sm"], row["newest_sm"]
+    assert isinstance(oldest, int) and isinstance(newest, int)
+    cards = [gpu.compute_capability for gpu in (nvml.gpus if nvml else ()) if gpu.compute_capability]
+    return all(oldest <= major * 10 + minor <= newest for major, minor in cards)
+
+
+def toolkit_wheels(host: Machine, *wanted: str) -> Commands:
+    """NVIDIA's wheels of CUDA libraries for torch's release; since CUDA 13 their names carry none."""
+    found = maybe(host.torch)
+    major = release(found.cuda)[0] if found and found.cuda else 12
+    suffix = f"-cu{major}" if major < 13 else ""
+    return pip(host, *(f"nvidia-{name}{suffix}" for name in wanted))
+
+
+def cpm_libraries(host: Machine) -> Commands:
+    return (*toolkit_wheels(host, "cuda-nvrtc", "cuda-runtime", "cublas"), "glmdoctor fix --symlink")
+
+
+def driver(host: Machine) -> Commands:
+    """The driver; in a container it comes from outside."""
+    os = maybe(host.os)
+    if os and os.container:
+        return ("docker run --gpus all …",)
+    if os and os.distribution == "ubuntu":
+        return sudo(host, "ubuntu-drivers install")
+    return install(host, DRIVER)
+
+
+def headers(host: Machine) -> Commands:
+    os, kind = maybe(host.os), family(host)
+    return install(host, {kind: HEADERS[kind].format(os.kernel)}) if os and kind in HEADERS else ()
+
+
+def load_module(host: Machine) -> Commands:
+    return (*sudo(host, "modprobe nvidia"), *headers(host), *sudo(host, "dkms autoinstall"))
+
+
+def blacklist_nouveau(host: Machine) -> Commands:
+    lines, file = r"blacklist nouveau\noptions nouveau modeset=0\n", "/etc/modprobe.d/blacklist-nouveau.conf"
+    write = shlex.join(["sh", "-c", f"printf '{lines}' > {file}"])
+    return sudo(host, write, *filter(None, [INITRAMFS.get(family(host))]), "reboot")
+
+
+def reinstall_user_space(host: Machine) -> Commands:
+    """The driver's own libraries anew; Ubuntu names the package by the driver's release."""
+    os, module, kind = maybe(host.os), maybe(host.kernel_driver), family(host)
+    if os and os.distribution == "ubuntu" and module and module.version:
+        return sudo(host, f"apt-get install --reinstall libnvidia-compute-{module.version.split('.')[0]}")
+    verb = {"debian": "apt-get install --reinstall", "fedora": "dnf reinstall", "arch": "pacman -S"}.get(kind)
+    return sudo(host, f"{verb} {USER_SPACE[kind]}") if verb else ()
+
+
+def reload_module(host: Machine) -> Commands:
+    return sudo(host, "modprobe -r nvidia_uvm nvidia_drm nvidia_modeset nvidia", "modprobe nvidia", "reboot")
+
+
+def remove_packages(host: Machine, packages: Iterable[str]) -> Commands:
+    verb = {"debian": "apt-get remove", "fedora": "dnf remove", "suse": "zypper remove", "arch": "pacman -R"}
+    names = " ".join(shlex.quote(name) for name in dict.fromkeys(packages))
+    return sudo(host, f"{verb[family(host)]} {names}") if names and family(host) in verb else ()
+
+
+def openmp(host: Machine) -> Commands:
+    toolchain = maybe(host.toolchain)
+    clang = toolchain and toolchain.compilers and toolchain.compilers[0].family == "clang"
+    os = maybe(host.os)
+    if os and os.system == "Darwin":
+        return ("brew install libomp",)
+    return install(host, CLANG_OPENMP if clang else OPENMP)
+
+
+def open_nodes(finding: Finding, host: Machine) -> Commands:
+    nodes = finding.evidence.get("nodes")
+    names = [shlex.quote(str(name)) for name in nodes] if isinstance(nodes, Mapping) else ["/dev/nvidia*"]
+    return sudo(host, 'usermod -aG video "$USER"', f"chmod 0666 {' '.join(names)}")
+
+
+def missing_packages(finding: Finding, host: Machine) -> Commands:
+    missing = finding.evidence.get("missing")
+    return pip(host, *map(str, missing)) if isinstance(missing, (list, tuple)) else ()
+
+
+def pull_lfs(finding: Finding, host: Machine) -> Commands:
+    return tuple(shlex.join(["git", "-C", folder, "lfs", "pull"]) for folder in _folder(host))
+
+
+def smaller(finding: Finding, host: Machine) -> Commands:
+    return tuple(shlex.join(["glmcore", "chat", "--model", folder, "--quant", "int4"]) for folder in _folder(host))
+
+
+def _folder(host: Machine) -> Commands:
+    checkpoint = maybe(host.checkpoint)
+    return (checkpoint.path,) if checkpoint else ()
+
+
+def _by_host(make: Callable[[Machine], Commands]) -> Callable[[Finding, Machine], Commands]:
+    return lambda finding, host: make(host)
+
+
+def _packages(*requirements: str) -> Callable[[Finding, Machine], Commands]:
+    return lambda finding, host: pip(host, *requirements)
+
+
+def _as_root(*commands: str) -> Callable[[Finding, Machine], Commands]:
+    return lambda finding, host: sudo(host, *commands)
+
+
+def _lines(*commands: str) -> Callable[[Finding, Machine], Commands]:
+    return lambda finding, host: commands
+
+
+BY_PROBLEM: Mapping[str, Callable[[Finding, Machine], Commands]] = {
+    "nvml-not-found": _by_host(driver),
+    "no-nvidia-driver": _by_host(driver),
+    "driver-not-loaded": _by_host(load_module),
+    "kernel-module-mismatch": _by_host(lambda host: (*headers(host), *sudo(host, "dkms autoinstall", "reboot"))),
+    "nouveau-in-the-way": _by_host(blacklist_nouveau),
+    "secure-boot-module-rejected": _as_root("mokutil --sb-state", "mokutil --import /var/lib/dkms/mok.pub"),
+    "cuda-driver-too-old": _by_host(torch),
+    "torch-cpu-only": _by_host(torch),
+    "torch-arch-unsupported": _by_host(torch),
+    "cuda-system-not-ready": _as_root("systemctl enable --now nvidia-fabricmanager"),
+    "cuda-unknown-error-999": _as_root("modprobe nvidia_uvm", "nvidia-modprobe -u -c=0"),
+    "device-node-permission": open_nodes,
+    "selinux-blocks-gpu": _as_root("setsebool -P container_use_devices on"),
+    "docker-no-gpu-runtime": _as_root("nvidia-ctk runtime configure --runtime=docker", "systemctl restart docker"),
+    "gpu-xid-fault": _as_root("dmesg | grep -i xid"),
+    "invalid-device-ordinal": _lines("unset CUDA_VISIBLE_DEVICES"),
+    "no-cuda-gpu-visible": _lines("unset CUDA_VISIBLE_DEVICES"),
+    "libcuda-link-broken": _by_host(reinstall_user_space),
+    "libcuda-so-missing": _by_host(driver),
+    "linker-cache-stale": _as_root("glmdoctor fix --symlink"),
+    "cpm-toolkit-libs-missing": _by_host(cpm_libraries),
+    "cuda-runtime-so-missing": _by_host(lambda host: toolkit_wheels(host, "cuda-runtime")),
+    "cublaslt-symbol-conflict": _lines("unset LD_LIBRARY_PATH"),
+    "bitsandbytes-cuda-setup": _packages("--upgrade", "bitsandbytes"),
+    "gcc-missing": _by_host(lambda host: install(host, COMPILER)),
+    "openmp-missing": _by_host(openmp),
+    "cpu-kernel-not-loaded": _lines("glmdoctor fix --kernel"),
+    "kernel-so-not-loadable": _lines("unset GLMCORE_KERNEL_FILE", "glmdoctor fix --kernel"),
+    "ram-oom": smaller,
+    "process-killed-ram": smaller,
+    "cuda-oom": smaller,
+    "lfs-pointer-checkpoint": pull_lfs,
+    "python-deps-missing": missing_packages,
+    "protobuf-too-new": _packages("protobuf<3.21"),
+    "numpy2-abi": _packages("numpy<2"),
+    "libstdcxx-too-old": _lines("conda install -c conda-forge libstdcxx-ng"),
+    "gradio-incompatible": _packages("gradio>=3.39,<3.51"),
+    "torch-too-old-skip-init": _packages("torch>=1.10"),
+    "tf-new-tokenizer-init": _packages("transformers<=4.33.3"),
+    "tf-new-pad-padding-side": _packages("transformers<=4.44.2"),
+    "tf-new-cache-format": _packages("transformers<=4.41.2"),
+    "tf-new-tied-weights": _packages("transformers<5"),
+    "tf-no-generation-mixin": _packages("transformers<4.50"),
+    "tf-too-old": _packages("--upgrade", "transformers"),
+    "mps-op-unsupported": _lines("export PYTORCH_ENABLE_MPS_FALLBACK=1"),
+    "hf-cache-not-writable": _lines('export HF_MODULES_CACHE="$HOME/.cache/huggingface/modules"'),
+    "hub-unreachable": _lines("export HF_HUB_OFFLINE=1"),
+}
+
+
+def commands(finding: Finding, host: Machine) -> Commands:
+    """What to run for a finding; nothing where no command helps."""
+    make = BY_PROBLEM.get(finding.problem or "")
+    return make(finding, host) if make else ()

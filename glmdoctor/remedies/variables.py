@@ -1,0 +1,128 @@
+"""Variables that lead programs astray, set right for `glmdoctor run` and `chat`, with a line to copy for the shell."""
+
+from __future__ import annotations
+
+import posixpath
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from glmdoctor.actions import PlaceLink
+from glmdoctor.findings import Finding
+from glmdoctor.host.facts import CudaInstall, Library
+from glmdoctor.messages import text
+from glmdoctor.remedies.links import private_cuda, private_plan, release
+from glmdoctor.remedies.machine import is_compat, maybe
+from glmdoctor.remedies.plan import Options, Plan
+
+if TYPE_CHECKING:
+    from glmdoctor.checks.base import Machine
+
+LD_PATH = "LD_LIBRARY_PATH"
+DRIVER_NAMES = ("cuda", "nvidia-ml")
+
+
+def drop_strays(finding: Finding, host: Machine, options: Options) -> Plan | None:
+    """LD_LIBRARY_PATH without the folders that bring a stub or another driver's libraries."""
+    strays, loader = stray_folders(host), maybe(host.loader)
+    if not strays or loader is None:
+        return None
+    rest = ":".join(folder for folder in loader.ld_library_path if folder not in strays)
+    title = text("Leave {folders} out of LD_LIBRARY_PATH", folders=", ".join(strays))
+    line = f"export {LD_PATH}={shlex.quote(rest)}" if rest else f"unset {LD_PATH}"
+    return Plan("drop-stray-folders", title, (finding.id,), (), {LD_PATH: rest}, (line,))
+
+
+def stray_folders(host: Machine) -> tuple[str, ...]:
+    """Folders of LD_LIBRARY_PATH with libraries of no or another driver, or with a cuBLASLt before torch's."""
+    loader, found = maybe(host.loader), maybe(host.libraries) or ()
+    driver = maybe(host.kernel_driver)
+    version = driver.version if driver and driver.loaded else None
+    strays = [lib for lib in found if lib.name in DRIVER_NAMES and _stray(lib, version)]
+    strays += [lib for lib in found if lib.name == "cublasLt" and any(_hides(lib, other) for other in found)]
+    wrong = {posixpath.dirname(lib.path) for lib in strays}
+    return tuple(folder for folder in loader.ld_library_path if folder.rstrip("/") in wrong) if loader else ()
+
+
+def _stray(library: Library, version: str | None) -> bool:
+    if LD_PATH not in library.found_by:
+        return False
+    if library.stub or library.fault:
+        return True
+    if not version or not library.version or "." not in library.version or library.version == version:
+        return False
+    # cuda-compat newer than the driver is what data-centre cards are given on purpose.
+    return not is_compat(library) or release(library.version) < release(version)
+
+
+def _hides(library: Library, other: Library) -> bool:
+    """Does a library of LD_LIBRARY_PATH answer in place of a newer one of torch's wheels?"""
+    if LD_PATH not in library.found_by or "wheel" in library.found_by or "wheel" not in other.found_by:
+        return False
+    old, new = release(library.version or ""), release(other.version or "")
+    return library.soname == other.soname and min(len(old), len(new)) > 1 and old < new
+
+
+def set_cuda_path(finding: Finding, host: Machine, options: Options) -> Plan | None:
+    """/usr/local/cuda to an installed toolkit where it dangles, or the variables to a folder that has libraries."""
+    install = maybe(host.cuda)
+    return (_link_default(finding, host, install, options) or _set(finding, host, options)) if install else None
+
+
+def _link_default(finding: Finding, host: Machine, install: CudaInstall, options: Options) -> Plan | None:
+    toolkit, dangles = best_toolkit(host), install.default_target and not install.default_exists
+    if not dangles or not toolkit or not options.may_write(posixpath.dirname(install.default)):
+        return None
+    title = text("Point {link} to the toolkit {folder}", link=install.default, folder=toolkit)
+    link = PlaceLink(install.default, toolkit)
+    return Plan("link-toolkit", title, (finding.id,), (link,), needs_root=True)
+
+
+def _set(finding: Finding, host: Machine, options: Options) -> Plan | None:
+    names, toolkit = astray(host), best_toolkit(host)
+    if not names:
+        return None
+    if toolkit is None:
+        private = private_plan(finding, host, options)
+        folder = private_cuda(options.private)
+        variables = dict.fromkeys(names, folder)
+        return replace(private, environment=variables, commands=_exports(variables)) if private.actions else None
+    title = text("Set {names} to the toolkit {folder}", names=", ".join(names), folder=toolkit)
+    variables = dict.fromkeys(names, toolkit)
+    return Plan("set-cuda-path", title, (finding.id,), (), variables, _exports(variables))
+
+
+def _exports(variables: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+
+
+def astray(host: Machine) -> tuple[str, ...]:
+    """CUDA_PATH and CUDA_HOME, as far as they lead to no libraries; both where they lead to different toolkits."""
+    install = maybe(host.cuda)
+    if install is None:
+        return ()
+    given = {"CUDA_PATH": install.cuda_path, "CUDA_HOME": install.cuda_home}
+    values = {name: value for name, value in given.items() if value is not None}
+    wrong = tuple(name for name, value in values.items() if not install.folders.get(value))
+    versions = {install.toolkits[value] for value in values.values() if install.toolkits.get(value)}
+    return wrong or (tuple(values) if len(versions) > 1 else ())
+
+
+def best_toolkit(host: Machine) -> str | None:
+    """The installed toolkit of torch's CUDA release, else the default one, else the newest."""
+    install, torch = maybe(host.cuda), maybe(host.torch)
+    if install is None:
+        return None
+    major = release(torch.cuda)[:1] if torch and torch.cuda else ()
+    whole = {folder: version for folder, version in install.toolkits.items() if install.folders.get(folder, True)}
+
+    def rank(folder: str) -> tuple[bool, bool, tuple[int, ...]]:
+        version = release(whole[folder])
+        return bool(major) and version[:1] == major, _is_default(folder, install), version
+
+    return max(whole, key=rank, default=None)
+
+
+def _is_default(folder: str, install: CudaInstall) -> bool:
+    return folder in (install.default, install.default_target)

@@ -1,0 +1,105 @@
+"""One repair from beginning to end: what was chosen, the plans for it, and the judgement of each by its own check."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from glmdoctor import checks, environment, remedies
+from glmdoctor.diagnosis import judge
+from glmdoctor.disk import Disk
+from glmdoctor.findings import Finding, Report, Status
+from glmdoctor.host.facts import Unknown
+from glmdoctor.host.host import Host
+from glmdoctor.host.io import RealIO
+from glmdoctor.journal import NoHome
+from glmdoctor.remedies import KERNEL, SYMLINK, Options, Plan, kernel
+
+SEVERITY = {Status.FAIL: 2, Status.WARN: 1}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the user asked to have repaired; everything where nothing is named."""
+
+    symlink: bool = False
+    kernel: bool = False
+    only: tuple[str, ...] = ()
+    python: str | None = None
+    model: str | None = None
+
+    @property
+    def problems(self) -> frozenset[str]:
+        """The catalogue's problems that were asked for; empty for all."""
+        named = {check.id: check.problems for check in checks.ALL}
+        only = (problem for name in self.only for problem in named.get(name, (name,)))
+        return frozenset((*only, *(SYMLINK if self.symlink else ()), *(KERNEL if self.kernel else ())))
+
+
+@dataclass
+class Repair:
+    """The machine, the findings that were chosen, and their plans."""
+
+    choice: Choice
+    private: str = field(default_factory=environment.private_folder)
+
+    def __post_init__(self) -> None:
+        if not posixpath.isabs(self.private):
+            raise NoHome
+        self.host = self.fresh_host({})
+        self.disk = Disk(self.host.io.root)
+        self.report = Report(())
+
+    def fresh_host(self, variables: Mapping[str, str]) -> Host:
+        io = RealIO(environ={**os.environ, **variables})
+        return Host(io, interpreter=self.choice.python, model=self.choice.model)
+
+    def examine(self) -> None:
+        """Read the machine anew, with remedies for what was chosen."""
+        self.host = self.fresh_host({})
+        self.report = judge(self.host, only=self.choice.problems & _decided()).report
+        self.disk = Disk(self.host.io.root, self._bound())
+
+    @property
+    def chosen(self) -> tuple[Finding, ...]:
+        wanted = self.choice.problems
+        return tuple(f for f in self.report.findings if f.bad and (not wanted or f.problem in wanted))
+
+    def plans(self) -> tuple[Plan, ...]:
+        options = Options(self.private, self.disk.may_write)
+        placed = kernel.place(self.host, options) if self.choice.kernel else None
+        return (*remedies.plans(self.chosen, self.host, options=options), *((placed,) if placed else ()))
+
+    def beyond(self, plans: tuple[Plan, ...]) -> tuple[Finding, ...]:
+        """Chosen findings that no plan answers."""
+        answered = {finding for plan in plans for finding in plan.findings}
+        return tuple(finding for finding in self.chosen if finding.id not in answered)
+
+    def holds(self, plan: Plan) -> bool:
+        """Do the checks that the plan answers pass again, in the environment that it gives programs?
+
+        Where a private folder goes round a fault that only root can mend, the fault stays, and is no failure any more.
+        """
+        variables = environment.repaired(self.fresh_host({})) if plan.environment else {}
+        report = judge(self.fresh_host(variables), only=plan.findings).report
+        before = _severities(self.report, plan)
+        return all(now < before.get(what, 1) for what, now in _severities(report, plan).items())
+
+    def _bound(self) -> tuple[str, ...]:
+        """What of the running system a fake root sees too."""
+        python, build = self.host.interpreter, self.host.kernel_build if self.choice.kernel else None
+        sites = () if isinstance(python, Unknown) else python.site_folders
+        made = () if build is None or isinstance(build, Unknown) or not build.path else (posixpath.dirname(build.path),)
+        return (*sites, *made)
+
+
+def _decided() -> set[str]:
+    """The problems that some check decides."""
+    return {problem for check in checks.ALL for problem in check.problems}
+
+
+def _severities(report: Report, plan: Plan) -> dict[tuple[str, str | None], int]:
+    bad = [finding for finding in report.findings if finding.bad and finding.id in plan.findings]
+    return {(finding.id, finding.problem): SEVERITY[finding.status] for finding in bad}
