@@ -5,7 +5,8 @@ Which generation a ``config.json`` describes is decided by the first of these th
 
 1. a key that only ChatGLM-6B has: v1;
 2. the vocabulary of the real models: 151552 is glm4, 65024 leaves v2 and v3;
-3. the model's name, the last one in ``_name_or_path``: ``chatglm-6b``, ``chatglm2``, ``codegeex2``, ``chatglm3``, ``glm-4``;
+3. the model's name, the last one in ``_name_or_path``: ``chatglm-6b``, ``chatglm2`` or ``codegeex2``, ``chatglm3``,
+   ``glm-4``;
 4. the tokenizer in the folder: tiktoken ranks are glm4; sentencepiece with role tokens is v3; the class and name in
    ``tokenizer_config.json``;
 5. the folder's own name;
@@ -158,7 +159,7 @@ def recognise(raw: Mapping[str, Any], folder: Path | None = None) -> str:
         _generation_of_end_tokens(raw, allowed),
         _generation_of_release(str(raw.get("transformers_version", ""))),
     )
-    return next((voice for voice in voices if voice in allowed), "v2")
+    return next((voice for voice in voices if voice is not None and voice in allowed), "v2")
 
 
 def _generation_in(text: str) -> str | None:
@@ -308,8 +309,8 @@ def _read_v1(fields: _Fields, generation: str, folder: Path | None) -> ModelConf
         ffn_hidden_size=fields.integer("inner_hidden_size", 1, 1 << 20),
         vocab_size=vocabulary,
         max_length=fields.integer("max_sequence_length", 1, 1 << 30),
-        rmsnorm=False, post_layer_norm=True, qkv_bias=True, linear_bias=True, multi_query=False, residual_post_norm=True,
-        rope_ratio=1.0,
+        rmsnorm=False, post_layer_norm=True, qkv_bias=True, linear_bias=True, multi_query=False,
+        residual_post_norm=True, rope_ratio=1.0,
         position_2d=fields.flag("position_encoding_2d"),
         eos_token_ids=fields.tokens("eos_token_id", vocabulary),
         pad_token_id=fields.token("pad_token_id", vocabulary),
@@ -364,24 +365,22 @@ _GLM4 = {
 }  # fmt: skip
 
 # The published models by name: their shapes are known without a checkpoint.
-NAMED: dict[str, ModelConfig] = {
-    name: _published(name, raw)
-    for name, raw in {
-        "chatglm-6b": {
-            "vocab_size": 130528, "inner_hidden_size": 16384, "max_sequence_length": 2048, "bos_token_id": 130004,
-            "eos_token_id": 130005, "mask_token_id": 130000, "gmask_token_id": 130001, "pad_token_id": 3,
-        },
-        "chatglm2-6b": _CHATGLM2,
-        "chatglm2-6b-32k": {**_CHATGLM2, "rope_ratio": 16},
-        "chatglm3-6b": {**_CHATGLM2, "seq_length": 8192},
-        "chatglm3-6b-32k": {**_CHATGLM2, "rope_ratio": 50},
-        "chatglm3-6b-128k": {**_CHATGLM2, "seq_length": 131072, "rope_ratio": 500},
-        "codegeex2-6b": {**_CHATGLM2, "seq_length": 8192},
-        "glm-4-9b": {**_GLM4, "seq_length": 8192, "rope_ratio": 1},
-        "glm-4-9b-chat": _GLM4,
-        "glm-4-9b-chat-1m": {**_GLM4, "seq_length": 1048576, "rope_ratio": 10000, "multi_query_group_num": 4},
-    }.items()
+_PUBLISHED: dict[str, dict[str, Any]] = {
+    "chatglm-6b": {
+        "vocab_size": 130528, "inner_hidden_size": 16384, "max_sequence_length": 2048, "bos_token_id": 130004,
+        "eos_token_id": 130005, "mask_token_id": 130000, "gmask_token_id": 130001, "pad_token_id": 3,
+    },
+    "chatglm2-6b": _CHATGLM2,
+    "chatglm2-6b-32k": {**_CHATGLM2, "rope_ratio": 16},
+    "chatglm3-6b": {**_CHATGLM2, "seq_length": 8192},
+    "chatglm3-6b-32k": {**_CHATGLM2, "rope_ratio": 50},
+    "chatglm3-6b-128k": {**_CHATGLM2, "seq_length": 131072, "rope_ratio": 500},
+    "codegeex2-6b": {**_CHATGLM2, "seq_length": 8192},
+    "glm-4-9b": {**_GLM4, "seq_length": 8192, "rope_ratio": 1},
+    "glm-4-9b-chat": _GLM4,
+    "glm-4-9b-chat-1m": {**_GLM4, "seq_length": 1048576, "rope_ratio": 10000, "multi_query_group_num": 4},
 }  # fmt: skip
+NAMED: dict[str, ModelConfig] = {name: _published(name, raw) for name, raw in _PUBLISHED.items()}
 
 
 def find_config(model: str | Path) -> ModelConfig:

@@ -32,7 +32,7 @@ def make_norm(config: ModelConfig) -> nn.Module:
 
 
 class Attention(nn.Module):
-    """Self-attention whose keys and values are shared by groups of heads (one group for each head without multi-query)."""
+    """Self-attention whose keys and values are shared by groups of heads (of one head each without multi-query)."""
 
     def __init__(self, config: ModelConfig, index: int) -> None:
         super().__init__()
@@ -124,8 +124,7 @@ class GLM2(nn.Module):
 
     @property
     def final_norm(self) -> nn.Module | None:
-        encoder = self.transformer["encoder"]
-        return encoder["final_layernorm"] if "final_layernorm" in encoder else None
+        return self.transformer["encoder"]["final_layernorm"] if self.config.post_layer_norm else None
 
     @property
     def lm_head(self) -> nn.Module:

@@ -1,7 +1,7 @@
 """Rotary position embeddings as the four generations compute them.
 
 The angles follow the original's arithmetic, so that float32 agrees to the last bits. ChatGLM-6B and ChatGLM2-6B in
-float16 also compute the angles in float16; in bfloat16, where whole positions above 256 would be lost, they do not here.
+float16 also compute the angles in float16. In bfloat16 they do not here: positions above 256 would run together.
 """
 
 from __future__ import annotations

@@ -1,0 +1,138 @@
+"""A checkpoint folder: its configuration, and its tensors by their original names, read when asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from glmcore.checkpoint.files import find_weights
+from glmcore.checkpoint.names import Spec, expected, is_ignored
+from glmcore.checkpoint.tensor_files import TensorFile, TensorInfo, open_tensor_file
+from glmcore.config import ModelConfig
+from glmcore.errors import GlmError
+
+
+class Checkpoint:
+    """Opened and checked against its configuration; nothing but headers has been read."""
+
+    def __init__(
+        self, folder: Path, config: ModelConfig, files: list[TensorFile], holders: dict[str, TensorFile]
+    ) -> None:
+        self.folder, self.config = folder, config
+        self._files, self._holders = files, holders
+        self.names = tuple(holders)
+
+    def info(self, name: str) -> TensorInfo:
+        """Type and shape of a tensor, without reading it."""
+        return self._holders[name].tensors[name]
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor, read into memory of its own. Several threads may read at once."""
+        return self._holders[name].read(name)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(self.info(name).nbytes for name in self.names)
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Open the checkpoint in the folder ``path``; whatever is wrong with it is said here, before anything is loaded."""
+    folder = Path(path)
+    config = ModelConfig.from_folder(folder)
+    weights = find_weights(folder)
+    files = [open_tensor_file(file) for file in weights.paths]
+    by_name = {str(file.path.relative_to(folder)): file for file in files}
+    holders: dict[str, TensorFile] = {}
+    for file in files:
+        holders |= dict.fromkeys(file.tensors, file)
+    for name, shard in (weights.index or {}).items():
+        if name not in by_name[shard].tensors:
+            raise GlmError(
+                "checkpoint-damaged", f"the index puts {name} into {shard}, where it is not", where=str(folder)
+            )
+        holders[name] = by_name[shard]
+    checkpoint = Checkpoint(
+        folder, config, files, {name: file for name, file in holders.items() if not is_ignored(name)}
+    )
+    check_tensors(checkpoint)
+    return checkpoint
+
+
+def check_tensors(checkpoint: Checkpoint) -> None:
+    """Raise where the tensors are not those that config.json describes, naming the tensor and the field."""
+    wanted, held = expected(checkpoint.config), set(checkpoint.names)
+    for name, spec in wanted.items():
+        if name in held:
+            _check_tensor(checkpoint, name, spec)
+        elif not spec.optional:
+            raise _missing(checkpoint, name, spec)
+    for name in checkpoint.names:
+        if name not in wanted:
+            raise _mismatch(checkpoint, f"holds {name}, which config.json has no place for", _hint_for_extra(name))
+
+
+def _check_tensor(checkpoint: Checkpoint, name: str, spec: Spec) -> None:
+    info, config = checkpoint.info(name), checkpoint.config
+    if spec.kind == "packed" and info.dtype.is_floating_point:
+        raise _mismatch(
+            checkpoint, f"holds {name} as {_short(info)}, config.json says quantization_bit {config.quantization_bit}",
+            "set quantization_bit to 0, or get the quantised files",
+        )  # fmt: skip
+    if spec.kind == "float" and not info.dtype.is_floating_point:
+        bits = _bits(info, spec)
+        what = f"holds {name} as {f'int{bits}' if bits else _short(info)}, config.json says it is not quantised"
+        raise _mismatch(checkpoint, what, f"set quantization_bit to {bits or '4 or 8'} if these are quantised files")
+    if spec.kind == "packed" and info.shape != spec.shape and info.shape[:1] == spec.shape[:1]:
+        bits = config.quantization_bit
+        if info.shape[1:] in ((spec.shape[1] * 2,), (spec.shape[1] // 2,)):
+            raise _mismatch(
+                checkpoint, f"holds {name} as int{12 - bits}, config.json says quantization_bit {bits}",
+                f"set quantization_bit to {12 - bits}",
+            )  # fmt: skip
+    if info.shape != spec.shape:
+        raise _mismatch(
+            checkpoint, f"holds {name} with shape {list(info.shape)}, config.json asks for {list(spec.shape)}",
+            "config.json and the weights belong to different models",
+        )  # fmt: skip
+
+
+def _missing(checkpoint: Checkpoint, name: str, spec: Spec) -> GlmError:
+    if spec.kind == "scale":
+        return _mismatch(
+            checkpoint, f"has no {name}: the scales of a quantised weight are missing", "get the quantised files again"
+        )
+    return _mismatch(
+        checkpoint, f"has no {name}, which config.json asks for", "config.json and the weights do not belong together"
+    )
+
+
+def _hint_for_extra(name: str) -> str:
+    if name.endswith(".weight_scale"):
+        return "these are quantised weights: set quantization_bit to 4 or 8"
+    return "compare num_layers and the other fields with the original config.json"
+
+
+def _bits(info: TensorInfo, spec: Spec) -> int:
+    """The bits of integers that stand in place of a float matrix of shape ``spec``, 0 where they are none of ours."""
+    if info.shape == spec.shape:
+        return 8
+    return 4 if info.shape == (*spec.shape[:-1], spec.shape[-1] // 2) else 0
+
+
+def _short(info: TensorInfo) -> str:
+    return str(info.dtype).removeprefix("torch.")
+
+
+def _mismatch(checkpoint: Checkpoint, what: str, hint: str) -> GlmError:
+    return GlmError("checkpoint-mismatch", f"the checkpoint {what}", where=str(checkpoint.folder), hint=hint)

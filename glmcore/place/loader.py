@@ -1,0 +1,176 @@
+"""Loads a checkpoint: each tensor goes from its file straight to its module, quantised on the way if asked.
+
+The model is built without memory and filled tensor by tensor, so the peak is the finished model and the few tensors
+in flight. On the CPU what is not quantised is kept in float32, its fastest and most exact type there, where that fits
+into the free memory, and else in the checkpoint's own type.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from glmcore.checkpoint import Checkpoint, open_checkpoint
+from glmcore.checkpoint.names import Spec, expected, layout, piece_of
+from glmcore.config import ModelConfig
+from glmcore.errors import GlmError
+from glmcore.models import build
+from glmcore.quant.convert import attach_kernel, layer_linears, skeleton
+from glmcore.quant.linear import QuantEmbedding
+from glmcore.quant.schemes import packed_columns, quantize_rows
+
+if TYPE_CHECKING:
+    from glmcore.kernels.load import Kernel
+    from glmcore.plan import Plan
+
+# Rows that are quantised at a time: bounds the temporary floats to some tens of megabytes.
+QUANTIZE_ROWS = 2048
+READERS = 2
+# The share of the free memory that weights in float32 may take; the rest is for the cache and the workspace.
+FLOAT32_SHARE = 0.7
+
+Tensors = dict[str, Tensor]
+Progress = Callable[[int, int], None]  # bytes of the checkpoint done, bytes in all
+
+
+def load_model(
+    checkpoint: Checkpoint | str | Path,
+    *,
+    quantize: str | None = None,
+    dtype: torch.dtype | str | None = None,
+    plan: Plan | None = None,
+    kernel: Kernel | None = None,
+    progress: Progress | None = None,
+) -> nn.Module:
+    """The model of ``checkpoint`` in eval mode, ready for inference.
+
+    quantize: None, "int8" or "int4". ``plan`` says which device holds what; without one everything is on the CPU.
+    ``kernel`` computes the quantised linears on the CPU. ``model.config`` describes the model as it is now.
+    """
+    if not isinstance(checkpoint, Checkpoint):
+        with open_checkpoint(checkpoint) as opened:
+            return load_model(opened, quantize=quantize, dtype=dtype, plan=plan, kernel=kernel, progress=progress)
+    config = target_config(checkpoint.config, quantize or (plan.quantize if plan else None))
+    chosen = _dtype(dtype or (plan.dtype if plan else None)) or default_dtype(config)
+    model = empty_model(config, chosen)
+    placement = plan.placement if plan is not None else {}
+    names = [name for name, spec in expected(checkpoint.config).items() if not spec.optional]
+    total, done = sum(checkpoint.info(name).nbytes for name in names), 0
+
+    def read(name: str) -> Tensors:
+        device = torch.device(placement.get(piece_of(config, name), "cpu"))
+        return _read(checkpoint, config, name, chosen, device)
+
+    for name, tensors in _in_order(names, read):
+        for key, tensor in tensors.items():
+            _assign(model, key, tensor)
+        done += checkpoint.info(name).nbytes
+        if progress is not None:
+            progress(done, total)
+    if config.tie_embeddings:
+        _tie(model)
+    return attach_kernel(model.eval().requires_grad_(False), kernel)
+
+
+def target_config(config: ModelConfig, quantize: str | None) -> ModelConfig:
+    """The configuration after quantising while loading."""
+    if quantize is None:
+        return config
+    if quantize not in ("int8", "int4"):
+        raise GlmError("usage", f"{quantize!r} is no quantisation", hint="choose int8 or int4")
+    bits = int(quantize.removeprefix("int"))
+    if config.quantization_bit not in (0, bits):
+        raise GlmError(
+            "usage", f"{config.name} is already quantised to int{config.quantization_bit}, not {quantize}",
+            hint="load it without quantisation, or the original checkpoint",
+        )  # fmt: skip
+    return dataclasses.replace(config, quantization_bit=bits)
+
+
+def default_dtype(config: ModelConfig) -> torch.dtype:
+    """float32 where all that is not quantised fits into the free memory with it, else the checkpoint's type."""
+    needed = sum(_bytes(spec) for spec in expected(config).values())
+    fits = needed <= FLOAT32_SHARE * psutil.virtual_memory().available
+    return torch.float32 if fits else getattr(torch, config.dtype)
+
+
+def _bytes(spec: Spec) -> int:
+    return torch.Size(spec.shape).numel() * {"float": 4, "packed": 1, "scale": 2}[spec.kind]
+
+
+def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    return getattr(torch, dtype) if isinstance(dtype, str) else dtype
+
+
+def empty_model(config: ModelConfig, dtype: torch.dtype) -> nn.Module:
+    """The model of ``config`` on the meta device, with room for quantised weights where it has them."""
+    with torch.device("meta"):
+        model = build(config)
+        if config.quantization_bit:
+            names = layer_linears(model)
+            if config.quantized_embeddings:
+                names += [layout(config).embedding, layout(config).lm_head]
+            skeleton(model, config.quantization_bit, names)
+    for module in model.modules():
+        if isinstance(module, QuantEmbedding):
+            module.dtype = dtype
+    return model
+
+
+def _read(checkpoint: Checkpoint, config: ModelConfig, name: str, dtype: torch.dtype, device: torch.device) -> Tensors:
+    """A tensor of the file as the model of ``config`` wants it: with its scales where it is quantised on the way."""
+    kind = expected(config)[name].kind
+    if kind == "packed" and checkpoint.config.quantization_bit == 0:
+        packed, scale = _quantized(checkpoint.tensor(name), config)
+        return {name: packed.to(device), f"{name}_scale": scale.to(device)}
+    return {name: checkpoint.tensor(name).to(device, dtype if kind == "float" else None)}
+
+
+def _quantized(weight: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """The packed rows and the scales of a float matrix, some rows at a time."""
+    packed = torch.empty(len(weight), packed_columns(weight.shape[1], config.quantization_bit), dtype=torch.int8)
+    scale = torch.empty(len(weight), dtype=torch.float16 if weight.dtype == torch.float32 else weight.dtype)
+    for start in range(0, len(weight), QUANTIZE_ROWS):
+        rows = slice(start, start + QUANTIZE_ROWS)
+        # ChatGLM-6B's quantiser divides in float32, the later ones in the weight's own type.
+        source = weight[rows].float() if config.generation == "v1" else weight[rows]
+        packed[rows], scale[rows] = quantize_rows(source, config.quantization_bit)
+    return packed, scale
+
+
+def _in_order(names: Iterable[str], read: Callable[[str], Tensors]) -> Iterator[tuple[str, Tensors]]:
+    """Read in a few threads, a few tensors ahead of what is taken; what comes out is in order."""
+    with ThreadPoolExecutor(min(READERS, os.cpu_count() or 1)) as pool:
+        waiting: deque[tuple[str, Future[Tensors]]] = deque()
+        for name in names:
+            waiting.append((name, pool.submit(read, name)))
+            if len(waiting) > READERS:
+                first, result = waiting.popleft()
+                yield first, result.result()
+        for name, result in waiting:
+            yield name, result.result()
+
+
+def _assign(model: nn.Module, name: str, tensor: Tensor) -> None:
+    parent, _, attribute = name.rpartition(".")
+    module = model.get_submodule(parent)
+    if attribute in module._parameters:
+        module._parameters[attribute] = nn.Parameter(tensor, requires_grad=False)
+    else:
+        module._buffers[attribute] = tensor
+
+
+def _tie(model: nn.Module) -> None:
+    """Give the head the embedding's own tensors, packed or not."""
+    model.lm_head.weight = model.embedding.weight
+    if isinstance(model.embedding, QuantEmbedding):
+        model.lm_head.weight_scale = model.embedding.weight_scale
