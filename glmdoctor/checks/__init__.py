@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from glmdoctor.checks import compiler, cpm, cuda_path, driver, libcuda, linker, mismatch, nvml, system, wsl
+from glmdoctor.checks import (
+    checkpoint,
+    compiler,
+    cpm,
+    cuda_path,
+    driver,
+    libcuda,
+    linker,
+    mismatch,
+    nvml,
+    packages,
+    remote_code,
+    system,
+    torch,
+    wsl,
+)
 from glmdoctor.checks.base import Check, Machine
 from glmdoctor.checks.engine import UnknownCheck, examine_with, select
 from glmdoctor.findings import Report
@@ -21,7 +36,11 @@ ALL: tuple[Check, ...] = (
     *linker.CHECKS,
     *libcuda.CHECKS,
     *cpm.CHECKS,
+    *torch.CHECKS,
+    *packages.CHECKS,
     *compiler.CHECKS,
+    *checkpoint.CHECKS,
+    *remote_code.CHECKS,
 )
 
 

@@ -9,6 +9,7 @@ from glmdoctor.checks.situation import model
 from glmdoctor.findings import Finding, Status
 from glmdoctor.messages import text
 
+PLATFORM = text("Operating system")
 MEMORY = text("Memory")
 DISK = text("Disk space for caches")
 CACHE = text("Cache folder")
@@ -101,23 +102,23 @@ def cpu(host: Machine) -> Iterator[Finding]:
 
 
 def platform(host: Machine) -> Iterator[Finding]:
-    os, cpm = known(host.os), maybe(host.cpm)
-    title = text("Operating system")
-    if os.system == "Darwin" and cpm and cpm.version:
+    os, interpreter = known(host.os), maybe(host.interpreter)
+    cpm = interpreter.packages.get("cpm-kernels") if interpreter else None
+    if os.system == "Darwin" and cpm:
         yield bad(
             Status.WARN,
             "cpm-platform-import",
             text("cpm_kernels does not know this platform"),
             text(
                 "cpm_kernels {version} raises on macOS when it is imported; glmcore does not import it.",
-                version=cpm.version,
+                version=cpm,
             ),
-            version=cpm.version,
+            version=cpm,
         )
         return
     where = os.container or ("WSL" if os.wsl else None)
     yield ok(
-        title,
+        PLATFORM,
         text("{name} ({machine}) in {where}.", name=os.pretty_name, machine=os.machine, where=where)
         if where
         else text("{name} ({machine}).", name=os.pretty_name, machine=os.machine),
@@ -126,7 +127,7 @@ def platform(host: Machine) -> Iterator[Finding]:
 
 
 CHECKS = (
-    Check("system.platform", text("Operating system"), platform, problems=("cpm-platform-import",), needs=("os",)),
+    Check("system.platform", PLATFORM, platform, problems=("cpm-platform-import",), needs=("os",)),
     Check("system.cpu", CPU, cpu, needs=("cpu",)),
     Check("system.memory", MEMORY, memory, problems=("ram-oom",), needs=("memory",)),
     Check("system.disk", DISK, disk, problems=("disk-full",), needs=("disk_cache",)),

@@ -228,13 +228,13 @@ class Torch:
 class Compiler:
     command: str  # "gcc"
     path: str
-    family: str  # "gcc", "clang", "apple-clang"
-    version: str
+    family: str  # "gcc", "clang", "apple-clang"; "" as for version
+    version: str  # "" where it was not asked, because one that comes before it answered
 
 
 @dataclass(frozen=True)
 class Toolchain:
-    compilers: tuple[Compiler, ...]  # in the order in which the kernel build would try them
+    compilers: tuple[Compiler, ...]  # in the order in which the kernel build tries them, each program once
     cc_variable: str | None  # $CC
 
 
@@ -305,6 +305,8 @@ class Checkpoint:
     config: Mapping[str, object]
     files: tuple[CheckpointFile, ...]
     weight_bytes: int
+    # what its own Python files show about their age ("tokenizer-init-early", …; "present" first); () where it has none
+    remote_code: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,233 @@
+"""The checkpoint that ``--model`` names: is it there, whole, and of a kind that glmcore knows?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from posixpath import join
+
+from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped, unknown
+from glmdoctor.findings import Finding, Status
+from glmdoctor.host.facts import Checkpoint, CheckpointFile
+from glmdoctor.messages import Text, text
+
+PATH = text("Model folder")
+FILES = text("Files of the checkpoint")
+WHOLE = text("Contents of the checkpoint's files")
+CONFIG = text("Configuration of the model")
+NO_FILES = text("There is no folder of files to look at.")
+
+WEIGHTS = (".bin", ".safetensors", ".pt", ".pth")
+TOKENIZERS = {"v1": "ice_text.model", "v2": "tokenizer.model", "v3": "tokenizer.model", "glm4": "tokenizer.model"}
+# ChatGLM-6B came with two vocabularies; the ids of one do not exist in the other.
+VOCABULARIES = {150528: range(150000, 150010), 130528: range(130000, 130010)}
+
+TITLES: dict[str, Text] = {
+    "lfs-pointer-checkpoint": text("Git LFS pointers in place of files"),
+    "html-instead-of-weights": text("A web page in place of a file"),
+    "truncated-checkpoint": text("A file is cut or damaged"),
+    "sentencepiece-model-corrupt": text("The tokenizer's file is damaged"),
+}
+
+
+def path(host: Machine) -> Iterator[Finding]:
+    checkpoint = known(host.checkpoint)
+    if checkpoint.exists and checkpoint.is_folder and checkpoint.readable:
+        yield ok(PATH, text("{path}", path=checkpoint.path), path=checkpoint.path, files=len(checkpoint.files))
+    elif not checkpoint.exists and checkpoint.generation:
+        yield ok(
+            PATH,
+            text("{name} is known by its name; there is no folder of that name here.", name=checkpoint.path),
+            path=checkpoint.path,
+        )
+    else:
+        yield bad(
+            Status.FAIL,
+            "model-path-wrong",
+            text("The model folder cannot be used"),
+            text("{path} {fault}.", path=checkpoint.path, fault=_path_fault(checkpoint)),
+            path=checkpoint.path,
+        )
+    os = maybe(host.os)
+    if os and os.system == "Windows" and not checkpoint.path.isascii():
+        yield bad(
+            Status.WARN,
+            "non-ascii-path",
+            text("The path holds letters that sentencepiece cannot open"),
+            text("{path} holds letters beyond ASCII; sentencepiece on Windows may not open it.", path=checkpoint.path),
+            path=checkpoint.path,
+        )
+
+
+def _path_fault(checkpoint: Checkpoint) -> Text:
+    if not checkpoint.exists:
+        return text("does not exist")
+    return text("cannot be listed by this user") if checkpoint.is_folder else text("is a file, not a folder")
+
+
+def files(host: Machine) -> Iterator[Finding]:
+    checkpoint = known(host.checkpoint)
+    if not checkpoint.readable:
+        yield skipped(FILES, NO_FILES)
+        return
+    names = {file.name for file in checkpoint.files if file.kind != "missing"}
+    found = [*_missing_shards(checkpoint), *_missing_files(checkpoint, names), *_missing_tokenizer(checkpoint, names)]
+    yield from found
+    if not found:
+        yield ok(FILES, text("{count} files; none is missing.", count=len(names)), files=sorted(names))
+
+
+def _missing_shards(checkpoint: Checkpoint) -> Iterator[Finding]:
+    shards = [file.name for file in checkpoint.files if file.kind == "missing"]
+    if shards:
+        yield bad(
+            Status.FAIL,
+            "missing-shard",
+            text("Shards are missing"),
+            text(
+                "The index names {count} that are not in {folder}: {names}.",
+                count=len(shards),
+                folder=checkpoint.path,
+                names=", ".join(shards[:4]),
+            ),
+            files=shards,
+        )
+
+
+def _missing_files(checkpoint: Checkpoint, names: set[str]) -> Iterator[Finding]:
+    weights = [name for name in names if name.endswith(WEIGHTS)]
+    indexed = any(file.kind == "missing" for file in checkpoint.files)
+    absent = [] if "config.json" in names else ["config.json"]
+    absent += [] if weights or indexed else ["model.safetensors / pytorch_model.bin"]
+    if absent:
+        yield bad(
+            Status.FAIL,
+            "missing-checkpoint-file",
+            text("Files of the checkpoint are missing"),
+            text("{folder} has no {names}.", folder=checkpoint.path, names=", ".join(absent)),
+            files=absent,
+        )
+
+
+def _missing_tokenizer(checkpoint: Checkpoint, names: set[str]) -> Iterator[Finding]:
+    wanted = TOKENIZERS.get(checkpoint.generation or "")
+    if wanted and wanted not in names:
+        yield bad(
+            Status.FAIL,
+            "missing-tokenizer-file",
+            text("The tokenizer's file is missing"),
+            text("{path} is not there.", path=join(checkpoint.path, wanted)),
+            files=[wanted],
+        )
+
+
+def whole(host: Machine) -> Iterator[Finding]:
+    checkpoint = known(host.checkpoint)
+    if not checkpoint.readable:
+        yield skipped(WHOLE, NO_FILES)
+        return
+    by_problem: dict[str, list[CheckpointFile]] = {}
+    for file in checkpoint.files:
+        problem = _file_problem(checkpoint, file)
+        if problem:
+            by_problem.setdefault(problem, []).append(file)
+    for problem, faulty in by_problem.items():
+        yield bad(
+            Status.FAIL,
+            problem,
+            TITLES[problem],
+            text("In {folder}: {files}.", folder=checkpoint.path, files="; ".join(map(_described, faulty[:4]))),
+            files={file.name: file.fault or file.kind for file in faulty},
+            folder=checkpoint.path,
+        )
+    if not by_problem:
+        size = f"{checkpoint.weight_bytes / 2**30:.2f} GiB"
+        yield ok(WHOLE, text("{size} of weights, each file whole.", size=size), weight_bytes=checkpoint.weight_bytes)
+
+
+def _file_problem(checkpoint: Checkpoint, file: CheckpointFile) -> str | None:
+    needed = file.name.endswith((*WEIGHTS, ".model")) or file.name in ("config.json", "tokenizer_config.json")
+    if file.kind == "lfs-pointer":
+        return "lfs-pointer-checkpoint"
+    if file.kind == "html" and needed:
+        return "html-instead-of-weights"
+    if file.name == TOKENIZERS.get(checkpoint.generation or "") and _no_tokenizer(checkpoint, file):
+        return "sentencepiece-model-corrupt"
+    damaged = file.kind == "empty" or (file.fault or "").startswith(("truncated", "damaged"))
+    return "truncated-checkpoint" if damaged and needed else None
+
+
+def _no_tokenizer(checkpoint: Checkpoint, file: CheckpointFile) -> bool:
+    """GLM-4's tokenizer.model is a text of ranks; the others' are sentencepiece models."""
+    return file.kind == "empty" or (checkpoint.generation != "glm4" and file.kind != "sentencepiece")
+
+
+def _described(file: CheckpointFile) -> str:
+    return f"{file.name} ({file.fault or file.kind}, {file.size} B)"
+
+
+def config(host: Machine) -> Iterator[Finding]:
+    checkpoint = known(host.checkpoint)
+    if not checkpoint.config:
+        yield skipped(CONFIG, text("There is no readable config.json."))
+    elif checkpoint.generation is None:
+        yield unknown(
+            CONFIG,
+            text(
+                "config.json is of type '{type}', not one of the ChatGLM family.",
+                type=checkpoint.config.get("model_type"),
+            ),
+            model_type=str(checkpoint.config.get("model_type")),
+        )
+    elif stray := _ids_outside(checkpoint):
+        yield bad(
+            Status.FAIL,
+            "token-ids-mismatch",
+            text("Token ids and vocabulary are of different dates"),
+            text(
+                "The vocabulary has {size} entries, but {ids}.",
+                size=checkpoint.config.get("vocab_size"),
+                ids=", ".join(f"{name} = {value}" for name, value in stray.items()),
+            ),
+            vocab_size=checkpoint.config.get("vocab_size"),
+            **stray,
+        )
+    else:
+        bits = checkpoint.quantization_bit
+        yield ok(
+            CONFIG,
+            text("Generation {generation}, quantised to {bits} bits.", generation=checkpoint.generation, bits=bits)
+            if bits
+            else text("Generation {generation}, not quantised.", generation=checkpoint.generation),
+            generation=checkpoint.generation,
+            quantization_bit=bits,
+        )
+
+
+def _ids_outside(checkpoint: Checkpoint) -> dict[str, object]:
+    """Special ids of ChatGLM-6B that do not belong to the vocabulary's date."""
+    size = checkpoint.config.get("vocab_size")
+    if checkpoint.generation != "v1" or size not in VOCABULARIES:
+        return {}
+    names = ("bos_token_id", "eos_token_id", "gmask_token_id", "mask_token_id")
+    ids = {name: checkpoint.config[name] for name in names if name in checkpoint.config}
+    return {name: value for name, value in ids.items() if value not in VOCABULARIES[size]}
+
+
+CHECKS = (
+    Check("model.path", PATH, path, problems=("model-path-wrong", "non-ascii-path"), needs=("checkpoint",)),
+    Check(
+        "model.files",
+        FILES,
+        files,
+        problems=("missing-shard", "missing-checkpoint-file", "missing-tokenizer-file"),
+        needs=("checkpoint",),
+    ),
+    Check(
+        "model.contents",
+        WHOLE,
+        whole,
+        problems=tuple(TITLES),
+        needs=("checkpoint",),
+    ),
+    Check("model.config", CONFIG, config, problems=("token-ids-mismatch",), needs=("checkpoint",)),
+)

@@ -1,0 +1,88 @@
+"""The Python packages of the examined interpreter, by their metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
+from glmdoctor.checks.situation import model, model_grade
+from glmdoctor.checks.torch import matches
+from glmdoctor.findings import Finding, Status
+from glmdoctor.knowledge import versions
+from glmdoctor.messages import text
+
+PACKAGES = text("Packages that glmcore needs")
+CLASHES = text("Packages that do not go together")
+CLASH_TITLES = {
+    "numpy2-abi": text("torch was built for NumPy 1 and meets NumPy 2"),
+    "protobuf-too-new": text("protobuf is too new for icetk"),
+    "gradio-incompatible": text("gradio is too new for the original web demo"),
+}
+
+
+def needed(host: Machine) -> Iterator[Finding]:
+    packages, checkpoint = known(host.interpreter).packages, model(host)
+    if checkpoint is None and "torch" not in packages:
+        yield skipped(PACKAGES, text("This Python has no torch: it is not set up to run models, and none was named."))
+        return
+    generation = checkpoint.generation if checkpoint else None
+    rows = [row for row in versions()["core_packages"]["rows"] if generation in (None, *row["generations"])]
+    wrong = {row["package"]: packages.get(row["package"]) for row in rows if not _satisfied(packages, row)}
+    if not wrong:
+        found = {row["package"]: packages[row["package"]] for row in rows}
+        yield ok(PACKAGES, text("{names}.", names=", ".join(f"{k} {v}" for k, v in found.items())), **found)
+        return
+    wanted = {row["package"]: row["specifier"] for row in rows}
+    yield bad(
+        model_grade(host),
+        "python-deps-missing",
+        text("Python packages are missing or too old"),
+        text(
+            "{python} needs {packages}.",
+            python=known(host.interpreter).executable,
+            packages=", ".join(f"{name}{wanted[name]} ({version or '-'})" for name, version in wrong.items()),
+        ),
+        packages={name: {"needed": wanted[name], "installed": version} for name, version in wrong.items()},
+        requirements=[f"{name}{wanted[name]}" for name in wrong],
+    )
+
+
+def _satisfied(packages: Mapping[str, str], row: Mapping[str, str]) -> bool:
+    found = packages.get(row["package"])
+    return found is not None and matches(row["specifier"], found)
+
+
+def clashes(host: Machine) -> Iterator[Finding]:
+    packages = known(host.interpreter).packages
+    hits = [row for row in versions()["package_clashes"]["rows"] if _clash(host, packages, row)]
+    for row in hits:
+        found = {name: packages[name] for name in row["when"]}
+        yield bad(
+            model_grade(host) if row["problem"] == "numpy2-abi" else Status.WARN,
+            row["problem"],
+            CLASH_TITLES[row["problem"]],
+            text("Installed are {packages}.", packages=", ".join(f"{k} {v}" for k, v in found.items())),
+            **found,
+        )
+    if not hits:
+        yield ok(CLASHES, text("None of the known clashes."))
+
+
+def _clash(host: Machine, packages: Mapping[str, str], row: Mapping[str, Mapping[str, str]]) -> bool:
+    settings = maybe(host.settings)
+    implementation = settings.values.get("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION") if settings else None
+    if "protobuf" in row["when"] and implementation == "python":
+        return False  # protobuf's pure-Python implementation takes the old generated code
+    return all(name in packages and matches(range_, packages[name]) for name, range_ in row["when"].items())
+
+
+CHECKS = (
+    Check("python.packages", PACKAGES, needed, problems=("python-deps-missing",), needs=("interpreter",)),
+    Check(
+        "python.clashes",
+        CLASHES,
+        clashes,
+        problems=("numpy2-abi", "protobuf-too-new", "gradio-incompatible"),
+        needs=("interpreter",),
+    ),
+)

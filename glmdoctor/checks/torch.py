@@ -1,0 +1,192 @@
+"""torch in the examined interpreter beside the driver and the card; read from its files, never imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
+from glmdoctor.checks.situation import has_card, model_grade
+from glmdoctor.findings import Finding, Status
+from glmdoctor.host.facts import NvmlGpu, Torch
+from glmdoctor.knowledge import versions
+from glmdoctor.messages import text
+
+VERSION = text("Version of torch")
+BUILD = text("Build of torch")
+DRIVER = text("torch beside the driver")
+ARCH = text("torch beside the card's architecture")
+NO_CARD = text("There is no NVIDIA card here; models run on the CPU.")
+NO_CUDA = text("torch here is no CUDA build.")
+
+DRIVER_FAULTS = (
+    "no-nvidia-driver",
+    "driver-not-loaded",
+    "nouveau-in-the-way",
+    "driver-library-mismatch",
+    "nvml-not-found",
+    "libcuda-so-missing",
+)
+
+
+def version(host: Machine) -> Iterator[Finding]:
+    torch = known(host.torch)
+    if not matches("<1.10", torch.version):
+        yield ok(VERSION, text("{version} at {path}.", version=torch.version, path=torch.path), version=torch.version)
+        return
+    yield bad(
+        model_grade(host),
+        "torch-too-old-skip-init",
+        text("torch is older than 1.10"),
+        text(
+            "{version} at {path} has no skip_init, which the models' code imports.",
+            version=torch.version,
+            path=torch.path,
+        ),
+        version=torch.version,
+    )
+
+
+def matches(specifier: str, found: str) -> bool:
+    """Is version ``found`` (a local part like +cu126 aside) within ``specifier``? False where it is no version."""
+    try:
+        public = Version(found).base_version
+    except InvalidVersion:
+        return False
+    return SpecifierSet(specifier).contains(public, prereleases=True)
+
+
+def build(host: Machine) -> Iterator[Finding]:
+    torch, nvml = known(host.torch), maybe(host.nvml)
+    evidence = {"version": torch.version, "cuda": torch.cuda, "hip": torch.hip}
+    if torch.cuda or torch.hip:
+        platform = f"CUDA {torch.cuda}" if torch.cuda else f"ROCm {torch.hip}"
+        yield ok(BUILD, text("{version} for {platform}.", version=torch.version, platform=platform), **evidence)
+    elif not has_card(host):
+        yield ok(
+            BUILD, text("{version} for the CPU, which is all that this machine has.", version=torch.version), **evidence
+        )
+    else:
+        working = nvml is not None and nvml.code == 0 and nvml.gpus
+        yield bad(
+            Status.FAIL if working else Status.WARN,
+            "torch-cpu-only",
+            text("torch without CUDA on a machine with a card"),
+            text("{version} is a CPU build; the card stays unused.", version=torch.version),
+            **evidence,
+        )
+
+
+def driver(host: Machine) -> Iterator[Finding]:
+    torch, ceiling = known(host.torch), known(host.ceiling)
+    if not torch.cuda or not has_card(host):
+        yield skipped(DRIVER, NO_CUDA if not torch.cuda else NO_CARD)
+        return
+    built = tuple(int(part) for part in torch.cuda.split(".")[:2])
+    values = {"cuda": torch.cuda, "ceiling": ".".join(map(str, ceiling.cuda)), "version": torch.version}
+    if built[0] > ceiling.cuda[0]:
+        yield _too_old(values, built[0], ceiling.library)
+    elif built > ceiling.cuda:
+        # Within a major the runtime works on older drivers; only PTX that must be compiled here does not.
+        yield ok(
+            DRIVER,
+            text("CUDA {cuda} on a driver for {ceiling}: one major release, they work together.", **values),
+            **values,
+        )
+    else:
+        yield ok(DRIVER, text("CUDA {cuda} on a driver for {ceiling}.", **values), **values)
+
+
+def _too_old(values: dict[str, str], major: int, library: str) -> Finding:
+    rows = versions()["cuda_drivers"]["rows"]
+    needed = next((row["driver"] for row in rows if row["cuda"] == major), None)
+    return bad(
+        Status.FAIL,
+        "cuda-driver-too-old",
+        text("The driver is too old for this torch"),
+        text(
+            "torch {version} is built for CUDA {cuda}; the driver goes up to {ceiling}{needed}.",
+            needed=_from(needed),
+            **values,
+        ),
+        library=library,
+        needed_driver=needed,
+        **values,
+    )
+
+
+def _from(driver: str | None) -> object:
+    return text(" (CUDA of that release needs driver {driver} or newer)", driver=driver) if driver else ""
+
+
+def architecture(host: Machine) -> Iterator[Finding]:
+    torch, nvml = known(host.torch), known(host.nvml)
+    gpus = [gpu for gpu in nvml.gpus if gpu.compute_capability]
+    row = built_for(torch)
+    if not torch.cuda or not gpus or row is None:
+        yield skipped(
+            ARCH, NO_CUDA if not torch.cuda else text("The card's or the build's architectures are not known.")
+        )
+        return
+    left_out = [gpu for gpu in gpus if not runs_on(row, gpu)]
+    if not left_out:
+        yield ok(ARCH, text("The build has code for every card."), architectures=row["sm"])
+        return
+    gpu = left_out[0]
+    assert gpu.compute_capability is not None
+    yield bad(
+        Status.FAIL,
+        "torch-arch-unsupported",
+        text("torch has no code for this card"),
+        text(
+            "{name} has compute capability {capability}; torch {version} (CUDA {cuda}) is built for {architectures}.",
+            name=gpu.name,
+            capability="{}.{}".format(*gpu.compute_capability),
+            version=torch.version,
+            cuda=torch.cuda,
+            architectures=" ".join(row["sm"]),
+        ),
+        cards={gpu.name: "{}.{}".format(*(gpu.compute_capability or ())) for gpu in left_out},
+        architectures=row["sm"],
+        ptx=row["ptx"],
+    )
+
+
+def built_for(torch: Torch) -> dict[str, Any] | None:
+    """The row of architectures for this build."""
+    rows: list[dict[str, Any]] = versions()["torch_architectures"]["rows"]
+    return next((row for row in rows if torch.cuda in row["cuda"] and matches(row["torch"], torch.version)), None)
+
+
+def runs_on(row: dict[str, Any], gpu: NvmlGpu) -> bool:
+    """Machine code of the card's own major and no later minor, or PTX of something older."""
+    assert gpu.compute_capability is not None
+    major, minor = gpu.compute_capability
+    own = [tuple(map(int, name.split("."))) for name in row["sm"]]
+    ptx = tuple(map(int, row["ptx"].split("."))) if row["ptx"] else None
+    return any(m == major and n <= minor for m, n in own) or (ptx is not None and ptx <= (major, minor))
+
+
+CHECKS = (
+    Check("torch.version", VERSION, version, problems=("torch-too-old-skip-init",), needs=("torch",)),
+    Check(
+        "torch.build",
+        BUILD,
+        build,
+        problems=("torch-cpu-only",),
+        needs=("torch",),
+        explained_by=DRIVER_FAULTS,
+    ),
+    Check(
+        "torch.driver",
+        DRIVER,
+        driver,
+        problems=("cuda-driver-too-old",),
+        needs=("torch", "ceiling"),
+        explained_by=DRIVER_FAULTS,
+    ),
+    Check("torch.architecture", ARCH, architecture, problems=("torch-arch-unsupported",), needs=("torch", "nvml")),
+)
