@@ -30,7 +30,7 @@ from glmdoctor.host.probes import (
 
 T = TypeVar("T")
 # Probes wait on files and children far more than they compute.
-WORKERS = 8
+WORKERS = 4
 
 
 class _Fact(Generic[T]):
@@ -114,14 +114,17 @@ class Host:
     @classmethod
     def from_snapshot(cls, data: Mapping[str, object]) -> Host:
         """The machine that ``to_snapshot`` wrote; nothing of the running one is read."""
-        return cls.of(**snapshot.decode(data))
+        known = cls.names()  # a later version may have more
+        return cls.of(**{name: value for name, value in snapshot.decode(data).items() if name in known})
 
     @classmethod
     def of(cls, **values: object) -> Host:
         """A machine of these facts; those not given are unknown."""
+        unknown_names = values.keys() - set(cls.names())
+        if unknown_names:
+            raise TypeError(f"no such facts: {', '.join(sorted(unknown_names))}")
         host = cls(RecordedIO({}))
-        for name in cls.names():
-            host._values[name] = values.get(name, Unknown("not recorded"))
+        host._values = {name: values.get(name, Unknown("not recorded")) for name in cls.names()}
         return host
 
     def _once(self, name: str, probe: Callable[[Host], T | Unknown]) -> T | Unknown:

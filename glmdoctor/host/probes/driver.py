@@ -127,12 +127,15 @@ def _installed_versions(io: IO) -> Iterator[str]:
 
 
 def _module_version(io: IO, path: str) -> str | None:
-    """The `version=` entry of a module's .modinfo section."""
+    """The `version=` entry of a module's .modinfo section; None where there is none to read."""
     if not io.is_file(path):
         return None
     from elftools.elf.elffile import ELFFile
 
-    with io.open(path) as file:
-        section = ELFFile(file).get_section_by_name(".modinfo")
-        entries = section.data().split(b"\0") if section else []
+    try:
+        with io.open(path) as file:
+            section = ELFFile(file).get_section_by_name(".modinfo")
+            entries = section.data().split(b"\0") if section else []
+    except Exception:  # pyelftools raises many kinds on a damaged file; such a module has no version
+        return None
     return next((entry[8:].decode("ascii", "replace") for entry in entries if entry.startswith(b"version=")), None)

@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+from glmcore.kernels.build import KernelError, KernelLibrary, ensure_kernel
 from glmdoctor.host.facts import GivenKernel, KernelBuild, Unknown
-from glmdoctor.host.io import IO
+from glmdoctor.host.io import IO, RealIO
+
+# How far a build came, where the kernel's own words for it differ from the fact's.
+STAGES = {"symbols": "load", "crash": "verify"}
 
 
 def kernel_build(io: IO) -> KernelBuild | Unknown:
-    from glmcore.errors import GlmError
-    from glmcore.kernels.build import ensure_kernel
-
+    if not isinstance(io, RealIO):
+        return Unknown("a recorded machine cannot build a kernel")
     try:
-        kernel = ensure_kernel()
-    except GlmError as error:
-        return KernelBuild(False, "compile", None, None, None, False, False, str(error), None)
+        return _built(ensure_kernel())
+    except KernelError as error:
+        stage = STAGES.get(error.stage, error.stage)
+        return KernelBuild(False, stage, None, None, None, False, False, error.log or str(error), None)
+
+
+def _built(kernel: KernelLibrary) -> KernelBuild:
     return KernelBuild(
-        True, "done", str(kernel.path), kernel.compiler, kernel.isa, kernel.openmp, kernel.cached, "", kernel.max_error
+        ok=True,
+        stage="done",
+        path=str(kernel.path),
+        compiler=kernel.compiler,
+        isa=kernel.isa,
+        openmp=kernel.openmp,
+        cached=kernel.cached,
+        log=kernel.log,
+        max_error=kernel.max_error,
     )
 
 
 def given_kernel(io: IO, path: str | None) -> GivenKernel | Unknown:
-    """A kernel_file that the user names, tried as it is."""
-    if path is None:
+    """A kernel_file that the user or the environment names, verified as it is."""
+    if not path:
         return Unknown("no kernel file was named")
-    from glmcore.errors import GlmError
-    from glmcore.kernels.build import ensure_kernel
-
+    if not isinstance(io, RealIO):
+        return Unknown("a recorded machine cannot load a kernel")
     try:
-        ensure_kernel(kernel_file=path)
-    except GlmError as error:
+        ensure_kernel(path)
+    except KernelError as error:
         return GivenKernel(path, False, str(error))
     return GivenKernel(path, True, "")

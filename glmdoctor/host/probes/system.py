@@ -42,7 +42,7 @@ def _distribution(io: IO) -> tuple[str, str, str]:
         os_release_file=io.place("/etc/os-release"),
         root_dir=io.root if io.root != "/" else None,
     )
-    return known.id(), known.version(best=True), known.name(pretty=True)
+    return known.id(), known.version(), known.name(pretty=True)
 
 
 def _container(io: IO) -> str | None:

@@ -1,41 +1,48 @@
-"""Compilers, and the CPU quantisation kernel: really built and compared by ``glmcore.kernels.build``."""
+"""The C compilers of PATH."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from concurrent.futures import ThreadPoolExecutor
 
 from glmdoctor.host.facts import Compiler, Toolchain
 from glmdoctor.host.io import IO
 
 COMMANDS = ("gcc", "cc", "clang")
-TIME_LIMIT = 10.0
+TIME_LIMIT = 10.0  # seconds
+FAMILIES = {"Apple clang": "apple-clang", "clang version": "clang", "Free Software Foundation": "gcc"}
 
 
 def toolchain(io: IO) -> Toolchain:
-    """$CC, then gcc, cc and clang of PATH, each asked once for its version. A fake root has no compilers of its own."""
+    """gcc, cc and clang as the kernel build tries them, then $CC. A fake root has no compilers of its own.
+
+    Commands are asked for their version until one answers; a clang that is not needed would cost a third of a second.
+    """
     io = io.running()
     chosen = io.env().get("CC") or None
-    commands = dict.fromkeys([*(shlex.split(chosen)[:1] if chosen else []), *COMMANDS])
-    paths = {command: path for command in commands if (path := io.which(command))}
-    files = dict.fromkeys(io.realpath(path) for path in paths.values())
-    with ThreadPoolExecutor(max(1, len(files))) as pool:
-        banners = dict(zip(files, pool.map(lambda file: _banner(io, file), files), strict=True))
-    found = (_compiler(command, path, banners[io.realpath(path)]) for command, path in paths.items())
-    return Toolchain(tuple(compiler for compiler in found if compiler), chosen)
+    found: list[Compiler] = []
+    seen: set[str] = set()
+    for command in (*COMMANDS, *_first_word(chosen)):
+        path = io.which(command)
+        if path is None or io.realpath(path) in seen:
+            continue
+        seen.add(io.realpath(path))
+        compiler = Compiler(command, path, "", "") if found else _asked(io, command, path)
+        found += [compiler] if compiler else []
+    return Toolchain(tuple(found), chosen)
 
 
-def _banner(io: IO, path: str) -> str:
+def _first_word(command: str | None) -> list[str]:
+    """$CC may hold options; a value that no shell would take names no compiler."""
+    try:
+        return shlex.split(command or "")[:1]
+    except ValueError:
+        return []
+
+
+def _asked(io: IO, command: str, path: str) -> Compiler | None:
+    """None for a command that gives no version: macOS's gcc without Xcode, a package manager's broken link."""
     done = io.run([path, "--version"], TIME_LIMIT)
-    return done.out if done.code == 0 else ""
-
-
-def _compiler(command: str, path: str, banner: str) -> Compiler | None:
-    """None for a command that gives no version: macOS's gcc without Xcode, a broken link of a package manager."""
-    version = re.search(r"\b(\d+\.\d+(?:\.\d+)?)\b", banner)
-    if not version:
-        return None
-    signs = {"Apple clang": "apple-clang", "clang version": "clang"}
-    family = next((family for sign, family in signs.items() if sign in banner), "gcc")
-    return Compiler(command, path, family, version.group(1))
+    version = re.search(r"\b(\d+\.\d+(?:\.\d+)?)\b", done.out) if done.code == 0 else None
+    family = next((family for sign, family in FAMILIES.items() if sign in done.out), "")
+    return Compiler(command, path, family, version.group(1)) if version else None
