@@ -30,7 +30,7 @@ def checkpoint(io: IO, model: str | None) -> Checkpoint | Unknown:
         return _without_files(path, exists=True, is_folder=True, config={})
     config = _json(io, posixpath.join(path, "config.json"))
     generation, bits = _generation(config, io.place(path))
-    files = [weights.examine(io, path, name) for name in names if io.is_file(posixpath.join(path, name))]
+    files = [weights.examine(io, path, name) for name in names if not io.is_folder(posixpath.join(path, name))]
     shards = _shards(io, path)
     files += [CheckpointFile(name, 0, "missing") for name in shards if name not in names]
     return Checkpoint(

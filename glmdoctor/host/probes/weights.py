@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
+import stat
 import struct
 from typing import BinaryIO
 
@@ -26,11 +27,16 @@ RANKS = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")  # a line of a tiktoken fi
 def examine(io: IO, folder: str, name: str) -> CheckpointFile:
     path = posixpath.join(folder, name)
     try:
-        size = io.stat(path).st_size
+        status = io.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device would block
+            return CheckpointFile(name, 0, "other")
+        size = status.st_size
         with io.open(path) as file:
             head = file.read(HEAD)
             kind = _kind(name, head, size)
             fault = _fault(kind, name, file, size)
+    except FileNotFoundError:
+        return CheckpointFile(name, 0, "missing", "unreadable: the link leads nowhere")
     except OSError as error:
         return CheckpointFile(name, 0, "other", f"unreadable: {error.strerror}")
     return CheckpointFile(name, size, kind, fault)

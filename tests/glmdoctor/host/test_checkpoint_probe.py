@@ -97,6 +97,19 @@ def test_garbage_named_as_weights(tmp_path):
     assert described(tmp_path)["pytorch_model.bin"][1] == "damaged: neither a zip archive nor a pickle"
 
 
+def test_links_as_the_hubs_cache_has_them(tmp_path):
+    (tmp_path / "blob").write_bytes(safetensors({"a": 8}))
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "snapshot/model.safetensors").symlink_to("../blob")
+    (tmp_path / "snapshot/ice_text.model").symlink_to("../gone")
+    os.mkfifo(tmp_path / "snapshot/pipe.bin")
+    assert described(tmp_path / "snapshot") == {
+        "model.safetensors": ("safetensors", None),
+        "ice_text.model": ("missing", "unreadable: the link leads nowhere"),
+        "pipe.bin": ("other", None),
+    }
+
+
 def test_shards_that_the_index_names_and_the_folder_lacks(tmp_path):
     index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-1.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
