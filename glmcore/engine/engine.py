@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from glmcore.chat import process_response
+from glmcore.chat.answer import AnswerStream
 from glmcore.chat.incremental import Detokenizer
 from glmcore.chat.stops import StopMatcher
 from glmcore.config import ModelConfig
@@ -50,13 +52,13 @@ class Engine:
 
         ``temperature`` 0 is greedy; None for it and ``top_p`` means the generation's own. ``messages`` are not changed.
         """
-        settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
-        answer = "".join(self.stream(messages, stop=stop, tools=tools, **settings))
-        parsed = process_response(answer, self.config.generation) if tools else answer
-        if not isinstance(parsed, Mapping):
+        sampling = self.sampling(temperature, top_p, seed)
+        text = "".join(self.raw_text(self.prompt(messages, tools), max_new_tokens, sampling, stop))
+        answer = process_response(text, self.config.generation)
+        if isinstance(answer, str):
             return answer
-        call = {"type": "function", "function": {"name": parsed["name"], "arguments": parsed["parameters"]}}
-        return {"role": "assistant", "content": None, "tool_calls": [call]}
+        call = {"name": answer["name"], "arguments": json.dumps(answer["parameters"], ensure_ascii=False)}
+        return {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": call}]}
 
     def stream(
         self,
@@ -70,36 +72,45 @@ class Engine:
         tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> Iterator[str]:
         """The answer in pieces whose join is the answer; no piece ends within a character."""
-        prompt = self.tokenizer.apply_chat_template(messages, tools=tools, add_generation_prompt=True)
+        answer = AnswerStream(self.config.generation)
+        sampling = self.sampling(temperature, top_p, seed)
+        for text in self.raw_text(self.prompt(messages, tools), max_new_tokens, sampling, stop):
+            if piece := answer.push(text):
+                yield piece
+        if rest := answer.flush():
+            yield rest
+
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None) -> list[int]:
+        return self.tokenizer.apply_chat_template(messages, tools=tools, add_generation_prompt=True)
+
+    def sampling(self, temperature: float | None, top_p: float | None, seed: int | None) -> Sampling:
+        """The generation's own settings where None is given."""
         own_temperature, own_top_p = DEFAULTS[self.config.generation]
-        sampling = Sampling(
+        return Sampling(
             own_temperature if temperature is None else temperature, own_top_p if top_p is None else top_p, seed
         )
-        yield from self.stream_ids(prompt, max_new_tokens, sampling, stop)
 
-    def stream_ids(
+    def raw_text(
         self, prompt: Sequence[int], max_new_tokens: int, sampling: Sampling, stop: Sequence[str]
     ) -> Iterator[str]:
-        """The text that follows the ids ``prompt``, until a stop token, a stop text or the budget ends it."""
+        """The text, uncleaned, that follows the ids ``prompt`` until a stop token, stop text or the budget ends it."""
         detokenizer, matcher = Detokenizer(self.tokenizer), StopMatcher(stop)
         for token in self.tokens(prompt, max_new_tokens, sampling):
-            piece = matcher.push(detokenizer.push(token))
-            if piece:
-                yield piece
+            yield matcher.push(detokenizer.push(token))
             if matcher.stopped:
                 return
-        rest = matcher.push(detokenizer.flush()) + matcher.flush()
-        if rest:
-            yield rest
+        yield matcher.push(detokenizer.flush()) + matcher.flush()
 
     def tokens(self, prompt: Sequence[int], max_new_tokens: int, sampling: Sampling) -> Iterator[int]:
         """The token ids of the answer, one by one; the figures of the answer are in ``stats``."""
         allowed = budget(len(prompt), max_new_tokens, self.config.max_length)
-        sequence = TokenSequence(tuple(prompt), allowed, frozenset(self.tokenizer.stop_ids))
+        sequence = TokenSequence(
+            tuple(prompt), allowed, frozenset({*self.tokenizer.stop_ids, *self.config.eos_token_ids})
+        )
         sampler = Sampler(sampling)
         self.stats = Stats(prompt_tokens=len(prompt), backend=self.backend)
         started = time.perf_counter()
-        logits = self.runner.prefill(sequence.prompt, allowed)
+        logits = self.runner.prefill(sequence.prompt)
         self.stats.reused_tokens = self.runner.reused
         token = sampler(logits)
         first_known = time.perf_counter()
@@ -116,7 +127,5 @@ class Engine:
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int = 512, **settings: Any) -> list[str]:
         """Plain continuation of each text, without a chat template."""
         sampling = Sampling(**settings)
-        return ["".join(self.stream_ids(self.encode(text), max_new_tokens, sampling, ())) for text in prompts]
-
-    def encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=True)
+        encoded = [self.tokenizer.encode(text, add_special_tokens=True) for text in prompts]
+        return ["".join(self.raw_text(ids, max_new_tokens, sampling, ())) for ids in encoded]

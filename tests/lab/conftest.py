@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from machine import Machine
+from machine import Machine, make_patient
 
 
 def why_not() -> str | None:
@@ -33,9 +33,24 @@ def stubs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("stubs")
 
 
+@pytest.fixture(scope="session")
+def linker_cache(tmp_path_factory: pytest.TempPathFactory, stubs: Path) -> bytes:
+    """The linker cache of a machine without toolkits, as its own ldconfig writes it."""
+    bare = Machine(tmp_path_factory.mktemp("bare") / "machine", stubs)
+    bare.remove_toolkits()
+    bare.refresh_linker_cache()
+    return (bare.folder / "etc" / "ld.so.cache").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def patient(tmp_path_factory: pytest.TempPathFactory, stubs: Path) -> str:
+    return make_patient(tmp_path_factory.mktemp("patient") / "venv", stubs)
+
+
 @pytest.fixture
-def machine(tmp_path: Path, stubs: Path) -> Machine:
+def machine(tmp_path: Path, stubs: Path, linker_cache: bytes, patient: str) -> Machine:
     """A machine without card, driver and toolkit, but with a compiler; tests add what it has and what is broken."""
-    made = Machine(tmp_path / "machine", stubs)
+    made = Machine(tmp_path / "machine", stubs, patient)
     made.remove_toolkits()
+    made.write("/etc/ld.so.cache", linker_cache)
     return made

@@ -30,6 +30,7 @@ class Machine:
 
     folder: Path  # where its state lies outside
     stubs: Path  # cache of built stand-ins
+    python: str = sys.executable  # the interpreter that is examined
     environment: dict[str, str] = field(default_factory=dict)
     files: dict[str, dict[str, str]] = field(default_factory=lambda: {"driver": {}, "module": {}, "pci": {}})
     links: dict[str, dict[str, str]] = field(default_factory=lambda: {"pci": {}})
@@ -132,6 +133,14 @@ class Machine:
         target.parent.mkdir(parents=True, exist_ok=True)
         return target
 
+    def open_home(self) -> None:
+        """Let a plain user reach the home folder, which lies in root's own temporary folder."""
+        for folder in (self.folder / "home", *self.folder.parents):
+            if folder.stat().st_uid == 0 and folder.is_relative_to("/tmp"):
+                folder.chmod(folder.stat().st_mode | 0o755)
+        (self.folder / "home").chmod(0o777)
+        (self.folder / "tmp").chmod(0o1777)
+
     # What is done to it
 
     def run(self, *command: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
@@ -146,7 +155,7 @@ class Machine:
 
     def check(self, *arguments: str, user: int | None = None) -> dict[str, Any]:
         """The JSON report; a crashed doctor fails the test with its own words."""
-        done = self.glmdoctor("check", "--json", *arguments, user=user)
+        done = self.glmdoctor("check", "--json", "--python", self.python, *arguments, user=user)
         assert done.returncode in (0, 1), done.stderr + done.stdout
         return json.loads(done.stdout)
 
@@ -161,7 +170,13 @@ class Machine:
 
     def _environment(self) -> dict[str, str]:
         kept = {"PATH": f"{SCRIPTS}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
-        return {**kept, "HOME": str(self.folder / "home"), "TMPDIR": str(self.folder / "tmp"), **self.environment}
+        return {
+            **kept,
+            "HOME": str(self.folder / "home"),
+            "TMPDIR": str(self.folder / "tmp"),
+            "XDG_CACHE_HOME": str(self.stubs / "cache"),
+            **self.environment,
+        }
 
     def _script(self, command: tuple[str, ...], user: int | None) -> str:
         quote = shlex.quote
@@ -202,6 +217,24 @@ def build_stub(cache: Path, soname: str, definitions: tuple[str, ...]) -> Path:
         command = ["gcc", "-shared", "-fPIC", "-Os", f"-Wl,-soname,{soname}", *flags, "-o", str(path), str(STUBS)]
         subprocess.run(command, check=True, capture_output=True)
     return path
+
+
+def make_patient(folder: Path, stubs: Path, torch: str = "2.4.1+cu121", cuda: str | None = "12.1") -> str:
+    """A Python whose packages are metadata and a torch version file alone: all that the doctor reads of them."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    [site] = folder.glob("lib/python3*/site-packages")
+    packages = {"torch": torch, "transformers": "4.44.2", "cpm_kernels": "1.0.11", "sentencepiece": "0.2.0"}
+    packages |= {"safetensors": "0.4.5", "tiktoken": "0.7.0", "accelerate": "0.33.0"}
+    for name, version in packages.items():
+        (site / f"{name}-{version}.dist-info").mkdir()
+        (site / f"{name}-{version}.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+    (site / "torch").mkdir()
+    (site / "torch" / "version.py").write_text(f"__version__ = {torch!r}\ncuda = {cuda!r}\nhip = None\n")
+    for wheel, name in (("cuda_runtime", "cudart"), ("cuda_nvrtc", "nvrtc"), ("cublas", "cublasLt")):
+        library = site / "nvidia" / wheel / "lib" / f"lib{name}.so.12"
+        library.parent.mkdir(parents=True)
+        library.write_bytes(build_stub(stubs, library.name, ()).read_bytes())
+    return str(folder / "bin" / "python")
 
 
 def describe(path: Path) -> str:

@@ -1,0 +1,89 @@
+"""From a folder or a name to an engine that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+
+from glmcore import demo
+from glmcore.checkpoint import open_checkpoint
+from glmcore.checkpoint.locate import find_folder
+from glmcore.config import ModelConfig
+from glmcore.engine.engine import Engine
+from glmcore.engine.runner import Runner
+from glmcore.errors import GlmError
+from glmcore.kernels.load import backend_name, kernel_or_torch
+from glmcore.kernels.threads import default_threads
+from glmcore.place.loader import default_dtype, load_model, target_config
+from glmcore.plan import Device, Plan, Precision, format_size, make_plan, plan_from_json
+from glmcore.tokenizers import load_tokenizer
+
+if TYPE_CHECKING:
+    from glmcore.kernels.load import Kernel
+
+# The context for which memory is asked before loading; the cache itself grows as it is filled.
+EXPECTED_CONTEXT = 2048
+
+
+def load(
+    model: str | Path | None = None,
+    *,
+    plan: Plan | str | Path | None = None,
+    quantize: str | None = None,
+    dtype: str | None = None,
+    kernel_file: str | None = None,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Engine:
+    """The engine for a checkpoint folder or a name in the local hub cache; the demo model where ``model`` is None.
+
+    quantize: "int8" or "int4", while loading. dtype: of what is not quantised. progress: called with bytes done and
+    bytes in all. Errors: GlmError, each before anything large is read where that can be.
+    """
+    torch.set_num_threads(threads or default_threads())
+    folder = demo.folder() if model is None else find_folder(model)
+    with open_checkpoint(folder) as checkpoint:
+        config = target_config(checkpoint.config, quantize)
+        given = read_plan(plan, config)
+        if given is None:
+            check_memory(config, dtype or str(default_dtype(config)).removeprefix("torch."))
+        tokenizer = load_tokenizer(folder, config)
+        kernel = kernel_or_torch(kernel_file, threads=threads) if config.quantization_bit or kernel_file else None
+        module = load_model(checkpoint, quantize=quantize, dtype=dtype, plan=given, kernel=kernel, progress=progress)
+    return Engine(config, tokenizer, Runner(module, config), describe_backend(config, kernel))
+
+
+def read_plan(plan: Plan | str | Path | None, config: ModelConfig) -> Plan | None:
+    """A plan, or the one saved in a file. Errors: GlmError("plan-invalid")."""
+    if plan is None or isinstance(plan, Plan):
+        return plan
+    try:
+        text = Path(plan).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GlmError("plan-invalid", f"the plan cannot be read: {error}", where=str(plan)) from error
+    return plan_from_json(text, config, str(plan))
+
+
+def check_memory(config: ModelConfig, dtype: str) -> None:
+    """GlmError("memory-short"), with what would fit, where the weights and a usual context exceed the free memory."""
+    free = psutil.virtual_memory().available
+    precision = Precision(dtype, config.quantization_bit, config.quantization_bit * config.quantized_embeddings)
+    context = min(EXPECTED_CONTEXT, config.max_length)
+    made = make_plan(config, [Device("cpu", free)], precision=precision, context=context)
+    if not made.fits:
+        raise GlmError(
+            "memory-short",
+            f"{config.name} needs {format_size(made.missing_bytes)} more than the {format_size(free)} that are free",
+            hint=f"would fit: {', '.join(made.would_fit)}",
+        )
+
+
+def describe_backend(config: ModelConfig, kernel: Kernel | None) -> str:
+    """What computes the linear layers, for ``/stats``."""
+    if not config.quantization_bit:
+        return f"torch {torch.get_num_threads()} threads"
+    return f"int{config.quantization_bit} {backend_name(kernel)}"

@@ -1,0 +1,69 @@
+"""From text to text on the original's own answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+import glmcore
+from glmcore.engine.sampling import Sampling
+
+GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
+pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden data at {GOLDEN}")
+
+
+@pytest.fixture(scope="module", params=["v1", "v2", "v3", "glm4"])
+def engine_and_cases(request, tmp_path_factory):
+    """The tiny model with the real vocabulary and its tokenizer in one folder, as a checkpoint has them."""
+    folder = tmp_path_factory.mktemp(request.param)
+    for source in (*(GOLDEN / request.param / "e2e").iterdir(), *(GOLDEN / request.param / "tokenizer").iterdir()):
+        shutil.copy(source, folder / source.name)
+    return glmcore.load(folder, dtype="float32"), json.loads((folder / "chat_greedy.json").read_text(encoding="utf-8"))
+
+
+def messages_of(case: dict, generation: str) -> list[dict]:
+    history = case["history"] or []
+    if generation in ("v1", "v2"):
+        pairs = [[("user", query), ("assistant", answer)] for query, answer in history]
+        turns = [{"role": role, "content": text} for pair in pairs for role, text in pair]
+    else:
+        turns = list(history)
+    return [*turns, {"role": case.get("role", "user"), "content": case["query"]}]
+
+
+def test_greedy_chat_gives_the_original_answers(engine_and_cases):
+    engine, cases = engine_and_cases
+    for case in cases:
+        prompt = case["input_ids"][0]
+        budget = case["max_length"] - len(prompt)
+        tokens = list(engine.tokens(prompt, budget, Sampling(temperature=0)))
+        wanted = case["output_ids"][0][len(prompt) :]
+        assert tokens == wanted[: len(tokens)] and len(wanted) - len(tokens) == case["stopped_by_eos"], case["query"]
+
+
+def test_chat_text_and_stream_agree_with_the_original(engine_and_cases):
+    engine, cases = engine_and_cases
+    for case in cases:
+        if isinstance(case["response"], str) and case["stopped_by_eos"]:
+            messages = messages_of(case, engine.config.generation)
+            before = json.dumps(messages)
+            settings = {"max_new_tokens": case["max_length"] - len(case["input_ids"][0]), "temperature": 0}
+            assert engine.chat(messages, **settings) == case["response"]
+            assert "".join(engine.stream(messages, **settings)) == case["response"]
+            assert json.dumps(messages) == before
+
+
+def test_second_turn_reuses_the_cache_and_answers_the_same(engine_and_cases):
+    engine, cases = engine_and_cases
+    prompt = cases[0]["input_ids"][0]
+    fresh = list(engine.tokens(prompt, 8, Sampling(temperature=0)))
+    longer = [*prompt, *fresh, *prompt[2:6]]
+    again = list(engine.tokens(longer, 8, Sampling(temperature=0)))
+    reused = engine.stats.reused_tokens
+    engine.runner.held.clear()
+    assert list(engine.tokens(longer, 8, Sampling(temperature=0))) == again
+    assert (reused >= len(prompt)) == (engine.config.generation != "v1")
