@@ -81,7 +81,7 @@ def _parse_last(text: str, generation: str) -> Content:
     message = text.split("<|assistant|>")[-1]
     name, body = _split(message)
     call = _call(name, body, generation) if name.strip() else None
-    return call or _clean(message)
+    return call if call and isinstance(call["parameters"], dict) else _clean(message)
 
 
 def _call(name: str, body: str, generation: str) -> dict[str, Any] | None:

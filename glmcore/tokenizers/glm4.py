@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import tiktoken
@@ -17,6 +18,7 @@ PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+LONGEST_BLANK = 500_000
 SPECIAL = (
     "<|endoftext|>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>", "<|system|>", "<|user|>", "<|assistant|>",
     "<|observation|>", "<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>",
@@ -43,9 +45,12 @@ class Glm4Tokenizer(Tokenizer):
         return self.vocab_size + len(SPECIAL)
 
     def encode(self, text: str, add_special_tokens: bool = False, parse_special: bool = False) -> list[int]:
-        ids = self._encoding.encode(
-            text, allowed_special=set(SPECIAL) if parse_special else set(), disallowed_special=()
-        )
+        read = set(SPECIAL) if parse_special else set()
+        ids = [
+            index
+            for portion in _portions(text)
+            for index in self._encoding.encode(portion, allowed_special=read, disallowed_special=())
+        ]
         return self.frame(ids) if add_special_tokens else ids
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
@@ -80,12 +85,23 @@ class Glm4Tokenizer(Tokenizer):
         return self.special.get(token, self._index_of.get(token.encode()))
 
 
+def _portions(text: str) -> Iterator[str]:
+    """The text, cut within runs of more blanks than the library's pattern can take."""
+    start = 0
+    if len(text) > LONGEST_BLANK:
+        for run in re.finditer(r"\s{2,}", text):
+            for cut in range(run.start() + LONGEST_BLANK, run.end(), LONGEST_BLANK):
+                yield text[start:cut]
+                start = cut
+    yield text[start:]
+
+
 class _Run:
     """The bytes between two special tokens."""
 
     def __init__(self) -> None:
         self.used = False
-        self._repeated, self._data = "", b""
+        self._repeated, self._data = "", bytearray()
 
     def add(self, data: bytes | None) -> None:
         self.used = True

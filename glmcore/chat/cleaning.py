@@ -1,0 +1,58 @@
+"""An answer's text cleaned while it streams: the pieces join to what ``process_response`` makes of the whole."""
+
+from __future__ import annotations
+
+from glmcore.chat.incremental import Replacements
+from glmcore.chat.responses import TRAINED_ON, WIDE, YEAR, widen
+
+
+class AnswerStream:
+    """Drops the blanks around an answer, fills in the year, and for v1 widens punctuation beside Chinese."""
+
+    def __init__(self, generation: str) -> None:
+        self._year = Replacements(((TRAINED_ON, YEAR),))
+        self._wide = _Widening() if generation == "v1" else None
+        self._begun = False
+        self._blanks = ""
+
+    def push(self, text: str) -> str:
+        """The text that is certain now."""
+        return self._widened(self._year.push(self._stripped(text)))
+
+    def flush(self) -> str:
+        """What was held back, without the blanks at the end."""
+        rest = self._widened(self._year.flush())
+        return rest + self._wide.flush() if self._wide else rest
+
+    def _stripped(self, text: str) -> str:
+        text = self._blanks + text
+        if not self._begun:
+            text = text.lstrip()
+        self._begun = self._begun or bool(text)
+        kept = text.rstrip()
+        self._blanks = text[len(kept) :]
+        return kept
+
+    def _widened(self, text: str) -> str:
+        return self._wide.push(text) if self._wide else text
+
+
+class _Widening:
+    """``widen`` over pieces: one character of context before, and one held back until the next is known."""
+
+    def __init__(self) -> None:
+        self._before = self._held = ""
+
+    def push(self, text: str) -> str:
+        text = self._held + text
+        self._held = text[-1:] if text[-1:] in WIDE else ""
+        return self._let_go(text[: len(text) - len(self._held)])
+
+    def flush(self) -> str:
+        text, self._held = self._held, ""
+        return self._let_go(text)
+
+    def _let_go(self, text: str) -> str:
+        wide = widen(self._before + text)[len(self._before) :]
+        self._before = (self._before + wide)[-1:]
+        return wide
