@@ -56,10 +56,7 @@ def rendered(diagnosis: Diagnosis, form: str, language: str) -> str:
         return reports.render(form, diagnosis, language)
     from glmdoctor.reports import terminal
 
-    width, unicode = output.terminal_width(), output.can_print("".join(terminal.MARKS.values()) + "•")
-    if width is None:
-        return terminal.render(diagnosis, language, unicode=unicode)
-    return terminal.render_rich(diagnosis, language, width=width, colours=output.colours(), unicode=unicode)
+    return output.laid_out(terminal.lines(diagnosis, language, output.can_print(terminal.SIGNS)))
 
 
 def write_job_summary(diagnosis: Diagnosis, language: str) -> None:

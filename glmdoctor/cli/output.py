@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import click
 
 from glmdoctor.messages import language_of
+
+if TYPE_CHECKING:
+    from glmdoctor.reports.terminal import Line
 
 PROBE = "检查"  # what an output must be able to carry for a Chinese report
 
@@ -81,14 +86,13 @@ def language(chosen: str | None, *, ascii_safe: bool = False) -> str:
     return wanted
 
 
-def terminal_width() -> int | None:
-    """Columns of the terminal that standard output is; None for a pipe or a file."""
+def laid_out(paragraphs: Iterable[Line]) -> str:
+    """A report's lines, in colour and wrapped on a terminal, plain in a pipe or a file."""
+    from glmdoctor.reports import terminal
+
     if not sys.stdout.isatty():
-        return None
+        return terminal.plain(paragraphs)
     import shutil
 
-    return max(40, shutil.get_terminal_size().columns)
-
-
-def colours() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    colours = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return terminal.rich(paragraphs, max(40, shutil.get_terminal_size().columns), colours)

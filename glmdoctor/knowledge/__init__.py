@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Problem:
-    """A known problem. The wording is by language ("en", "zh"); the signatures are linear-time regular expressions."""
+    """A known problem. The wording is by language ("en", "zh")."""
 
     id: str
     group: str  # "driver" "libraries" "memory" "kernel" "checkpoint" "packages" "use"
@@ -22,7 +22,6 @@ class Problem:
     probe: Mapping[str, str]  # the reading that confirms it
     remedy: Mapping[str, str]
     by: tuple[str, ...]  # who can carry it out: "no-root" "root" "advise"
-    signatures: tuple[str, ...]  # searched in each line of a log, letters of either case alike
     decided_by: tuple[str, ...]  # ids of the checks that find it; empty where only a log can show it
     source: str
     checked_on: str
@@ -40,8 +39,14 @@ def versions() -> Mapping[str, Any]:
     return MappingProxyType(_load("versions.json"))
 
 
+@cache
+def signatures() -> Mapping[str, Any]:
+    """The words by which logs show the problems; `glmdoctor.explain` says what they mean."""
+    return MappingProxyType(_load("signatures.json"))
+
+
 def _problem(id: str, row: Mapping[str, Any]) -> Problem:
-    lists = {name: tuple(row[name]) for name in ("by", "signatures", "decided_by")}
+    lists = {name: tuple(row[name]) for name in ("by", "decided_by")}
     return Problem(id=id, **{**row, **lists})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ MARKS = {
     Status.UNKNOWN: "?",
     Status.CRASHED: "☠",
 }
+SIGNS = "".join(MARKS.values()) + "•"  # what the output must be able to carry
 PLAIN_MARKS = {Status.OK: "ok", Status.WARN: "!", Status.FAIL: "x", Status.UNKNOWN: "?", Status.CRASHED: "CRASH"}
 STYLES = {
     Status.OK: "green",
@@ -44,19 +45,22 @@ class Line:
 
 
 def render(diagnosis: Diagnosis, language: str, *, unicode: bool = True) -> str:
-    """Plain text, as for a pipe: no colours, no wrapping."""
-    return "\n".join(" " * line.indent + line.text for line in lines(diagnosis, language, unicode)) + "\n"
+    return plain(lines(diagnosis, language, unicode))
 
 
 def failures(diagnosis: Diagnosis, language: str) -> str:
     """Only what failed, plain."""
     failed = [entry for entry in entries(diagnosis.report) if entry.finding.status is Status.FAIL]
-    shown_lines = (line for entry in failed for line in _entry(entry, language, MARKS))
-    return "\n".join(" " * line.indent + line.text for line in shown_lines) + "\n"
+    return plain(line for entry in failed for line in _entry(entry, language, MARKS))
 
 
-def render_rich(diagnosis: Diagnosis, language: str, *, width: int, colours: bool, unicode: bool = True) -> str:
-    """For a terminal of ``width`` columns; rich knows how wide Chinese characters are."""
+def plain(paragraphs: Iterable[Line]) -> str:
+    """As for a pipe: no colours, no wrapping."""
+    return "\n".join(" " * line.indent + line.text for line in paragraphs) + "\n"
+
+
+def rich(paragraphs: Iterable[Line], width: int, colours: bool) -> str:
+    """For a terminal of ``width`` columns; the library knows how wide Chinese characters are."""
     import io
 
     from rich.console import Console
@@ -65,7 +69,7 @@ def render_rich(diagnosis: Diagnosis, language: str, *, width: int, colours: boo
 
     target = io.StringIO()
     console = Console(file=target, width=width, force_terminal=True, no_color=not colours, highlight=False)
-    for line in lines(diagnosis, language, unicode):
+    for line in paragraphs:
         content = Text(line.text, style=line.style)
         if line.verbatim:
             console.print(Text(" " * line.indent) + content, soft_wrap=True)

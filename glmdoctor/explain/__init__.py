@@ -1,0 +1,129 @@
+"""From a log or a traceback to known problems: offline, in one pass, with bounded memory.
+
+Each page of the log is first compared by its set of words with what the signatures need; only pages that could match
+are made plain and searched. What decides the order is how surely a signature means its problem, then whether it stands
+in a line that raises, comes last, or is borne out by another signature of the same problem.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from glmdoctor.explain.pages import Page, pages
+from glmdoctor.explain.signatures import Book, Own, Pattern, Signature, book, own_id
+
+__all__ = ["Explanation", "Match", "Own", "book", "explain", "own_id"]
+
+LEAST = 0.5  # confidence below which a match is no match
+ENOUGH = 3  # pages in which a pattern is looked up; after that only where it comes last matters
+TAIL = 4  # pages at the end that are searched for everything once more
+KNOWN_LINES = 100_000  # different lines that are kept, to pass over pages that only repeat them
+SHOWN_LINES = 8
+RAISES = re.compile(r"[\w.]*(?:error|exception|interrupt|warning|fatal)\b|e\s{2,}\w", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Match:
+    problem: str
+    confidence: float
+    lines: tuple[int, ...]  # numbers of the lines that tell, from 1
+    words: str  # the line that tells most
+    repeats: bool = False
+
+
+@dataclass(frozen=True)
+class Explanation:
+    matches: tuple[Match, ...]  # best first
+    harmless: tuple[int, ...]  # numbers of lines that look like faults and are not
+
+
+@dataclass
+class Sighting:
+    """Where a pattern was seen."""
+
+    lines: list[int] = field(default_factory=list)
+    last: int = 0
+    words: str = ""
+    raises: bool = False
+    pages: int = 0
+
+    def add(self, line: int, words: str) -> None:
+        if line not in self.lines and len(self.lines) < SHOWN_LINES:
+            self.lines.append(line)
+        if line >= self.last:
+            self.last, self.words = line, words
+        self.raises = self.raises or bool(RAISES.match(words))
+
+
+def explain(stream: BinaryIO, known: Book | None = None) -> Explanation:
+    """Which problems the log shows."""
+    known = known or book()
+    seen = _search(stream, known.patterns)
+    best: dict[str, Match] = {}
+    for problem in dict.fromkeys(s.problem for s in known.signatures):
+        match = _judge(problem, [s for s in known.signatures if s.problem == problem], seen)
+        if match is not None:
+            best[problem] = match
+    harmless = sorted({line for pattern in known.harmless if pattern in seen for line in seen[pattern].lines})
+    ordered = sorted(best.values(), key=lambda match: (-match.confidence, -match.lines[-1]))
+    return Explanation(tuple(ordered), tuple(harmless))
+
+
+def _search(stream: BinaryIO, patterns: tuple[Pattern, ...]) -> dict[Pattern, Sighting]:
+    seen: dict[Pattern, Sighting] = {}
+    wanted = list(patterns)
+    tail: deque[Page] = deque(maxlen=TAIL)
+    known: set[int] = set()  # hashes of lines
+    for page in pages(stream):
+        tail.append(page)
+        if not _is_new(page, known):
+            continue
+        for pattern in [p for p in wanted if p.possible(page)]:
+            if _look(page, pattern, seen) >= ENOUGH:
+                wanted.remove(pattern)
+    for page in tail:
+        for pattern in [p for p in seen if p.possible(page)]:
+            _look(page, pattern, seen)
+    return seen
+
+
+def _is_new(page: Page, known: set[int]) -> bool:
+    """Does the page hold a line that none before it held? Long logs mostly repeat themselves."""
+    new = set(map(hash, page.data.split(b"\n"))) - known
+    if len(known) < KNOWN_LINES:
+        known |= new
+    return bool(new)
+
+
+def _look(page: Page, pattern: Pattern, seen: dict[Pattern, Sighting]) -> int:
+    """Note where the page shows the pattern; in how many pages it was seen by now."""
+    first = pattern.first(page)
+    if first is None:
+        return 0
+    sighting = seen.setdefault(pattern, Sighting())
+    sighting.pages += 1
+    for offset in sorted({first, pattern.last(page) or first}):
+        sighting.add(page.line_of(offset), page.words_at(offset))
+    return sighting.pages
+
+
+def _judge(problem: str, signatures: list[Signature], seen: dict[Pattern, Sighting]) -> Match | None:
+    """The problem's match, from all its signatures that the log shows."""
+    found = [(s, seen[s.pattern]) for s in signatures if s.pattern in seen and _admitted(s, seen)]
+    if not found:
+        return None
+    strongest, sighting = max(found, key=lambda pair: (pair[0].weight, pair[1].last))
+    confidence = strongest.weight + 0.01 * sighting.raises + 0.005 * min(3, len(found) - 1)
+    if confidence < LEAST:
+        return None
+    lines = sorted({line for _, s in found for line in s.lines})[:SHOWN_LINES]
+    return Match(problem, round(min(confidence, 0.99), 3), tuple(lines), sighting.words)
+
+
+def _admitted(signature: Signature, seen: dict[Pattern, Sighting]) -> bool:
+    if any(pattern in seen for pattern in signature.not_with):
+        return False
+    return not signature.only_with or any(pattern in seen for pattern in signature.only_with)
