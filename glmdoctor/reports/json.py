@@ -31,7 +31,7 @@ def as_dict(diagnosis: Diagnosis, language: str) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "glmdoctor": __version__,
         "created": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "host": diagnosis.host.to_snapshot(),
+        "host": diagnosis.host.to_snapshot()["facts"],
         "verdict": report.verdict,
         "summary": report.summary,
         "findings": [finding_dict(finding, language) for finding in report.findings],

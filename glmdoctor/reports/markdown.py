@@ -7,11 +7,20 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from glmdoctor import __version__
-from glmdoctor.findings import Finding, Remedy, Status
+from glmdoctor.findings import Remedy, Status
 from glmdoctor.messages import text
 from glmdoctor.reports import machine
 from glmdoctor.reports.redact import Redactor
-from glmdoctor.reports.view import STATUS_WORDS, VERDICTS, Entry, checked, entries, shown, summary_line
+from glmdoctor.reports.view import (
+    STATUS_WORDS,
+    VERDICTS,
+    Entry,
+    checked,
+    entries,
+    shown,
+    skipped_by_reason,
+    summary_line,
+)
 
 if TYPE_CHECKING:
     from glmdoctor.diagnosis import Diagnosis
@@ -96,9 +105,6 @@ def _checked(diagnosis: Diagnosis, language: str, redact: Redactor) -> Iterator[
     passed = dict.fromkeys(f.id for f in checked(diagnosis.report, Status.OK))
     if passed:
         yield f"- {STATUS_WORDS[Status.OK].render(language)}: " + ", ".join(f"`{name}`" for name in passed)
-    for finding in checked(diagnosis.report, Status.SKIPPED):
-        yield f"- {STATUS_WORDS[Status.SKIPPED].render(language)}: {_skipped(finding, language, redact)}"
-
-
-def _skipped(finding: Finding, language: str, redact: Redactor) -> str:
-    return f"`{finding.id}` ({escaped(redact(shown(finding.detail, language)))})"
+    for reason, ids in skipped_by_reason(diagnosis.report, language).items():
+        names = ", ".join(f"`{name}`" for name in ids)
+        yield f"- {STATUS_WORDS[Status.SKIPPED].render(language)}: {names}: {escaped(redact(reason))}"

@@ -10,7 +10,7 @@ from glmdoctor import __version__
 from glmdoctor.findings import Finding, Remedy, Report, Status
 from glmdoctor.messages import text
 from glmdoctor.reports import machine
-from glmdoctor.reports.view import VERDICTS, Entry, checked, entries, shown, summary_line
+from glmdoctor.reports.view import VERDICTS, Entry, checked, entries, shown, skipped_by_reason, summary_line
 
 if TYPE_CHECKING:
     from glmdoctor.diagnosis import Diagnosis
@@ -128,9 +128,8 @@ def _checked(report: Report, language: str, marks: dict[Status, str]) -> Iterato
     passed = checked(report, Status.OK)
     if passed:
         yield Line(f"{marks[Status.OK]} {', '.join(dict.fromkeys(f.id for f in passed))}", 0, STYLES[Status.OK])
-    for finding in checked(report, Status.SKIPPED):
-        reason = shown(finding.detail, language).replace("\n", " ") or shown(finding.title, language)
-        yield Line(f"{marks[Status.SKIPPED]} {finding.id}: {reason}", 0, "dim")
+    for reason, ids in skipped_by_reason(report, language).items():
+        yield Line(f"{marks[Status.SKIPPED]} {', '.join(ids)}: {reason}", 0, "dim")
     yield Line("")
     yield Line(summary_line(report, language))
     yield Line(VERDICTS[report.verdict].render(language), 0, "bold")

@@ -73,6 +73,15 @@ def checked(report: Report, status: Status) -> tuple[Finding, ...]:
     return tuple(f for f in report.findings if f.status is status)
 
 
+def skipped_by_reason(report: Report, language: str) -> dict[str, list[str]]:
+    """Ids of what was skipped, under the reason that they share."""
+    reasons: dict[str, list[str]] = {}
+    for finding in checked(report, Status.SKIPPED):
+        reason = " ".join((shown(finding.detail, language) or shown(finding.title, language)).split())
+        reasons.setdefault(reason, []).append(finding.id)
+    return reasons
+
+
 def summary_line(report: Report, language: str) -> str:
     """``23 checks: 20 ok, 1 failed, 2 skipped``."""
     counts = [f"{n} {STATUS_WORDS[Status(s)].render(language)}" for s, n in report.summary.items() if n]
