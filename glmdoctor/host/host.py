@@ -11,7 +11,7 @@ from typing import Generic, TypeVar, overload
 
 from glmdoctor.host import facts, snapshot
 from glmdoctor.host.facts import Unknown
-from glmdoctor.host.io import IO, RealIO, RecordedIO
+from glmdoctor.host.io import IO, RealIO
 from glmdoctor.host.probes import (
     checkpoint,
     cpm,
@@ -27,6 +27,7 @@ from glmdoctor.host.probes import (
     system,
     toolchain,
 )
+from glmdoctor.host.recorded import RecordedIO
 
 T = TypeVar("T")
 # Probes wait on files and children far more than they compute.
@@ -78,12 +79,12 @@ class Host:
     kernel_driver = _Fact[facts.KernelDriver](lambda host: driver.kernel_driver(host.io))
     loader = _Fact[facts.Loader](lambda host: linker.loader(host.io))
     cuda = _Fact[facts.CudaInstall](lambda host: cuda.install(host.io))
+    interpreter = _Fact[facts.Interpreter](lambda host: python.interpreter(host.io, host.python))
     libraries = _Fact[tuple[facts.Library, ...]](
         lambda host: libraries.libraries(host.io, host.loader, host.cuda, host.interpreter)
     )
     nvml = _Fact[facts.Nvml](lambda host: nvml.nvml(host.io, host.kernel_driver, host.loader))
     ceiling = _Fact[facts.DriverCeiling](lambda host: nvml.ceiling(host.io, host.loader))
-    interpreter = _Fact[facts.Interpreter](lambda host: python.interpreter(host.io, host.python))
     torch = _Fact[facts.Torch](lambda host: python.torch(host.io, host.interpreter))
     toolchain = _Fact[facts.Toolchain](lambda host: toolchain.toolchain(host.io))
     kernel_build = _Fact[facts.KernelBuild](lambda host: kernel.kernel_build(host.io))

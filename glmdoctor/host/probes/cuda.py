@@ -25,7 +25,7 @@ def install(io: IO) -> CudaInstall:
         default_target=_target(io, default),
         folders={folder: io.is_folder(f"{folder}/lib64") for folder in (cuda_path, cuda_home, default) if folder},
         toolkits=_toolkits(io, cuda_path, cuda_home),
-        nvcc=None if io.system == "Windows" else io.which("nvcc"),
+        nvcc=io.which("nvcc"),
     )
 
 
@@ -38,6 +38,9 @@ def _target(io: IO, path: str) -> str | None:
 
 def _toolkits(io: IO, *named: str | None) -> dict[str, str]:
     """Folders that hold a toolkit (once each, links aside) and their versions."""
+    if io.system == "Windows":
+        versions = (name for name in io.names(WINDOWS_DEFAULT) if re.fullmatch(r"v[\d.]+", name))
+        return {f"{WINDOWS_DEFAULT}\\{name}": name[1:] for name in versions}
     local = [f"/usr/local/{name}" for name in io.names("/usr/local") if re.fullmatch(r"cuda-[\d.]+", name)]
     found: dict[str, str] = {}
     seen: set[str] = set()

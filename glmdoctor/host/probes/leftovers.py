@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 
 import platformdirs
 
-from glmdoctor.host.facts import Settings, State
+from glmdoctor.host.facts import Settings, State, Unknown
 from glmdoctor.host.io import IO
 
 # An allow-list: these hold paths, numbers and switches. Nothing else of the environment is kept or shown.
@@ -47,10 +48,12 @@ def settings(io: IO) -> Settings:
     return Settings({name: env[name] for name in VARIABLES if name in env})
 
 
-def state(io: IO) -> State:
+def state(io: IO) -> State | Unknown:
     """The private CUDA_PATH folder and the runs of the journal, by the last record of each."""
     private = platformdirs.user_data_dir("glmdoctor", appauthor=False) + "/cuda"
     runs = platformdirs.user_state_dir("glmdoctor", appauthor=False) + "/runs"
+    if not os.path.isabs(runs):
+        return Unknown("this user has no home folder")
     ends = {
         name.removesuffix(".jsonl"): _end(io, f"{runs}/{name}") for name in io.names(runs) if name.endswith(".jsonl")
     }

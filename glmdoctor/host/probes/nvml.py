@@ -26,8 +26,10 @@ STUB_ERROR = 34
 
 
 def nvml(io: IO, driver: KernelDriver | Unknown, loader: Loader | Unknown) -> Nvml | Unknown:
+    if io.system == "Windows":
+        return _ask(io, None, io.env())
     if isinstance(loader, Unknown):
-        return Unknown(loader.reason)
+        return loader
     path = loader.resolved.get(SONAME)
     if path is None:
         return Nvml(NOT_FOUND, "NVML Shared Library Not Found", None, None, None, asked=False)
@@ -51,11 +53,11 @@ def _may_ask(io: IO, driver: KernelDriver | Unknown) -> bool:
     return loaded or io.exists("/dev/dxg") or not hasattr(os, "geteuid") or os.geteuid() != 0
 
 
-def _ask(io: IO, path: str, env: Mapping[str, str]) -> Nvml | Unknown:
+def _ask(io: IO, path: str | None, env: Mapping[str, str]) -> Nvml | Unknown:
     # In a fake root the loader of the running system would not find the file, so it is opened beforehand by path, and
     # root is given up, because the running system's /dev is not the fake root's.
     inside = io.root != "/"
-    arguments = {"preload": io.place(path) if inside else None, "drop_root": inside}
+    arguments = {"preload": io.place(path) if inside and path else None, "drop_root": inside}
     answer = child(io, "nvml.py", arguments, env)
     if isinstance(answer, Unknown):
         return Unknown(f"NVML: {answer.reason}")
@@ -76,6 +78,8 @@ def _gpu(row: dict[str, Any]) -> NvmlGpu:
 
 
 def ceiling(io: IO, loader: Loader | Unknown) -> DriverCeiling | Unknown:
+    if io.system == "Windows":
+        return _ceiling(io, "nvcuda.dll")
     if isinstance(loader, Unknown):
         return loader
     path = loader.resolved.get(LIBCUDA)
@@ -84,6 +88,10 @@ def ceiling(io: IO, loader: Loader | Unknown) -> DriverCeiling | Unknown:
     header = elf.read(io, path)
     if header is None or header.fault:
         return Unknown(f"{path} cannot be loaded: {header.fault if header else 'missing'}")
+    return _ceiling(io, path)
+
+
+def _ceiling(io: IO, path: str) -> DriverCeiling | Unknown:
     answer = child(io, "ceiling.py", {"library": io.place(path)}, io.env())
     if isinstance(answer, Unknown):
         return Unknown(f"cuDriverGetVersion: {answer.reason}")

@@ -31,7 +31,7 @@ def interpreter(io: IO, executable: str) -> Interpreter | Unknown:
             packages=packages(io.bound(*sys.path), sys.path),
             site_folders=tuple(_site_folders()),
         )
-    path = io.running().which(executable)
+    path = io.running().which(os.path.abspath(executable) if os.sep in executable else executable)
     if path is None:
         return Unknown(f"{executable} is no program that can be run")
     answer = child(io, "interpreter.py", {"pythonpath": io.env().get("PYTHONPATH", "")}, None, path)

@@ -140,15 +140,16 @@ def _address_space_limit(io: IO) -> Iterator[tuple[int, int]]:
         yield limit, 0
 
 
-def disk_cache(io: IO) -> Disk:
-    """The file system of glmcore's cache, by the nearest folder that exists."""
+def disk_cache(io: IO) -> Disk | Unknown:
+    """The file system of glmcore's cache."""
     import platformdirs
 
     path = platformdirs.user_cache_dir("glmcore", appauthor=False)
-    return disk(io, path)
+    return disk(io, path) if os.path.isabs(path) else Unknown("this user has no home folder")
 
 
 def disk(io: IO, path: str) -> Disk:
+    """The file system of ``path``, by the nearest folder above it that exists."""
     import shutil
 
     folder = path

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from glmdoctor.host.facts import Checkpoint, Unknown
 from glmdoctor.host.host import Host
-from glmdoctor.host.io import RecordedIO
 from glmdoctor.host.probes import weights
+from glmdoctor.host.recorded import RecordedIO
 
 GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[3] / "../shared/golden"))
 

@@ -14,8 +14,9 @@ import pytest
 
 from glmdoctor.host.facts import Cpm, CpmHit, Unknown
 from glmdoctor.host.host import Host
-from glmdoctor.host.io import RealIO, RecordedIO
+from glmdoctor.host.io import RealIO
 from glmdoctor.host.probes.cpm import cpm
+from glmdoctor.host.recorded import RecordedIO
 
 # base.py alone: the package's own __init__ imports torch.
 RUN_BASE = """

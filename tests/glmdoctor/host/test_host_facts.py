@@ -18,8 +18,9 @@ import pytest
 from glmdoctor.host import facts, snapshot
 from glmdoctor.host.facts import Os, Settings, Unknown
 from glmdoctor.host.host import Host
-from glmdoctor.host.io import RealIO, RecordedIO
+from glmdoctor.host.io import RealIO
 from glmdoctor.host.probes import kernel, leftovers, system
+from glmdoctor.host.recorded import RecordedIO
 
 WITHOUT_BUILD = tuple(name for name in Host.names() if name != "kernel_build")
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glmdoctor.host.io import Link, RealIO, RecordedIO, resolve
+from glmdoctor.host.io import RealIO, resolve
+from glmdoctor.host.recorded import Link, RecordedIO
 
 
 def test_an_absolute_link_is_followed_inside_the_root(root):

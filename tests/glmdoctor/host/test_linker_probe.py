@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glmdoctor.host.facts import Loader, Unknown
-from glmdoctor.host.io import RealIO, RecordedIO
+from glmdoctor.host.io import RealIO
 from glmdoctor.host.probes import linker
+from glmdoctor.host.recorded import RecordedIO
 
 LDCONFIG = shutil.which("ldconfig", path="/usr/sbin:/sbin:" + os.environ.get("PATH", ""))
 needs_ldconfig = pytest.mark.skipif(LDCONFIG is None, reason="ldconfig is the reference here")

@@ -12,8 +12,9 @@ import pytest
 
 from glmdoctor.host.facts import Interpreter, Torch, Unknown
 from glmdoctor.host.host import Host
-from glmdoctor.host.io import RealIO, RecordedIO
+from glmdoctor.host.io import RealIO
 from glmdoctor.host.probes.python import packages, torch
+from glmdoctor.host.recorded import RecordedIO
 
 
 def python(executable: str | Path) -> Interpreter | Unknown:

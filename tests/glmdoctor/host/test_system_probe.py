@@ -11,8 +11,9 @@ import pytest
 
 from glmdoctor.host.facts import Compiler, DeviceNode, KernelDriver, Memory, PciDisplay, Process, Toolchain, Unknown
 from glmdoctor.host.host import Host
-from glmdoctor.host.io import RealIO, RecordedIO, Result
+from glmdoctor.host.io import RealIO, Result
 from glmdoctor.host.probes import driver, resources, system, toolchain
+from glmdoctor.host.recorded import RecordedIO
 
 GIB = 1 << 30
 OPEN_MODULE = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.14\n"
