@@ -49,8 +49,9 @@ class Runner:
         """Logits [V] after one more token."""
         self.make_room(len(self.held) + 1)
         self.held.append(token)
-        inputs = step_inputs(self.positions) if self.positions else {}
-        return self.model(torch.tensor([[token]]), cache=self.cache, last_only=True, **inputs)[0, -1]
+        ids = torch.tensor([[token]])
+        inputs = step_inputs(self.positions, ids) if self.positions else {}
+        return self.model(ids, cache=self.cache, last_only=True, **inputs)[0, -1]
 
     def make_room(self, length: int) -> None:
         capacity = self.cache.capacity

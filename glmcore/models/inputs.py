@@ -34,9 +34,9 @@ def prompt_inputs(config: ModelConfig, input_ids: Tensor, keep: Tensor | None = 
     return PositionState(config, input_ids, keep).prompt()
 
 
-def step_inputs(state: PositionState, count: int = 1) -> Inputs:
-    """For the next ``count`` tokens on top of the cache; moves ``state`` on."""
-    return state.step(count)
+def step_inputs(state: PositionState, input_ids: Tensor) -> Inputs:
+    """For the next tokens [B, S], which go on top of the cache; moves ``state`` on."""
+    return state.step(input_ids)
 
 
 class PositionState:
@@ -48,10 +48,8 @@ class PositionState:
         self.padding = [0] * len(input_ids) if self.keep is None else (~self.keep).sum(1).tolist()
         self.length = input_ids.shape[1]
         if config.generation == "v1":
-            rows = [row[pad:] for row, pad in zip(input_ids.tolist(), self.padding, strict=True)]
-            self.context = [context_length(config, row) for row in rows]
-            self.mask_position = [mask_position(config, row) for row in rows]
-            self.fixed = [config.position_2d or config.gmask_token_id not in row for row in rows]
+            self.rows = [row[pad:] for row, pad in zip(input_ids.tolist(), self.padding, strict=True)]
+            self.context = [context_length(config, row) for row in self.rows]
 
     def prompt(self) -> Inputs:
         if self.config.generation != "v1":
@@ -61,14 +59,20 @@ class PositionState:
         context = torch.tensor(self.context, device=self.ids.device)[:, None]
         padding = torch.tensor(self.padding, device=self.ids.device)[:, None]
         after = index >= context + padding
-        fixed = after & torch.tensor(self.fixed, device=self.ids.device)[:, None]
-        mask_places = torch.tensor(self.mask_position, device=self.ids.device)[:, None]
-        places = torch.where(fixed, mask_places, places)
+        # Counted in one dimension, a prompt with [gMASK] goes on after <sop>; else all that follows is at the mask.
+        fixed = torch.tensor([self.config.position_2d or self.config.gmask_token_id not in row for row in self.rows])
+        places = torch.where(after & fixed.to(self.ids.device)[:, None], self._mask_positions(), places)
         block = torch.where(after, index - context - padding + 1, 0)
         position_ids = torch.stack((places, block), dim=1) if self.config.position_2d else places
         return {"position_ids": position_ids, "attention_mask": self._prefix_mask(index, ~after)}
 
-    def step(self, count: int = 1) -> Inputs:
+    def step(self, input_ids: Tensor) -> Inputs:
+        count = input_ids.shape[1]
+        if self.config.generation == "v1" and self.keep is None:
+            # A [gMASK] that the model wrote itself moves the mask's position, as in the original, which looks at all
+            # tokens anew in each step; for padded batches it carries the prompt's positions on.
+            for row, tokens in zip(self.rows, input_ids.tolist(), strict=True):
+                row.extend(tokens)
         if self.keep is not None:
             self.keep = torch.cat((self.keep, self.keep.new_ones(len(self.keep), count)), dim=1)
         start, self.length = self.length, self.length + count
@@ -84,9 +88,13 @@ class PositionState:
         if self.config.generation != "v1":
             return places
         block = places - torch.tensor(self.context, device=self.ids.device)[:, None] + 1
-        fixed = torch.tensor(self.mask_position, device=self.ids.device)[:, None].expand_as(places)
+        fixed = self._mask_positions().expand_as(places)
         # The one-dimensional form, too, goes on at the mask's position, although its prompt was counted through.
         return torch.stack((fixed, block), dim=1) if self.config.position_2d else fixed
+
+    def _mask_positions(self) -> Tensor:
+        """[B, 1], each row's own."""
+        return torch.tensor([[mask_position(self.config, row)] for row in self.rows], device=self.ids.device)
 
     def _prefix_mask(self, index: Tensor, before_sop: Tensor) -> Tensor:
         """[B, 1, S, S], True where a query may look: at all of the prompt before <sop>, after it causally."""
@@ -103,8 +111,8 @@ def context_length(config: ModelConfig, row: Sequence[int]) -> int:
 
 
 def mask_position(config: ModelConfig, row: Sequence[int]) -> int:
-    """Where the text that the model writes belongs: the first [gMASK], else the first [MASK], else the end."""
+    """Where the text that the model writes belongs: the first [gMASK], else the first [MASK], else at <sop>."""
     for token in (config.gmask_token_id, config.mask_token_id):
         if token in row:
             return row.index(token)
-    return len(row)
+    return context_length(config, row)
