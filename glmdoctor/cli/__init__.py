@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    import click
 
 INTERRUPTED = 130
 CRASHED = 3
@@ -15,8 +18,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         status = _run(arguments)
     except KeyboardInterrupt:
-        print("glmdoctor: interrupted", file=sys.stderr)
-        status = INTERRUPTED
+        _leave_interrupted()
     except Exception as error:
         if os.environ.get("GLMDOCTOR_DEBUG"):
             raise
@@ -38,10 +40,31 @@ def _run(arguments: list[str] | None) -> int:
     except click.Abort:
         raise KeyboardInterrupt from None
     except click.ClickException as error:
-        error.show()
+        output.note(_one_line(error))
         return error.exit_code
     finally:
         output.finish()
+
+
+def _one_line(error: click.ClickException) -> str:
+    """What is wrong, and for wrong usage where the right one stands."""
+    import click
+
+    message = " ".join(error.format_message().split())
+    if not isinstance(error, click.UsageError) or error.ctx is None:
+        return message
+    return f"{message.rstrip('.')} (see `{error.ctx.command_path} --help`)"
+
+
+def _leave_interrupted() -> NoReturn:
+    """After the probes under way have cleaned up; the interpreter itself would die of the signal, without a status."""
+    import threading
+
+    print("glmdoctor: interrupted", file=sys.stderr, flush=True)
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join(timeout=5)
+    os._exit(INTERRUPTED)
 
 
 def _described(error: Exception) -> str:

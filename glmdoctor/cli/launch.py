@@ -13,8 +13,8 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells have it
 
 
 def start(command: Sequence[str], variables: Mapping[str, str]) -> int:
-    """Become ``command`` with ``variables`` set; comes back, with an exit status, only where that is not possible."""
-    environment = {**os.environ, **variables}
+    """Become ``command`` with ``variables`` set (an empty one is taken away); comes back only where it cannot start."""
+    environment = {name: value for name, value in {**os.environ, **variables}.items() if variables.get(name) != ""}
     sys.stdout.flush()
     sys.stderr.flush()
     try:

@@ -30,9 +30,8 @@ def rows(host: Host) -> list[tuple[Text, Text | str]]:
 def _system(os: Os | Unknown) -> str | None:
     if isinstance(os, Unknown):
         return None
-    name = os.pretty_name or os.system
-    surroundings = [word for word in (os.container, "WSL" if os.wsl else None) if word]
-    return ", ".join([f"{name} ({os.kernel}, {os.machine})", *surroundings])
+    words = (os.pretty_name or os.system, os.kernel, os.machine, os.container, "WSL" if os.wsl else None)
+    return ", ".join(word for word in words if word)
 
 
 def _processor(cpu: Cpu | Unknown) -> Text | None:
