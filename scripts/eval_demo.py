@@ -1,0 +1,135 @@
+"""Ask the demo model all questions of the corpus and count the right answers, in fp32, int8 and int4.
+
+    python scripts/eval_demo.py [--model FOLDER] [--json FILE] [--show N]
+
+Decoding is greedy. An answer is right when it is the wanted text, blanks apart; or when it shares nine tenths of its
+words (Chinese: characters) with it and is nearer to it than to every other answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+from demo_corpus import LANGUAGES, Corpus, Example, evaluation_sets
+
+import glmcore
+from glmcore import demo
+from glmcore.engine.engine import Engine
+from glmcore.models.cache import KVCache
+
+PRECISIONS = {"fp32": None, "int8": "int8", "int4": "int4"}
+MAX_NEW_TOKENS = 100
+BATCH = 64
+
+
+def words(text: str) -> Counter[str]:
+    """The words of a text; each Chinese character is one."""
+    return Counter(re.findall(r"[\u4e00-\u9fff]|[^\W\u4e00-\u9fff]+", text.lower()))
+
+
+def overlap(one: Counter[str], other: Counter[str]) -> float:
+    return 2 * (one & other).total() / max(one.total() + other.total(), 1)
+
+
+class Judge:
+    """Says whether an answer is the right one among all that there are."""
+
+    def __init__(self, answers: Iterable[str]) -> None:
+        self.answers = {text: words(text) for text in answers}
+
+    def right(self, given: str, wanted: str) -> bool:
+        if given.split() == wanted.split():
+            return True
+        said = words(given)
+        nearest = max(self.answers, key=lambda text: overlap(said, self.answers[text]))
+        return nearest == wanted and overlap(said, self.answers[nearest]) >= 0.9
+
+
+@torch.inference_mode()
+def answers(engine: Engine, examples: list[Example]) -> list[str]:
+    """The greedy answers; prompts of one length go together, so that none needs padding."""
+    by_length: dict[int, list[tuple[int, list[int]]]] = defaultdict(list)
+    for place, example in enumerate(examples):
+        prompt = engine.prompt(example.messages, None)
+        by_length[len(prompt)].append((place, prompt))
+    texts = [""] * len(examples)
+    for group in by_length.values():
+        for start in range(0, len(group), BATCH):
+            part = group[start : start + BATCH]
+            for (place, _), ids in zip(part, decode(engine, [prompt for _, prompt in part]), strict=True):
+                texts[place] = engine.tokenizer.decode(ids).strip()
+    return texts
+
+
+def decode(engine: Engine, prompts: list[list[int]]) -> Iterator[list[int]]:
+    """The greedy continuation of prompts of one length, each up to its end token."""
+    model, end = engine.runner.model, engine.tokenizer.eos_token_ids[0]
+    cache = KVCache(engine.config, len(prompts), len(prompts[0]) + MAX_NEW_TOKENS)
+    last, steps = torch.tensor(prompts), []
+    ended = torch.zeros(len(prompts), dtype=torch.bool)
+    while len(steps) < MAX_NEW_TOKENS and not ended.all():
+        last = model(last, cache=cache, last_only=True)[:, -1].argmax(-1, keepdim=True)
+        steps.append(last[:, 0])
+        ended |= last[:, 0] == end
+    for row in torch.stack(steps, dim=1).tolist():
+        yield row[: row.index(end)] if end in row else row
+
+
+def evaluate(engine: Engine, sets: dict[str, list[Example]], judge: Judge, show: int) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    for name, examples in sets.items():
+        given = answers(engine, examples)
+        verdicts = [judge.right(text, e.answer) for text, e in zip(given, examples, strict=True)]
+        figures[name] = {"right": sum(verdicts), "of": len(verdicts), "share": sum(verdicts) / len(verdicts)}
+        for language in LANGUAGES:
+            own = [verdict for verdict, e in zip(verdicts, examples, strict=True) if e.language == language]
+            figures[name][language] = sum(own) / len(own)
+        wrong = [(e, text) for e, text, verdict in zip(examples, given, verdicts, strict=True) if not verdict]
+        for example, text in wrong[:show]:
+            print(f"  wrong ({name}, {example.topic}): {example.question!r} -> {text!r}", file=sys.stderr)
+    return figures
+
+
+def table(results: dict[str, Any]) -> str:
+    """One line per set: questions, then the share answered rightly in each precision (English, Chinese)."""
+    lines = [f"{'':12} {'questions':>9}" + "".join(f" {precision:>22}" for precision in results)]
+    for name, first in next(iter(results.values())).items():
+        cells = (result[name] for result in results.values())
+        shares = "".join(f" {c['share']:>8.1%} ({c['en']:.1%}, {c['zh']:.1%})".rjust(23) for c in cells)
+        lines.append(f"{name:12} {first['of']:>9}{shares}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=demo.folder())
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--show", type=int, default=0, help="wrong answers to print per set")
+    parser.add_argument("--precision", choices=PRECISIONS, action="append", help="only this one (repeatable)")
+    options = parser.parse_args()
+    corpus = Corpus()
+    sets, judge = evaluation_sets(corpus), Judge(corpus.answers)
+    results = {}
+    for precision in options.precision or PRECISIONS:
+        started = time.monotonic()
+        engine = glmcore.load(options.model, quantize=PRECISIONS[precision])
+        results[precision] = evaluate(engine, sets, judge, options.show)
+        print(f"{precision}: {engine.backend}, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    print(table(results))
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
