@@ -206,7 +206,7 @@ def config(host: Machine) -> Iterator[Finding]:
 def _ids_outside(checkpoint: Checkpoint) -> dict[str, object]:
     """Special ids of ChatGLM-6B that do not belong to the vocabulary's date."""
     size = checkpoint.config.get("vocab_size")
-    if checkpoint.generation != "v1" or size not in VOCABULARIES:
+    if checkpoint.generation != "v1" or not isinstance(size, int) or size not in VOCABULARIES:
         return {}
     names = ("bos_token_id", "eos_token_id", "gmask_token_id", "mask_token_id")
     ids = {name: checkpoint.config[name] for name in names if name in checkpoint.config}

@@ -80,7 +80,8 @@ CHECKS = (
         toolkit,
         problems=("cpm-toolkit-libs-missing",),
         needs=("cpm",),
-        explained_by=("cuda-path-wrong", "no-nvidia-driver", "nouveau-in-the-way"),
+        # Without a running driver nobody can use them, so their absence is no finding of its own.
+        explained_by=("cuda-path-wrong", "no-nvidia-driver", "nouveau-in-the-way", "driver-not-loaded"),
     ),
     Check("cpm.cudart", CUDART, cudart, problems=("cpm-wrong-cudart-picked",), needs=("os", "cpm")),
 )

@@ -67,11 +67,11 @@ def _unlisted(host: Machine, loader: Loader) -> list[str]:
 def runtime(host: Machine) -> Iterator[Finding]:
     """A CUDA build of torch cannot even be imported without libcudart."""
     torch, loader = known(host.torch), known(host.loader)
-    if not torch.cuda:
+    built = numbers(torch.cuda or "")
+    if not built:
         yield skipped(RUNTIME, text("torch here is no CUDA build."))
         return
-    major = torch.cuda.split(".")[0]
-    soname = f"libcudart.so.{major}" if int(major) >= 12 else "libcudart.so.11.0"
+    soname = f"libcudart.so.{built[0]}" if built[0] >= 12 else "libcudart.so.11.0"
     bundled = [file for file in torch.bundled if "cudart" in name_of(file)]
     system = loader.resolved.get(soname)
     if bundled or system:

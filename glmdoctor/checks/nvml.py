@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped, unknown
@@ -119,7 +120,7 @@ def _by_variable(value: str, count: int) -> Finding:
             value=value,
             count=count,
         )
-    beyond = [name for name in names if name.lstrip("-").isdigit() and not 0 <= int(name) < count]
+    beyond = [name for name in names if re.fullmatch("-?[0-9]+", name) and not 0 <= int(name) < count]
     if beyond:
         return bad(
             Status.FAIL,

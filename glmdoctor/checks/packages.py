@@ -43,7 +43,7 @@ def needed(host: Machine) -> Iterator[Finding]:
             packages=", ".join(f"{name}{wanted[name]} ({version or '-'})" for name, version in wrong.items()),
         ),
         packages={name: {"needed": wanted[name], "installed": version} for name, version in wrong.items()},
-        requirements=[f"{name}{wanted[name]}" for name in wrong],
+        missing=[f"{name}{wanted[name]}" for name in wrong],
     )
 
 

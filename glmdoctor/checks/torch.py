@@ -9,7 +9,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
-from glmdoctor.checks.situation import has_card, model_grade
+from glmdoctor.checks.situation import has_card, model_grade, numbers
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import NvmlGpu, Torch
 from glmdoctor.knowledge import versions
@@ -82,11 +82,11 @@ def build(host: Machine) -> Iterator[Finding]:
 
 def driver(host: Machine) -> Iterator[Finding]:
     torch, ceiling = known(host.torch), known(host.ceiling)
-    if not torch.cuda or not has_card(host):
-        yield skipped(DRIVER, NO_CUDA if not torch.cuda else NO_CARD)
+    built = numbers(torch.cuda or "")[:2]
+    if not built or not has_card(host):
+        yield skipped(DRIVER, NO_CARD if built else NO_CUDA)
         return
-    built = tuple(int(part) for part in torch.cuda.split(".")[:2])
-    values = {"cuda": torch.cuda, "ceiling": ".".join(map(str, ceiling.cuda)), "version": torch.version}
+    values = {"cuda": torch.cuda or "", "ceiling": ".".join(map(str, ceiling.cuda)), "version": torch.version}
     if built[0] > ceiling.cuda[0]:
         yield _too_old(values, built[0], ceiling.library)
     elif built > ceiling.cuda:

@@ -1,0 +1,44 @@
+"""Whatever the facts say, the examination gives a report: facts drawn from their types alone."""
+
+from __future__ import annotations
+
+from typing import Any, get_type_hints
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from glmdoctor.checks import ALL, Machine, examine
+from glmdoctor.findings import Status
+
+json_values = st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.lists(st.integers(), max_size=3)
+versions = st.sampled_from(["", "?", "535.183.01", "550.54.14", "1", "12.1", "13.0", "2.4.0+cu121", "0.0.0.dev0"])
+words = st.text(max_size=12) | versions | st.sampled_from(["10de", "cuda", "/dev/nvidia0", "libcuda.so.1", "v1", "v2"])
+
+
+class Drawn:
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.__dict__.update(values)
+
+
+@st.composite
+def machines(draw: st.DrawFn) -> Drawn:
+    names = [name for name in vars(Machine) if not name.startswith("_")]
+    hints = {name: get_type_hints(getattr(Machine, name).fget)["return"] for name in names}
+    return Drawn({name: draw(st.from_type(hint)) for name, hint in hints.items()})
+
+
+st.register_type_strategy(str, words)
+st.register_type_strategy(object, json_values)
+
+
+# A machine is a large example: shrinking one takes minutes and the crash names its line anyway.
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@given(machines())
+def test_no_facts_break_the_examination(host: Any) -> None:
+    report = examine(host)
+    assert not [(f.id, f.evidence) for f in report.findings if f.status is Status.CRASHED]
+    assert {f.id for f in report.findings} == {c.id for c in ALL}
+    assert report.exit_status in (0, 1)
+    bad = [f for f in report.findings if f.bad]
+    assert not bad or report.root_causes
+    assert all(f.root_cause != bool(f.caused_by) for f in bad)
