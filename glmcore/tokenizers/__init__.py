@@ -20,14 +20,22 @@ def load_tokenizer(folder: str | Path, config: ModelConfig | str) -> Tokenizer:
     generation = config if isinstance(config, str) else config.generation
     path = tokenizer_file(Path(folder), generation)
     tokenizer = _open(path, generation, 0 if isinstance(config, str) else config.vocab_size)
-    if not isinstance(config, str) and len(tokenizer) > config.vocab_size:
-        raise GlmError(
-            "tokenizer-mismatch",
-            f"the tokenizer has {len(tokenizer)} tokens, the model only {config.vocab_size}",
-            where=str(path),
-            hint="take the tokenizer file that was published with this checkpoint",
-        )
+    if not isinstance(config, str):
+        _compare(tokenizer, config, path)
     return tokenizer
+
+
+def _compare(tokenizer: Tokenizer, config: ModelConfig, path: Path) -> None:
+    stated = config.raw.get("eos_token_id")
+    ends = [stated] if isinstance(stated, int) else stated or []
+    if len(tokenizer) > config.vocab_size:
+        what = f"the tokenizer has {len(tokenizer)} tokens, the model only {config.vocab_size}"
+    elif ends and tokenizer.eos_token_ids[0] not in ends:
+        what = f"the tokenizer ends answers with token {tokenizer.eos_token_ids[0]}, the model with {stated}"
+    else:
+        return
+    hint = "take the tokenizer file that was published with this checkpoint"
+    raise GlmError("tokenizer-mismatch", what, where=str(path), hint=hint)
 
 
 def _open(path: Path, generation: str, vocab_size: int) -> Tokenizer:

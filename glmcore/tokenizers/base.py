@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from glmcore.chat.incremental import TextStream
@@ -19,6 +21,7 @@ class Tokenizer(ABC):
     """
 
     generation: str
+    path: Path
     special: Mapping[str, int]
     vocab_size: int
     eos_token_ids: tuple[int, ...]
@@ -47,6 +50,11 @@ class Tokenizer(ABC):
     @abstractmethod
     def index(self, token: str) -> int | None:
         """The id of a token in the vocabulary's own spelling, or None."""
+
+    @cached_property
+    def vocabulary(self) -> dict[str, int]:
+        """Every token in the vocabulary's own spelling, with its id."""
+        return {name: index for index in range(len(self)) if (name := self.token(index))} | dict(self.special)
 
     def __len__(self) -> int:
         return self.vocab_size

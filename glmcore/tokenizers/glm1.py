@@ -44,7 +44,7 @@ class Glm1Tokenizer(Tokenizer):
     generation = "v1"
 
     def __init__(self, path: Path, offset: int = 0) -> None:
-        self.model, self.offset = Model(path), offset
+        self.path, self.model, self.offset = path, Model(path), offset
         names = (*SPECIAL, "<pad>", "<unk>", "</s>")
         self.special = {name: self.model.processor.piece_to_id(name) + offset for name in names}
         if self.special["[gMASK]"] == self.special["<unk>"]:
@@ -84,8 +84,7 @@ class Glm1Tokenizer(Tokenizer):
 
     def index(self, token: str) -> int | None:
         index: int = self.model.processor.piece_to_id(token)
-        unknown = index == self.model.processor.unk_id() and self.model.pieces[index] != token
-        return None if unknown else index + self.offset
+        return index + self.offset if self.model.pieces[index] == token else None
 
 
 def _split(text: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from glmcore.chat.incremental import CLEAN_UP, Replacements, TextStream, clean_up
@@ -19,7 +20,7 @@ class Glm2Tokenizer(Tokenizer):
     names: tuple[str, ...] = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop")
 
     def __init__(self, path: Path) -> None:
-        self.model = Model(path)
+        self.path, self.model = path, Model(path)
         if self.model.processor.piece_to_id("[gMASK]") != self.model.processor.unk_id():
             raise foreign(path, self.generation)  # ChatGLM-6B's model holds this token itself
         self.special = {name: self.model.size + place for place, name in enumerate(self.names)}
@@ -45,6 +46,10 @@ class Glm2Tokenizer(Tokenizer):
     def frame(self, ids: Sequence[int]) -> list[int]:
         return [self.special["[gMASK]"], self.special["sop"], *ids]
 
+    @cached_property
+    def vocabulary(self) -> dict[str, int]:
+        return {piece: index for index, piece in enumerate(self.model.pieces)} | dict(self.special)
+
     def token(self, index: int) -> str:
         if index in self._silent or not 0 <= index < self.model.size:
             return ""
@@ -54,7 +59,7 @@ class Glm2Tokenizer(Tokenizer):
         if token in self.special:
             return self.special[token]
         index: int = self.model.processor.piece_to_id(token)
-        return index if index != self.pad_token_id else None
+        return index if self.model.pieces[index] == token else None
 
 
 class Glm3Tokenizer(Glm2Tokenizer):

@@ -19,6 +19,10 @@ PATTERN = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 LONGEST_BLANK = 500_000
+# How byte-level vocabularies are written down: each byte as one printable character, a blank as Ġ.
+UNPRINTABLE = [byte for byte in range(256) if not (33 <= byte <= 126 or 161 <= byte <= 172 or byte >= 174)]
+PRINTABLE = {byte: 256 + place for place, byte in enumerate(UNPRINTABLE)}
+BYTE_OF = {character: byte for byte, character in PRINTABLE.items()}
 SPECIAL = (
     "<|endoftext|>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>", "<|system|>", "<|user|>", "<|assistant|>",
     "<|observation|>", "<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>",
@@ -31,7 +35,7 @@ class Glm4Tokenizer(Tokenizer):
     generation = "glm4"
 
     def __init__(self, path: Path) -> None:
-        ranks = _ranks(path)
+        self.path, ranks = path, _ranks(path)
         self.vocab_size = len(ranks)
         self.special = {name: len(ranks) + place for place, name in enumerate(SPECIAL)}
         self.names = {index: name for name, index in self.special.items()}
@@ -79,10 +83,15 @@ class Glm4Tokenizer(Tokenizer):
     def token(self, index: int) -> str:
         if index in self.names:
             return self.names[index]
-        return (self.data(index) or b"").decode("utf-8", "backslashreplace")
+        return (self.data(index) or b"").decode("latin-1").translate(PRINTABLE)
 
     def index(self, token: str) -> int | None:
-        return self.special.get(token, self._index_of.get(token.encode()))
+        if token in self.special:
+            return self.special[token]
+        try:
+            return self._index_of.get(token.translate(BYTE_OF).encode("latin-1"))
+        except UnicodeEncodeError:
+            return None
 
 
 def _portions(text: str) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ FILE = {"v1": "ice_text.model", "v2": "tokenizer.model", "v3": "tokenizer.model"
 class Config:
     generation: str
     vocab_size: int
+    raw: dict[str, object] = field(default_factory=dict)
 
 
 def failure(folder: Path, config: object) -> GlmError:
@@ -84,6 +85,15 @@ def test_a_vocabulary_larger_than_the_models(generation: str) -> None:
     error = failure(GOLDEN / generation / "tokenizer", Config(generation, 128))
     assert error.code == "tokenizer-mismatch"
     assert "128" in error.what
+
+
+@golden_needed
+def test_a_rank_file_cut_between_two_lines(tmp_path: Path) -> None:
+    lines = (GOLDEN / "glm4" / "tokenizer" / "tokenizer.model").read_bytes().splitlines(keepends=True)
+    (tmp_path / "tokenizer.model").write_bytes(b"".join(lines[:-7]))
+    error = failure(tmp_path, Config("glm4", 151552, {"eos_token_id": [151329, 151336, 151338]}))
+    assert error.code == "tokenizer-mismatch"
+    assert "151322" in error.what
 
 
 @golden_needed

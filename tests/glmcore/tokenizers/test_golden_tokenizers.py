@@ -78,6 +78,15 @@ def test_spelling(tokenizer: Tokenizer) -> None:
             assert tokenizer.index(spelling) == index or not spelling
 
 
+def test_spelling_is_reversible(tokenizer: Tokenizer) -> None:
+    vocabulary = tokenizer.vocabulary
+    assert sorted(vocabulary.values()) == list(range(len(tokenizer)))
+    for name, index in list(vocabulary.items())[::97]:
+        assert tokenizer.index(name) == index
+        # ChatGLM2 and 3 keep some tokens silent.
+        assert tokenizer.token(index) in (name, "")
+
+
 def messages_of(case: dict[str, Any]) -> list[dict[str, Any]]:
     history = case["history"] or []
     if "role" not in case:
