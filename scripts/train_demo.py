@@ -9,6 +9,7 @@ interrupted run goes on from the last state in ``--work``.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import random
@@ -76,9 +77,10 @@ IGNORED = -100
 
 def train_tokenizer(corpus: Corpus, folder: Path) -> None:
     """A sentencepiece model as ChatGLM2's: BPE, bytes for what is unknown, every blank kept."""
+    model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=corpus.texts(),
-        model_prefix=str(folder / "tokenizer"),
+        model_writer=model,  # written to a file by the library, the model would hold the file's path
         model_type="bpe",
         vocab_size=VOCABULARY - 8,  # room for the special tokens that the tokenizer appends
         character_coverage=1.0,
@@ -94,7 +96,7 @@ def train_tokenizer(corpus: Corpus, folder: Path) -> None:
         num_threads=2,
         minloglevel=2,
     )
-    (folder / "tokenizer.vocab").unlink()
+    (folder / "tokenizer.model").write_bytes(model.getvalue())
     description = {"name_or_path": CONFIG["_name_or_path"], "remove_space": False, "do_lower_case": False}
     description["tokenizer_class"] = "ChatGLMTokenizer"
     (folder / "tokenizer_config.json").write_text(json.dumps(description, indent=2) + "\n")
