@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from glmdoctor.explain.pages import Page, pages
@@ -18,6 +18,7 @@ from glmdoctor.explain.signatures import Book, Own, Pattern, Signature, book, ow
 __all__ = ["Explanation", "Match", "Own", "book", "explain", "own_id"]
 
 LEAST = 0.5  # confidence below which a match is no match
+SURE = 0.8  # confidence from which a cause goes before its consequences
 ENOUGH = 3  # pages in which a pattern is looked up; after that only where it comes last matters
 TAIL = 4  # pages at the end that are searched for everything once more
 KNOWN_LINES = 100_000  # different lines that are kept, to pass over pages that only repeat them
@@ -31,7 +32,6 @@ class Match:
     confidence: float
     lines: tuple[int, ...]  # numbers of the lines that tell, from 1
     words: str  # the line that tells most
-    repeats: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,24 @@ def explain(stream: BinaryIO, known: Book | None = None) -> Explanation:
     known = known or book()
     seen = _search(stream, known.patterns)
     best: dict[str, Match] = {}
-    for problem in dict.fromkeys(s.problem for s in known.signatures):
-        match = _judge(problem, [s for s in known.signatures if s.problem == problem], seen)
+    for problem, signatures in known.by_problem.items():
+        match = _judge(problem, signatures, seen)
         if match is not None:
             best[problem] = match
+    _put_causes_first(best, known)
     harmless = sorted({line for pattern in known.harmless if pattern in seen for line in seen[pattern].lines})
     ordered = sorted(best.values(), key=lambda match: (-match.confidence, -match.lines[-1]))
     return Explanation(tuple(ordered), tuple(harmless))
+
+
+def _put_causes_first(best: dict[str, Match], known: Book) -> None:
+    """What follows from a problem that the log surely shows is less likely the one to mend."""
+    for cause, consequences in known.consequences.items():
+        if cause in best and best[cause].confidence >= SURE:
+            below = round(best[cause].confidence - 0.01, 3)
+            for problem in consequences:
+                if problem in best and best[problem].confidence > below:
+                    best[problem] = replace(best[problem], confidence=below)
 
 
 def _search(stream: BinaryIO, patterns: tuple[Pattern, ...]) -> dict[Pattern, Sighting]:
@@ -110,7 +121,7 @@ def _look(page: Page, pattern: Pattern, seen: dict[Pattern, Sighting]) -> int:
     return sighting.pages
 
 
-def _judge(problem: str, signatures: list[Signature], seen: dict[Pattern, Sighting]) -> Match | None:
+def _judge(problem: str, signatures: tuple[Signature, ...], seen: dict[Pattern, Sighting]) -> Match | None:
     """The problem's match, from all its signatures that the log shows."""
     found = [(s, seen[s.pattern]) for s in signatures if s.pattern in seen and _admitted(s, seen)]
     if not found:

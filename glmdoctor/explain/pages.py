@@ -23,7 +23,8 @@ ANSI = re.compile(
 )
 ESCAPED = (b'{"', b'\\n"', b"\\n',", b'\\"', b"\\u00")
 BREAK = "\r"  # a line break inside one line of the file: it separates words, and counts no line
-FRAME = " \t\xa0│┃║|>"  # at the ends of lines: margins, boxes around tracebacks, quotation marks of mails
+FRAME = " \t\xa0│┃║|"  # at the ends of lines: margins, and boxes around tracebacks
+QUOTED = FRAME + ">"  # at their beginning also the marks of mails
 UNICODE_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 QUOTES = '‘’“”`´"'
 
@@ -160,7 +161,7 @@ def _has_escaped_colours(data: bytes) -> bool:
 
 def _unframed(text: str) -> str:
     for mark in ("\n", BREAK) if BREAK in text else ("\n",):
-        text = mark.join([line.strip(FRAME) for line in text.split(mark)])
+        text = mark.join([line.lstrip(QUOTED).rstrip(FRAME) for line in text.split(mark)])
     return text
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 from glmdoctor import knowledge
 from glmdoctor.explain.pages import BREAK, QUOTES, Page
@@ -121,10 +121,18 @@ class Own:
 @dataclass(frozen=True)
 class Book:
     signatures: tuple[Signature, ...]
+    consequences: Mapping[str, tuple[str, ...]]  # problem → those that follow from it
     harmless: tuple[Pattern, ...]  # lines that look like faults and are not
     codes: Mapping[str, str | Own]  # glmcore's error codes
 
-    @property
+    @cached_property
+    def by_problem(self) -> Mapping[str, tuple[Signature, ...]]:
+        groups: dict[str, list[Signature]] = {}
+        for signature in self.signatures:
+            groups.setdefault(signature.problem, []).append(signature)
+        return {problem: tuple(group) for problem, group in groups.items()}
+
+    @cached_property
     def patterns(self) -> tuple[Pattern, ...]:
         """Every pattern once."""
         conditions = (p for s in self.signatures for p in (*s.only_with, *s.not_with))
@@ -138,7 +146,8 @@ def book() -> Book:
     signatures = [_signature(problem, row) for problem, rows in data["problems"].items() for row in rows]
     codes = {code: v if isinstance(v, str) else Own(v["title"], v["remedy"]) for code, v in data["glmcore"].items()}
     signatures += [_code(code, meaning) for code, meaning in codes.items()]
-    return Book(tuple(signatures), tuple(Pattern.parse(text) for text in data["harmless"]), codes)
+    consequences = {cause: tuple(problems) for cause, problems in data["consequences"].items()}
+    return Book(tuple(signatures), consequences, tuple(Pattern.parse(text) for text in data["harmless"]), codes)
 
 
 def _signature(problem: str, row: Mapping[str, object]) -> Signature:
