@@ -30,7 +30,9 @@ def stubs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     reason = why_not()
     if reason:
         pytest.skip(reason)
-    return tmp_path_factory.mktemp("stubs")
+    folder = tmp_path_factory.mktemp("stubs")
+    folder.chmod(0o755)  # it holds the caches of plain users too
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +46,9 @@ def linker_cache(tmp_path_factory: pytest.TempPathFactory, stubs: Path) -> bytes
 
 @pytest.fixture(scope="session")
 def patient(tmp_path_factory: pytest.TempPathFactory, stubs: Path) -> str:
-    return make_patient(tmp_path_factory.mktemp("patient") / "venv", stubs)
+    folder = tmp_path_factory.mktemp("patient")
+    folder.chmod(0o755)  # a plain user examines it too
+    return make_patient(folder / "venv", stubs)
 
 
 @pytest.fixture
@@ -54,3 +58,14 @@ def machine(tmp_path: Path, stubs: Path, linker_cache: bytes, patient: str) -> M
     made.remove_toolkits()
     made.write("/etc/ld.so.cache", linker_cache)
     return made
+
+
+@pytest.fixture
+def plain_user(machine: Machine) -> int:
+    """A user id without rights, for which the machine is open as far as a user needs it."""
+    user = 65534
+    machine.open_home()
+    tried = machine.glmdoctor("--version", user=user)
+    if tried.returncode:
+        pytest.skip(f"the program lies where a plain user cannot run it: {tried.stderr.strip()}")
+    return user

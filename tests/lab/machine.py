@@ -148,7 +148,7 @@ class Machine:
         script = self.folder / "enter.sh"
         script.write_text(self._script(command, user), encoding="utf-8")
         argv = ["unshare", "--mount", "--net", "--propagation", "private", "bash", str(script)]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=120, env=self._environment())
+        return subprocess.run(argv, capture_output=True, text=True, timeout=120, env=self._environment(user))
 
     def glmdoctor(self, *arguments: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
         return self.run(str(SCRIPTS / "glmdoctor"), *arguments, user=user)
@@ -168,13 +168,18 @@ class Machine:
             if not any(part in (".cache",) for part in path.parts)
         }
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, user: int | None) -> dict[str, str]:
+        # One cache for all machines of a run: the kernel is built once, not for each machine.
+        cache = self.stubs / ("cache" if user is None else f"cache-{user}")
+        if not cache.exists():
+            cache.mkdir()
+            os.chown(cache, user or 0, user or 0)
         kept = {"PATH": f"{SCRIPTS}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
         return {
             **kept,
             "HOME": str(self.folder / "home"),
             "TMPDIR": str(self.folder / "tmp"),
-            "XDG_CACHE_HOME": str(self.stubs / "cache"),
+            "XDG_CACHE_HOME": str(cache),
             **self.environment,
         }
 
@@ -221,7 +226,13 @@ def build_stub(cache: Path, soname: str, definitions: tuple[str, ...]) -> Path:
 
 def make_patient(folder: Path, stubs: Path, torch: str = "2.4.1+cu121", cuda: str | None = "12.1") -> str:
     """A Python whose packages are metadata and a torch version file alone: all that the doctor reads of them."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    # The system's own Python, where there is one: a plain user can run it, root's private one perhaps not.
+    python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else os.path.realpath(sys.executable)
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").symlink_to(python)
+    version = subprocess.run([python, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
+    (folder / "pyvenv.cfg").write_text(f"home = {os.path.dirname(python)}\nversion = {version}\n")
+    (folder / "lib" / f"python{version.rpartition('.')[0]}" / "site-packages").mkdir(parents=True)
     [site] = folder.glob("lib/python3*/site-packages")
     packages = {"torch": torch, "transformers": "4.44.2", "cpm_kernels": "1.0.11", "sentencepiece": "0.2.0"}
     packages |= {"safetensors": "0.4.5", "tiktoken": "0.7.0", "accelerate": "0.33.0"}
