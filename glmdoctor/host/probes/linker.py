@@ -25,13 +25,12 @@ ABI_64 = {0x01, 0x02, 0x03, 0x04, 0x05, 0x07, 0x0A, 0x0E, 0x0F, 0x10, 0x11, 0x12
 NAMES = ("cuda", "nvidia-ml", "cudart", "nvrtc", "cublasLt", "cublas")
 OF_INTEREST = re.compile(rf"lib(?:{'|'.join(NAMES)})(?:-[0-9a-f]{{6,}})?\.so(?:\.[\w.]+)?")
 DRIVER_SONAMES = ("libcuda.so.1", "libnvidia-ml.so.1")
-MAX_INCLUDES = 16
 
 
 def loader(io: IO) -> Loader | Unknown:
     if io.system != "Linux":
         return Unknown(f"ld.so is Linux's loader; this is {io.system}")
-    folders = tuple(dict.fromkeys((*_configured(io, CONFIG), *default_folders(io.machine))))
+    folders = tuple(dict.fromkeys((*_configured(io, CONFIG, set()), *default_folders(io.machine))))
     searched = tuple(part for part in re.split("[:;]", io.env().get("LD_LIBRARY_PATH", "")) if part)
     entries, fault = read_cache(io)
     found = Loader(searched, folders, CACHE, entries, fault)
@@ -46,14 +45,16 @@ def default_folders(machine: str) -> tuple[str, ...]:
     return (*bases, "/lib64", "/usr/lib64", "/lib", "/usr/lib", "/lib32", "/usr/lib32")
 
 
-def _configured(io: IO, path: str, depth: int = 0) -> Iterator[str]:
-    """Folders of an ld.so.conf in order, `include` patterns followed."""
+def _configured(io: IO, path: str, seen: set[str]) -> Iterator[str]:
+    """Folders of an ld.so.conf in order, `include` patterns followed, each file once."""
+    seen.add(path)
     for line in (io.text_or_none(path) or "").splitlines():
         words = line.partition("#")[0].replace(",", " ").split()
         if words[:1] == ["include"]:
-            included = (name for word in words[1:] for name in _glob(io, posixpath.join(posixpath.dirname(path), word)))
-            for name in included if depth < MAX_INCLUDES else ():
-                yield from _configured(io, name, depth + 1)
+            for name in (
+                name for word in words[1:] for name in _glob(io, posixpath.join(posixpath.dirname(path), word))
+            ):
+                yield from _configured(io, name, seen) if name not in seen else ()
         elif words[:1] != ["hwcap"]:
             yield from (word.partition("=")[0].rstrip("/") for word in words if word.startswith("/"))
 

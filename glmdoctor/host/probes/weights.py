@@ -18,8 +18,9 @@ POINTER_LIMIT = 1024  # bytes; a pointer is about 130
 ZIP, ZIP_END, ZIP64_LOCATOR = b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x07"
 END_RECORD = struct.Struct("<4s4H2LH")
 TAIL = (1 << 16) + END_RECORD.size  # an end record may be followed by a comment of 64 KiB
-# A 6B checkpoint's header is 30 KB; safetensors itself refuses more than this.
-HEADER_LIMIT = 100 << 20
+# A 6B checkpoint's header is 30 KB; safetensors itself allows 100 MB, which would cost seconds and a gigabyte to parse.
+HEADER_LIMIT = 16 << 20
+JSON_LIMIT = 4 << 20  # larger ones (a tokenizer.json of 20 MB) are judged by their two ends
 HEAD = 1024
 RANKS = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")  # a line of a tiktoken file: token in base64, its rank
 
@@ -115,8 +116,9 @@ def _zip_fault(file: BinaryIO, size: int) -> str | None:
 
 
 def _json_fault(file: BinaryIO, size: int) -> str | None:
-    if size > HEADER_LIMIT:
-        return "damaged: too large for a description"
+    if size > JSON_LIMIT:
+        file.seek(size - HEAD)
+        return None if file.read().rstrip().endswith((b"}", b"]")) else "truncated: the JSON has no end"
     file.seek(0)
     try:
         json.loads(file.read())

@@ -92,6 +92,17 @@ def test_cut_zip_of_torch(tmp_path):
     assert described(tmp_path)[path.name] == ("torch-zip", "truncated: the zip archive has no end record")
 
 
+def test_json_small_and_large(tmp_path):
+    large = json.dumps({"vocabulary": "x" * weights.JSON_LIMIT}).encode()
+    for name, raw, fault in [
+        ("cut.json", b'{"a": ', "damaged: no valid JSON"),
+        ("large.json", large + b"\n", None),
+        ("large-cut.json", large[:-2], "truncated: the JSON has no end"),
+    ]:
+        (tmp_path / name).write_bytes(raw)
+        assert described(tmp_path)[name] == ("json", fault)
+
+
 def test_garbage_named_as_weights(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"garbage")
     assert described(tmp_path)["pytorch_model.bin"][1] == "damaged: neither a zip archive nor a pickle"

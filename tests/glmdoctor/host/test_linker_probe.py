@@ -91,8 +91,10 @@ def test_configured_folders_in_order_with_includes(root):
     assert "/usr/lib" in loader.folders
 
 
-def test_a_configuration_that_includes_itself_ends(root):
-    root.file("/etc/ld.so.conf", "include /etc/ld.so.conf\n/opt/x\n")
+def test_configurations_that_include_each_other_end(root):
+    root.file("/etc/ld.so.conf", "include /etc/ld.so.conf.d/*.conf\n/opt/x\n")
+    for name in "abcdefgh":
+        root.file(f"/etc/ld.so.conf.d/{name}.conf", "include /etc/ld.so.conf.d/*.conf\ninclude /etc/ld.so.conf\n")
     loader = linker.loader(root.io())
     assert isinstance(loader, Loader) and loader.folders[0] == "/opt/x"
 
