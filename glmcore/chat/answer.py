@@ -1,31 +1,62 @@
-"""The original's cleaning of an answer, done while the answer is still coming."""
+"""The original's cleaning of an answer, done while the answer is still coming: each character is looked at once."""
 
 from __future__ import annotations
 
-from glmcore.chat.responses import TRAINED_ON, WIDE, clean_text
-from glmcore.chat.stops import held_back
+from glmcore.chat.incremental import Replacements
+from glmcore.chat.responses import TRAINED_ON, WIDE, YEAR, widen
 
 
 class AnswerStream:
     """Pieces of generated text in, pieces of the cleaned answer out; joined they are what ``clean_text`` gives.
 
-    What may still change waits: white space that may turn out to be the end, the beginning of a marker that stands for
-    a year, and (v1) punctuation whose width the next character decides.
+    What may still change waits: blanks that may turn out to be the end, the beginning of the marker that stands for a
+    year, and (v1) punctuation whose width the next character decides.
     """
 
     def __init__(self, generation: str) -> None:
-        self.generation = generation
-        self._raw, self._given = "", 0
+        self._year = Replacements(((TRAINED_ON, YEAR),))
+        self._wide = _Widening() if generation == "v1" else None
+        self._begun = False
+        self._blanks = ""
 
     def push(self, text: str) -> str:
-        self._raw += text
-        certain = self._raw[: len(self._raw) - held_back(self._raw, (TRAINED_ON,))].rstrip()
-        return self._give(certain.rstrip("".join(WIDE)) if self.generation == "v1" else certain)
+        """The text that is certain now."""
+        return self._widened(self._year.push(self._stripped(text)))
 
     def flush(self) -> str:
-        return self._give(self._raw)
+        """What was held back, without the blanks at the end."""
+        rest = self._widened(self._year.flush())
+        return rest + self._wide.flush() if self._wide else rest
 
-    def _give(self, certain: str) -> str:
-        cleaned = clean_text(certain, self.generation)
-        piece, self._given = cleaned[self._given :], max(self._given, len(cleaned))
-        return piece
+    def _stripped(self, text: str) -> str:
+        text = self._blanks + text
+        if not self._begun:
+            text = text.lstrip()
+        self._begun = self._begun or bool(text)
+        kept = text.rstrip()
+        self._blanks = text[len(kept) :]
+        return kept
+
+    def _widened(self, text: str) -> str:
+        return self._wide.push(text) if self._wide else text
+
+
+class _Widening:
+    """``widen`` over pieces: one character of context before, and one held back until the next is known."""
+
+    def __init__(self) -> None:
+        self._before = self._held = ""
+
+    def push(self, text: str) -> str:
+        text = self._held + text
+        self._held = text[-1:] if text[-1:] in WIDE else ""
+        return self._let_go(text[: len(text) - len(self._held)])
+
+    def flush(self) -> str:
+        text, self._held = self._held, ""
+        return self._let_go(text)
+
+    def _let_go(self, text: str) -> str:
+        wide = widen(self._before + text)[len(self._before) :]
+        self._before = (self._before + wide)[-1:]
+        return wide

@@ -34,7 +34,7 @@ class Model:
 
     @cached_property
     def _anchor(self) -> str:
-        return next(piece for piece in self.pieces if piece.isascii() and piece.isalpha())
+        return next(piece for piece in self.pieces if piece.isalnum())
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self.processor.encode(sound(text))

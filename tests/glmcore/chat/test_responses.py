@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from glmcore.chat import process_response
-from glmcore.chat.cleaning import AnswerStream
 from glmcore.errors import GlmError
 
 GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
@@ -88,19 +85,3 @@ def test_without_a_history_a_call_must_parse() -> None:
 def test_an_unknown_generation_is_named() -> None:
     with pytest.raises(GlmError, match="v7"):
         process_response("x", "v7")
-
-
-@pytest.mark.parametrize("generation", ["v1", "v2", "v3", "glm4"])
-@given(
-    pieces=st.lists(
-        st.one_of(st.text("好,!?:; a\n", max_size=4), st.sampled_from(["[[训练", "时间]]", "[[训练时间]]", "[["])),
-        max_size=8,
-    )
-)
-@example(pieces=["好", ",", "", "a"])
-@example(pieces=[",", "好", " ", ",", " \n"])
-def test_streamed_pieces_join_to_the_cleaned_answer(generation: str, pieces: list[str]) -> None:
-    stream = AnswerStream(generation)
-    text = "".join(pieces)
-    whole = process_response(text, generation)
-    assert "".join([*map(stream.push, pieces), stream.flush()]) == whole

@@ -48,7 +48,7 @@ def original(tokenizer: Any) -> dict[str, Any]:
 def test_the_class_is_ours(tokenizer: Any) -> None:
     names = {"glm4": "ChatGLM4Tokenizer"}
     assert type(tokenizer).__name__ == names.get(tokenizer.glm_generation, "ChatGLMTokenizer")
-    assert type(tokenizer).__module__ == "glmcore.tokenizers.huggingface"
+    assert type(tokenizer).__module__ == "glmcore.huggingface.tokenization"
 
 
 def test_figures(tokenizer: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import transformers
-from transformers import AutoTokenizer, BatchEncoding, PreTrainedTokenizer
+from transformers import BatchEncoding, PreTrainedTokenizer
 from transformers.utils import get_json_schema
 
 from glmcore.chat.templates import Special, prompt
@@ -55,7 +55,7 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
         self.core = load_tokenizer(path.parent, self.glm_generation)
         self.parse_special = parse_special
         kwargs.pop("auto_map", None)  # it would name code that this class stands in for
-        own = {**TOKENS[self.glm_generation], "padding_side": "left"}
+        own = {**TOKENS[self.glm_generation], "padding_side": "left", "clean_up_tokenization_spaces": False}
         saved = {"glm_generation": self.glm_generation, "parse_special": parse_special}
         super().__init__(**{**kwargs, **own, **saved})
 
@@ -257,11 +257,3 @@ def _generation(path: Path) -> str:
     settings = folder / "tokenizer_config.json"
     described = str(read_json(settings, "tokenizer-damaged")) if settings.exists() else ""
     return "v3" if "chatglm3" in described or "<|observation|>" in described else "v2"
-
-
-def register(config_class: type) -> None:
-    """Make AutoTokenizer choose these classes for folders of ``config_class``, without remote code."""
-    AutoTokenizer.register(config_class, slow_tokenizer_class=ChatGLMTokenizer, exist_ok=True)
-    # The registry holds one class per configuration; the second is found by its name.
-    named = type("ChatGLM4Config", (config_class,), {"model_type": "chatglm4-tokenizer"})
-    AutoTokenizer.register(named, slow_tokenizer_class=ChatGLM4Tokenizer, exist_ok=True)
