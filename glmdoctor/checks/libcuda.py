@@ -38,7 +38,8 @@ def chain(host: Machine) -> Iterator[Finding]:
         return
     first, fault = broken[0]
     whole = loaded_as(host, "libcuda.so.1")
-    harmless = whole and whole.fault is None and not any(NAMED_PLACES & set(lib.found_by) for lib, _ in broken)
+    named = NAMED_PLACES - ({"toolkit"} if gone_round(host) else set())
+    harmless = whole and whole.fault is None and not any(named & set(lib.found_by) for lib, _ in broken)
     yield bad(
         Status.WARN if harmless else grade(host),
         "libcuda-link-broken",
@@ -48,6 +49,12 @@ def chain(host: Machine) -> Iterator[Finding]:
         faults={lib.path: fault for lib, fault in broken},
         fault=fault,
     )
+
+
+def gone_round(host: Machine) -> bool:
+    """Does a good libcuda in CUDA_PATH, as a private one has it, come before the toolkit's?"""
+    hit = _cpm_hit(host, "cuda")
+    return hit is not None and hit.rule == "CUDA_PATH/lib64" and bool(hit.loads)
 
 
 def _fault(host: Machine, library: Library) -> str | None:

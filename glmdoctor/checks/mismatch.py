@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
+from glmdoctor.checks.libcuda import gone_round
 from glmdoctor.checks.nvml import MISMATCH
 from glmdoctor.checks.situation import driver_libraries, driver_version, folder, is_compat, loaded_as, numbers
 from glmdoctor.findings import Finding, Status
@@ -162,8 +163,10 @@ def link_version(host: Machine) -> Iterator[Finding]:
     if not wrong or not right:
         yield ok(LINK, text("No link leads to a libcuda of another version than {version}.", version=driver.version))
         return
+    used = loaded_as(host, "libcuda.so.1")
+    avoided = used is not None and driver_version(used) == driver.version and gone_round(host)
     yield bad(
-        Status.FAIL,
+        Status.WARN if avoided else Status.FAIL,
         "libcuda-link-broken",
         text("libcuda leads to another driver's file"),
         text(

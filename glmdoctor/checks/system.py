@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok
 from glmdoctor.checks.situation import model
 from glmdoctor.findings import Finding, Status
+from glmdoctor.host.facts import Checkpoint
 from glmdoctor.messages import text
 
 PLATFORM = text("Operating system")
@@ -26,7 +27,7 @@ OVERHEAD = 1 * GIB
 
 def memory(host: Machine) -> Iterator[Finding]:
     fact, checkpoint = known(host.memory), model(host)
-    needed = checkpoint.weight_bytes + OVERHEAD if checkpoint else LEAST_MEMORY
+    needed = _needed(host, checkpoint)
     evidence = {"usable": fact.usable, "total": fact.total, "limit": fact.limit, "swap_free": fact.swap_free}
     values = {"usable": gib(fact.usable), "total": gib(fact.total), "needed": gib(needed)}
     if fact.usable >= needed:
@@ -43,6 +44,15 @@ def memory(host: Machine) -> Iterator[Finding]:
         weights=checkpoint.weight_bytes if checkpoint else None,
         **evidence,
     )
+
+
+def _needed(host: Machine, checkpoint: Checkpoint | None) -> int:
+    """Bytes of host memory: the whole model, or only a shard on its way where the cards have room for all of it."""
+    if checkpoint is None:
+        return LEAST_MEMORY
+    nvml, torch = maybe(host.nvml), maybe(host.torch)
+    on_cards = sum(gpu.memory_free for gpu in nvml.gpus) if nvml and torch and torch.cuda else 0
+    return OVERHEAD if on_cards > checkpoint.weight_bytes + OVERHEAD else checkpoint.weight_bytes + OVERHEAD
 
 
 def _limit(limit: int | None) -> object:

@@ -1,0 +1,71 @@
+"""The catalogue of problems is whole and in both languages, and its tables say where they come from."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from glmdoctor.checks import ALL
+from glmdoctor.knowledge import Problem, problems, signatures, versions
+
+ROOT = Path(__file__).resolve().parents[3]
+CASES = Path(os.environ.get("GLM_CASES", ROOT.parent / "shared" / "cases"))
+CATALOGUE = list(problems().values())
+
+
+def test_all_86_problems_are_there() -> None:
+    assert len(CATALOGUE) == 86
+    assert all(problem.id == id for id, problem in problems().items())
+
+
+def test_the_ids_are_those_that_others_rely_on() -> None:
+    path = CASES / "problems.md"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    wanted = re.findall(r"^### (\S+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert list(problems()) == wanted
+
+
+@pytest.mark.parametrize("problem", CATALOGUE, ids=lambda p: p.id)
+def test_an_entry_is_complete(problem: Problem) -> None:
+    for wording in (problem.title, problem.cause, problem.probe, problem.remedy):
+        assert set(wording) == {"en", "zh"} and all(wording.values())
+        assert re.search(r"[\u4e00-\u9fff]", wording["zh"]), wording
+        assert not re.search(r"[\u4e00-\u9fff]", wording["en"]), wording
+    assert problem.by and set(problem.by) <= {"no-root", "root", "advise"}
+    assert problem.group in {"driver", "libraries", "memory", "kernel", "checkpoint", "packages", "use"}
+    assert problem.source.startswith("https://") and re.fullmatch(r"\d{4}-\d\d-\d\d", problem.checked_on)
+
+
+def test_each_problem_names_the_checks_that_decide_it() -> None:
+    decided = {problem.id: set(problem.decided_by) for problem in CATALOGUE}
+    by_checks = {id: {check.id for check in ALL if id in check.problems} for id in decided}
+    assert decided == by_checks
+
+
+def test_every_problem_is_known_by_a_check_or_by_its_log() -> None:
+    logged = set(signatures()["problems"])
+    assert not [problem.id for problem in CATALOGUE if not problem.decided_by and problem.id not in logged]
+
+
+def test_checks_speak_of_known_problems() -> None:
+    named = {problem for check in ALL for problem in (*check.problems, *check.explained_by)}
+    assert named <= set(problems())
+
+
+def test_the_needed_packages_are_those_of_setup_cfg() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    wanted = {line.split(";")[0].strip() for line in config["options.extras_require"]["core"].split("\n") if line}
+    rows = {row["package"] + row["specifier"] for row in versions()["core_packages"]["rows"]}
+    # cpm_kernels is an optional backend: glmcore runs without it.
+    assert rows == {line for line in wanted if not line.startswith("cpm_kernels")}
+
+
+def test_every_table_of_versions_has_a_source_and_a_date() -> None:
+    for name, table in versions().items():
+        assert table["source"] and re.fullmatch(r"\d{4}-\d\d-\d\d", table["checked_on"]) and table["rows"], name
