@@ -27,7 +27,12 @@ def private_folder() -> str:
 
 def repaired(host: Host) -> dict[str, str]:
     """Variables to set on top of the present ones; an empty value stands for a variable that is not wanted."""
-    return {**_toolkit(host), **_private_cuda(host), **_loader(host), **_kernel(host)}
+    return {**libraries(host), **_kernel(host)}
+
+
+def libraries(host: Host) -> dict[str, str]:
+    """Those by which the CUDA libraries are found."""
+    return {**_toolkit(host), **_private_cuda(host), **_loader(host)}
 
 
 def _toolkit(host: Host) -> dict[str, str]:
@@ -51,7 +56,7 @@ def _loader(host: Host) -> dict[str, str]:
         return {}
     rest = [folder for folder in loader.ld_library_path if folder not in strays]
     driver = chains.driver_links(host, private_folder())
-    if driver and not chains.loader_is_right(host) and _current(host.io, driver):
+    if _current(host.io, driver):
         rest.insert(0, chains.private_driver(private_folder()))
     return {} if tuple(rest) == loader.ld_library_path else {variables.LD_PATH: ":".join(rest)}
 

@@ -7,10 +7,11 @@ plan back.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
+from itertools import count
 
 import filelock
 
@@ -66,62 +67,40 @@ def locked(disk: Disk, state: str) -> Iterator[Store]:
         lock.release()
 
 
-def prepare(plans: Iterable[Plan], disk: Disk, run: str) -> tuple[Prepared, ...]:
-    """Bind plans to what the disk holds now; steps that are done already fall away, missing folders are added."""
-    numbers = iter(range(1, 1_000_000))
-    return tuple(Prepared(plan, tuple(_steps(plan, disk, run, numbers))) for plan in plans)
+def prepare(plans: Iterable[Plan], disk: Disk, name: str) -> tuple[Prepared, ...]:
+    """Bind plans to what the disk holds now; steps that are done already fall away, missing folders are added.
+
+    ``name`` tells the temporary and kept names of these plans from all others.
+    """
+    numbers = count(1)
+    return tuple(Prepared(plan, tuple(_steps(plan, disk, name, numbers))) for plan in plans)
 
 
-def _steps(plan: Plan, disk: Disk, run: str, numbers: Iterator[int]) -> Iterator[tuple[Action, Changes]]:
+def _steps(plan: Plan, disk: Disk, name: str, numbers: Iterator[int]) -> Iterator[tuple[Action, Changes]]:
     made: set[str] = set()
-    for action in (_canonical(action, disk) for action in plan.actions):
+    for action in dict.fromkeys(_canonical(action, disk) for action in plan.actions):
         folders = [folder for path in action.paths for folder in missing_folders(path, disk) if folder not in made]
         for wanted in (*map(MakeFolder, folders), action):
             made.update(wanted.paths if isinstance(wanted, MakeFolder) else ())
-            changes = {path: change_of(path, disk, run, next(numbers)) for path in wanted.paths}
+            changes = {path: change_of(path, disk, name, next(numbers)) for path in wanted.paths}
             if not wanted.satisfied({path: change.before for path, change in changes.items()}):
                 yield wanted, changes
 
 
 def _canonical(action: Action, disk: Disk) -> Action:
-    """The same action with the links of its folders followed, so that the plan names what is really touched."""
-    if isinstance(action, (MakeFolder, PlaceLink)):
-        return replace(action, path=disk.canonical(action.path))
+    """The same action with the links of its folders followed, so that the plan names what is really touched.
+
+    A link to a neighbour gets the bare name, as packages do it.
+    """
+    if isinstance(action, PlaceLink):
+        path, target = disk.canonical(action.path), disk.canonical(action.target)
+        neighbour = posixpath.dirname(path) == posixpath.dirname(target)
+        return PlaceLink(path, posixpath.basename(target) if neighbour else action.target)
     return action
 
 
-def carry_out(
-    plans: Sequence[Prepared],
-    store: Store,
-    run: str,
-    confirm: Callable[[Prepared], bool],
-    holds: Callable[[Plan], bool],
-) -> list[Result]:
-    """Do each plan that ``confirm`` allows and judge it by ``holds``, its own check asked again."""
-    work = _Work(store, run)
-    results: list[Result] = []
-    try:
-        for prepared in plans:
-            results.append(_one(prepared, work, confirm, holds))
-    finally:
-        work.end()
-    return results
-
-
-def _one(prepared: Prepared, work: _Work, confirm: Callable[[Prepared], bool], holds: Callable[[Plan], bool]) -> Result:
-    if work.touched and holds(prepared.plan):  # an earlier plan of this run repaired it too
-        return Result(prepared, Outcome.REPAIRED)
-    if prepared.steps and not confirm(prepared):
-        return Result(prepared, Outcome.DECLINED)
-    try:
-        work.do(prepared)
-    except Refused as refused:
-        return Result(prepared, Outcome.FAILED, refused.reason)
-    return Result(prepared, Outcome.REPAIRED if holds(prepared.plan) else Outcome.NOT_REPAIRED)
-
-
-class _Work:
-    """One run in progress."""
+class Treatment:
+    """One run of the journal: plans are carried out in it one by one, and the run is closed at the end."""
 
     def __init__(self, store: Store, run: str) -> None:
         self.store, self.disk, self.run = store, store.disk, run
@@ -131,7 +110,29 @@ class _Work:
         self.standing: list[Step] = []
         self.half_done = False
 
-    def do(self, prepared: Prepared) -> None:
+    def __enter__(self) -> Treatment:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the journal; a plan that could not even be taken back leaves it open for the next run's recovery."""
+        if self.writer and not self.half_done:
+            self.writer.end("finished" if self.standing else "closed")
+
+    def carry_out(
+        self, prepared: Prepared, confirm: Callable[[Prepared], bool], holds: Callable[[Plan], bool]
+    ) -> Result:
+        """Do a plan that ``confirm`` allows, and judge it by ``holds``: its own check asked again."""
+        if self.touched and holds(prepared.plan):  # an earlier plan of this run repaired it too
+            return Result(prepared, Outcome.REPAIRED)
+        if prepared.steps and not confirm(prepared):
+            return Result(prepared, Outcome.DECLINED)
+        try:
+            self._do(prepared)
+        except Refused as refused:
+            return Result(prepared, Outcome.FAILED, refused.reason)
+        return Result(prepared, Outcome.REPAIRED if holds(prepared.plan) else Outcome.NOT_REPAIRED)
+
+    def _do(self, prepared: Prepared) -> None:
         """All steps of a plan, or none."""
         first, self.half_done = len(self.standing), True
         try:
@@ -144,11 +145,6 @@ class _Work:
         except BaseException:
             self._take_back(first)
             raise
-
-    def end(self) -> None:
-        """Close the journal; a plan that could not even be taken back leaves it open for the next run's recovery."""
-        if self.writer and not self.half_done:
-            self.writer.end("finished" if self.standing else "closed")
 
     def _step(self, plan: str, action: Action, changes: Changes) -> None:
         before = {path: self.disk.node(path) for path in action.paths}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from glmdoctor import checks, environment, remedies
@@ -56,9 +56,9 @@ class Repair:
         io = RealIO(environ={**os.environ, **variables})
         return Host(io, interpreter=self.choice.python, model=self.choice.model)
 
-    def examine(self) -> None:
-        """Read the machine anew, with remedies for what was chosen."""
-        self.host = self.fresh_host({})
+    def examine(self, variables: Mapping[str, str] | None = None) -> None:
+        """Read the machine anew, as programs with these variables see it, with remedies for what was chosen."""
+        self.host = self.fresh_host(variables or {})
         self.report = judge(self.host, only=self.choice.problems & _decided()).report
         self.disk = Disk(self.host.io.root, self._bound())
 
@@ -67,24 +67,33 @@ class Repair:
         wanted = self.choice.problems
         return tuple(f for f in self.report.findings if f.bad and (not wanted or f.problem in wanted))
 
-    def plans(self) -> tuple[Plan, ...]:
+    def plans(self, besides: Collection[Plan] = ()) -> tuple[Plan, ...]:
+        """Plans for causes, ``besides`` those; what only follows from a cause that has a plan may be gone after it."""
         options = Options(self.private, self.disk.may_write)
+        every = remedies.plans(self.chosen, self.host, options=options)
+        answered = {finding for plan in every for finding in plan.findings}
+        follow = {finding.id for finding in self.chosen if answered & set(finding.caused_by)}
         placed = kernel.place(self.host, options) if self.choice.kernel else None
-        return (*remedies.plans(self.chosen, self.host, options=options), *((placed,) if placed else ()))
+        causes = tuple(plan for plan in every if not set(plan.findings) <= follow)
+        done = {plan.id for plan in besides}
+        return tuple(plan for plan in (*causes, *((placed,) if placed else ())) if plan.id not in done)
 
-    def beyond(self, plans: tuple[Plan, ...]) -> tuple[Finding, ...]:
-        """Chosen findings that no plan answers."""
+    def variables(self) -> dict[str, str]:
+        """What `glmdoctor run` and `chat` would set now for the libraries."""
+        return environment.libraries(self.fresh_host({}))
+
+    def beyond(self, plans: Iterable[Plan]) -> tuple[Finding, ...]:
+        """Chosen findings that no plan answers, and that do not merely follow from another."""
         answered = {finding for plan in plans for finding in plan.findings}
-        return tuple(finding for finding in self.chosen if finding.id not in answered)
+        return tuple(finding for finding in self.chosen if finding.root_cause and finding.id not in answered)
 
     def holds(self, plan: Plan) -> bool:
         """Do the checks that the plan answers pass again, in the environment that it gives programs?
 
-        Where a private folder goes round a fault that only root can mend, the fault stays, and is no failure any more.
+        Where variables go round a fault that only root can mend, the fault stays, and is less grave than before.
         """
-        variables = environment.repaired(self.fresh_host({})) if plan.environment else {}
-        report = judge(self.fresh_host(variables), only=plan.findings).report
-        before = _severities(self.report, plan)
+        report = judge(self.fresh_host(self.variables() if plan.environment else {}), only=plan.findings).report
+        before = _severities(self.report, plan) if plan.environment else {}
         return all(now < before.get(what, 1) for what, now in _severities(report, plan).items())
 
     def _bound(self) -> tuple[str, ...]:

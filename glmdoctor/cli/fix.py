@@ -13,11 +13,12 @@ from glmdoctor.cli import options, output
 from glmdoctor.messages import Text, text
 
 if TYPE_CHECKING:
-    from glmdoctor.executor import Prepared
+    from glmdoctor.executor import Prepared, Result
     from glmdoctor.journal import Store
     from glmdoctor.repair import Repair
 
 USAGE = 2
+ROUNDS = 3  # what follows from a cause is looked at again after the cause
 
 
 @click.command()
@@ -101,19 +102,26 @@ def carry_out(work: Repair, language: str, as_json: bool, yes: bool) -> int:
     from glmdoctor.cli import repairs
 
     run = journal.new_id()
-    with executor.locked(work.disk, journal.state_folder()) as store:
+    results: list[Result] = []
+    with executor.locked(work.disk, journal.state_folder()) as store, executor.Treatment(store, run) as treatment:
         recovered(store, language)
-        work.examine()
-        plans = work.plans()
-        prepared, beyond = executor.prepare(plans, work.disk, run), work.beyond(plans)
-        if not as_json:
-            output.emit(repairs.announced(prepared, beyond, language))
-        if not yes and any(plan.steps for plan in prepared) and not sys.stdin.isatty():
-            output.note(text("there is no terminal to ask on; --yes repairs without asking").render(language))
-            return USAGE
-        results = executor.carry_out(prepared, store, run, asked(language, yes), work.holds)
+        for number in range(1, ROUNDS + 1):
+            work.examine(work.variables() if results else {})
+            plans = work.plans(besides=[result.prepared.plan for result in results])
+            if results and not plans:
+                break
+            prepared = executor.prepare(plans, work.disk, f"{run}-{number}")
+            if not as_json:
+                output.emit(repairs.announced(prepared, work.beyond(plans), language))
+            if not yes and any(plan.steps for plan in prepared) and not sys.stdin.isatty():
+                output.note(text("there is no terminal to ask on; --yes repairs without asking").render(language))
+                return USAGE
+            if not prepared:
+                break
+            results += [treatment.carry_out(plan, asked(language, yes), work.holds) for plan in prepared]
+    beyond = work.beyond(result.prepared.plan for result in results)
     output.emit(
-        repairs.as_json(prepared, beyond, run, results, language)
+        repairs.as_json([result.prepared for result in results], beyond, run, results, language)
         if as_json
         else repairs.outcome(run, results, language)
     )

@@ -25,7 +25,7 @@ PLANNERS: Mapping[str, tuple[Planner, ...]] = {
     "libcuda-link-broken": (chains.mend,),
     "libcuda-so-missing": (chains.reach,),
     "linker-cache-stale": (chains.refresh,),
-    "driver-library-mismatch": (variables.drop_strays,),
+    "driver-library-mismatch": (variables.drop_strays, chains.part),
     "cuda-compat-lib-conflict": (variables.drop_strays,),
     "cublaslt-symbol-conflict": (variables.drop_strays,),
     "cuda-path-wrong": (variables.set_cuda_path,),
@@ -38,6 +38,7 @@ SYMLINK = frozenset(
         "libcuda-stub-loaded",
         "libcuda-link-broken",
         "libcuda-so-missing",
+        "driver-library-mismatch",
         "linker-cache-stale",
         "cuda-path-wrong",
     )

@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING
 
 from glmdoctor.actions import LINKER_CACHE, Action, PlaceLink, RefreshLinkerCache
 from glmdoctor.findings import Finding
+from glmdoctor.host.facts import Library
 from glmdoctor.messages import text
 from glmdoctor.remedies import links
-from glmdoctor.remedies.machine import driver_file, driver_library, is_drivers, maybe
+from glmdoctor.remedies.machine import SYSTEM_SOURCES, driver_file, driver_library, is_drivers, maybe, target
 from glmdoctor.remedies.plan import Options, Plan
 
 if TYPE_CHECKING:
     from glmdoctor.checks.base import Machine
 
 SONAME = "libcuda.so.1"
+DRIVER_NAMES = ("cuda", "nvidia-ml")
 PLAIN = ("libcuda.so", SONAME)  # names that are links on a healthy machine
 DEFAULT_FOLDER = re.compile(r"(/usr)?/lib(64|/[\w-]+-linux-gnu)?")  # searched by the loader without its cache
 
@@ -32,15 +34,39 @@ def mend(finding: Finding, host: Machine, options: Options) -> Plan | None:
     right, chains = driver_file(host), finding.evidence.get("chains")
     if right is None or not isinstance(chains, Mapping):
         return None
-    wrong = list(dict.fromkeys(path for chain in chains.values() if (path := culprit(chain))))
+    # /lib and /usr/lib are one folder nearly everywhere, and the linker cache and ld.so.conf name it differently.
+    wrong = list({path.removeprefix("/usr"): path for chain in chains.values() if (path := culprit(chain))}.values())
     if not wrong:
         return None
     if not all(options.may_write(posixpath.dirname(path)) for path in wrong):
         return around(finding, host, options)
-    placed = tuple(PlaceLink(path, links.beside(posixpath.dirname(path), right)) for path in wrong)
+    placed = tuple(PlaceLink(path, right) for path in wrong)
     actions: tuple[Action, ...] = (*placed, *_refresh(host, wrong))
     title = text("Point {names} to the running driver's file {file}", names=", ".join(wrong), file=right)
     return Plan("mend-libcuda-links", title, (finding.id,), actions, needs_root=True)
+
+
+def part(finding: Finding, host: Machine, options: Options) -> Plan | None:
+    """Of two driver versions side by side, point the links to the one that the running module is of."""
+    driver, found = maybe(host.kernel_driver), maybe(host.libraries) or ()
+    if finding.evidence.get("case") != "two-versions" or driver is None or driver.version is None:
+        return None
+    placed = {}
+    for library in found:
+        right = next((lib for lib in found if lib.name == library.name and _is_file_of(lib, driver.version)), None)
+        wrong = library.name in DRIVER_NAMES and library.is_link and SYSTEM_SOURCES & set(library.found_by)
+        path = culprit(library.chain) if wrong and library.version != driver.version else None
+        if path and right and right.elf_class == library.elf_class:
+            placed[path.removeprefix("/usr")] = PlaceLink(path, right.real or right.file)
+    if not placed or not all(options.may_write(posixpath.dirname(link.path)) for link in placed.values()):
+        return around(finding, host, options)
+    names = ", ".join(link.path for link in placed.values())
+    title = text("Point {names} to the files of the running module, {version}", names=names, version=driver.version)
+    return Plan("part-driver-versions", title, (finding.id,), tuple(placed.values()), needs_root=True)
+
+
+def _is_file_of(library: Library, version: str) -> bool:
+    return library.version == version and library.fault is None and not library.stub and not library.is_link
 
 
 def culprit(chain: Sequence[str]) -> str | None:
@@ -78,7 +104,7 @@ def _missing_soname(host: Machine) -> tuple[PlaceLink, ...]:
     names = {lib.path for lib in maybe(host.libraries) or () if lib.fault is None}
     if not file or not loader or folder not in loader.folders or f"{folder}/{SONAME}" in names:
         return ()
-    return (PlaceLink(f"{folder}/{SONAME}", posixpath.basename(file)),)
+    return (PlaceLink(f"{folder}/{SONAME}", file),)
 
 
 def reach(finding: Finding, host: Machine, options: Options) -> Plan | None:
@@ -89,19 +115,21 @@ def reach(finding: Finding, host: Machine, options: Options) -> Plan | None:
 
 
 def private_driver(private: str) -> str:
-    """A folder for LD_LIBRARY_PATH that holds libcuda.so.1 alone: toolkit libraries in it would displace torch's."""
+    """A folder for LD_LIBRARY_PATH with the driver's libraries alone: toolkit libraries would displace torch's."""
     return posixpath.join(private, "driver")
 
 
 def driver_links(host: Machine, private: str) -> tuple[PlaceLink, ...]:
-    library = driver_library(host)
-    return (PlaceLink(f"{private_driver(private)}/{SONAME}", library.path),) if library else ()
+    """The driver's libraries that lie here and that the loader does not find, or finds a wrong one of."""
+    found = {name: driver_library(host, name) for name in DRIVER_NAMES if not _loader_is_right(host, f"lib{name}.so.1")}
+    folder = private_driver(private)
+    return tuple(PlaceLink(f"{folder}/lib{name}.so.1", target(library)) for name, library in found.items() if library)
 
 
-def loader_is_right(host: Machine) -> bool:
-    """Does the loader take the running driver's libcuda for libcuda.so.1?"""
+def _loader_is_right(host: Machine, soname: str) -> bool:
+    """Does the loader take the running driver's library for ``soname``?"""
     loader = maybe(host.loader)
-    path = loader.resolved.get(SONAME) if loader else None
+    path = loader.resolved.get(soname) if loader else None
     found = next((lib for lib in maybe(host.libraries) or () if path in (lib.path, lib.file)), None)
     return bool(found and found.fault is None and is_drivers(found, host))
 
@@ -109,7 +137,7 @@ def loader_is_right(host: Machine) -> bool:
 def around(finding: Finding, host: Machine, options: Options) -> Plan | None:
     """For one who may not mend the system: private links, and the variables by which programs find them."""
     private = links.private_links(host, options.private) if "cuda" in links.wrong_names(host) else {}
-    by_name = () if loader_is_right(host) else driver_links(host, options.private)
+    by_name = driver_links(host, options.private)
     if "cuda" not in private and not by_name:
         return None
     variables = {}
@@ -118,7 +146,7 @@ def around(finding: Finding, host: Machine, options: Options) -> Plan | None:
     if private:
         variables["CUDA_PATH"] = links.private_cuda(options.private)
     actions = (*by_name, *(link for found in private.values() for link in found))
-    title = text("Link the running driver's libcuda in a private folder, {folder}", folder=options.private)
+    title = text("Link the running driver's libraries in a private folder, {folder}", folder=options.private)
     exports = tuple(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
     return Plan("private-driver", title, (finding.id,), actions, variables, exports)
 

@@ -151,6 +151,11 @@ def reinstall_user_space(host: Machine) -> Commands:
     return sudo(host, f"{verb} {USER_SPACE[kind]}") if verb else ()
 
 
+def _module_runs(host: Machine) -> bool:
+    module = maybe(host.kernel_driver)
+    return bool(module and module.loaded)
+
+
 def reload_module(host: Machine) -> Commands:
     return sudo(host, "modprobe -r nvidia_uvm nvidia_drm nvidia_modeset nvidia", "modprobe nvidia", "reboot")
 
@@ -229,7 +234,7 @@ BY_PROBLEM: Mapping[str, Callable[[Finding, Machine], Commands]] = {
     "invalid-device-ordinal": _lines("unset CUDA_VISIBLE_DEVICES"),
     "no-cuda-gpu-visible": _lines("unset CUDA_VISIBLE_DEVICES"),
     "libcuda-link-broken": _by_host(reinstall_user_space),
-    "libcuda-so-missing": _by_host(driver),
+    "libcuda-so-missing": _by_host(lambda host: reinstall_user_space(host) if _module_runs(host) else driver(host)),
     "linker-cache-stale": _as_root("glmdoctor fix --symlink"),
     "cpm-toolkit-libs-missing": _by_host(cpm_libraries),
     "cuda-runtime-so-missing": _by_host(lambda host: toolkit_wheels(host, "cuda-runtime")),

@@ -24,6 +24,7 @@ from glmdoctor.remedies.machine import (
     maybe,
     place_of,
     sources,
+    target,
     toolkit_source,
 )
 from glmdoctor.remedies.plan import Options, Plan
@@ -89,12 +90,12 @@ def private_links(host: Machine, private: str) -> dict[str, list[PlaceLink]]:
     driver, source = driver_library(host), toolkit_source(host)
     links = {}
     if driver:
-        links["cuda"] = [PlaceLink(f"{folder}/{name}", driver.path) for name in ("libcuda.so", "libcuda.so.1")]
+        links["cuda"] = [PlaceLink(f"{folder}/{name}", target(driver)) for name in ("libcuda.so", "libcuda.so.1")]
     for name, library in source.libraries.items() if source else ():
         plain = f"lib{name}.so"
         soname = library.soname if (library.soname or "").startswith(plain) else None
         wanted = (soname,) if name in COMPANIONS else (plain, soname)
-        links[name] = [PlaceLink(f"{folder}/{link}", library.path) for link in wanted if link]
+        links[name] = [PlaceLink(f"{folder}/{link}", target(library)) for link in wanted if link]
     return links
 
 
@@ -108,7 +109,7 @@ def system_links(host: Machine, options: Options, wrong: set[str]) -> dict[str, 
     found = {"cuda": driver} if driver else {}
     found.update(_own_libraries(host, toolkit, install))
     return {
-        name: [PlaceLink(f"{folder}/lib{name}.so", beside(folder, found[name].path))]
+        name: [PlaceLink(f"{folder}/lib{name}.so", target(found[name]))]
         for name in NAMES
         if name in wrong and name in found
     }
@@ -131,11 +132,6 @@ def _own_libraries(host: Machine, toolkit: str, install: CudaInstall) -> dict[st
     own = [source for source in sources(host) if source.place in places]
     best = max(own, key=lambda source: len(source.covers(TOOLKIT_NAMES)), default=None)
     return {name: lib for name, lib in best.libraries.items() if name in TOOLKIT_NAMES} if best else {}
-
-
-def beside(folder: str, path: str) -> str:
-    """The target of a link in ``folder`` to ``path``: the bare name for a neighbour, as packages do it."""
-    return posixpath.basename(path) if posixpath.dirname(path) == folder else path
 
 
 def release(version: str) -> tuple[int, ...]:

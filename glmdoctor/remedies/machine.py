@@ -43,22 +43,28 @@ def is_compat(library: Library) -> bool:
 
 
 def is_drivers(library: Library, host: Machine) -> bool:
-    """Is this the libcuda of the driver that runs? Without a running driver none is."""
+    """Is this a library of the driver that runs? Without a running driver none is."""
     driver, os = maybe(host.kernel_driver), maybe(host.os)
     if os and os.wsl:
         return library.file.startswith(WSL_FOLDER)
     return bool(driver and driver.loaded and driver.version == library.version) and not is_compat(library)
 
 
-def driver_library(host: Machine) -> Library | None:
-    """The name by which to link to the driver's own libcuda: a system's libcuda.so.1 that is right, else the file."""
-    found = [lib for lib in libraries(host, "cuda") if is_drivers(lib, host)]
+def driver_library(host: Machine, name: str = "cuda") -> Library | None:
+    """The name by which to link to the driver's own library: a system's SONAME that is right, else the file."""
+    found = [lib for lib in libraries(host, name) if is_drivers(lib, host)]
 
     def rank(library: Library) -> tuple[bool, bool, bool]:
-        by_soname = library.path.endswith("/libcuda.so.1")
+        by_soname = posixpath.basename(library.path) == library.soname
         return not SYSTEM_SOURCES & set(library.found_by), not by_soname, library.is_link
 
     return min(found, key=rank, default=None)
+
+
+def target(library: Library) -> str:
+    """What a link to a library says: the name that outlives an update, where there is one, else the file."""
+    lasting = posixpath.basename(library.path) == library.soname
+    return library.path if lasting else library.real or library.file
 
 
 def driver_file(host: Machine) -> str | None:

@@ -65,32 +65,27 @@ def _hides(library: Library, other: Library) -> bool:
 
 
 def set_cuda_path(finding: Finding, host: Machine, options: Options) -> Plan | None:
-    """/usr/local/cuda to an installed toolkit where it dangles, or the variables to a folder that has libraries."""
-    install = maybe(host.cuda)
-    return (_link_default(finding, host, install, options) or _set(finding, host, options)) if install else None
-
-
-def _link_default(finding: Finding, host: Machine, install: CudaInstall, options: Options) -> Plan | None:
-    toolkit, dangles = best_toolkit(host), install.default_target and not install.default_exists
-    if not dangles or not toolkit or not options.may_write(posixpath.dirname(install.default)):
-        return None
-    title = text("Point {link} to the toolkit {folder}", link=install.default, folder=toolkit)
-    link = PlaceLink(install.default, toolkit)
-    return Plan("link-toolkit", title, (finding.id,), (link,), needs_root=True)
-
-
-def _set(finding: Finding, host: Machine, options: Options) -> Plan | None:
+    """The variables, and a dangling /usr/local/cuda, to the installed toolkit; without one, to a private folder."""
     names, toolkit = astray(host), best_toolkit(host)
-    if not names:
-        return None
-    if toolkit is None:
+    link = _default_link(host, toolkit, options) if toolkit else ()
+    if not toolkit:
         private = private_plan(finding, host, options)
-        folder = private_cuda(options.private)
-        variables = dict.fromkeys(names, folder)
+        variables = dict.fromkeys(names, private_cuda(options.private))
         return replace(private, environment=variables, commands=_exports(variables)) if private.actions else None
-    title = text("Set {names} to the toolkit {folder}", names=", ".join(names), folder=toolkit)
+    if not names and not link:
+        return None
+    what = ", ".join((*names, *(placed.path for placed in link)))
+    title = text("Lead {names} to the toolkit {folder}", names=what, folder=toolkit)
     variables = dict.fromkeys(names, toolkit)
-    return Plan("set-cuda-path", title, (finding.id,), (), variables, _exports(variables))
+    return Plan("lead-to-toolkit", title, (finding.id,), link, variables, _exports(variables), bool(link))
+
+
+def _default_link(host: Machine, toolkit: str, options: Options) -> tuple[PlaceLink, ...]:
+    install = maybe(host.cuda)
+    dangles = install and install.default_target and not install.default_exists
+    if not install or not dangles or not options.may_write(posixpath.dirname(install.default)):
+        return ()
+    return (PlaceLink(install.default, toolkit),)
 
 
 def _exports(variables: Mapping[str, str]) -> tuple[str, ...]:
