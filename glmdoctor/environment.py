@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import platformdirs
 
 from glmdoctor.actions import PlaceLink
 from glmdoctor.host.facts import Unknown
+from glmdoctor.host.host import Host
+from glmdoctor.host.io import IO, RealIO
 from glmdoctor.remedies import chains, kernel, links, variables
-
-if TYPE_CHECKING:
-    from glmdoctor.host.host import Host
-    from glmdoctor.host.io import IO
 
 
 def private_folder() -> str:
@@ -28,6 +25,14 @@ def private_folder() -> str:
 def repaired(host: Host) -> dict[str, str]:
     """Variables to set on top of the present ones; an empty value stands for a variable that is not wanted."""
     return {**libraries(host), **_kernel(host)}
+
+
+def applied(host: Host) -> Host:
+    """The same machine as a program sees it that is started with the variables for the libraries."""
+    variables = libraries(host)
+    if not variables:
+        return host
+    return Host(RealIO(environ={**host.io.env(), **variables}), host.python, host.model, host.kernel_file)
 
 
 def libraries(host: Host) -> dict[str, str]:

@@ -40,7 +40,7 @@ GLMDOCTOR = {
     "reports": {"findings", "messages", "knowledge", "host.facts", "explain", ""},
     "checks": {"findings", "knowledge", "messages", "host.facts"},
     "remedies": {"findings", "knowledge", "messages", "host.facts", "actions"},
-    "environment": {"host.facts", "remedies", "actions", "messages"},
+    "environment": {"host", "remedies", "actions", "messages"},
     "actions": {"disk", "messages"},
     "journal": {"actions", "disk", "messages"},
     "disk": {"host"},

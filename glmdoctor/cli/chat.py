@@ -27,9 +27,11 @@ def chat(context: click.Context, anyway: bool, arguments: tuple[str, ...]) -> No
     A failing check stops it with the remedy (exit status 1).
     """
     from glmdoctor import environment
+    from glmdoctor.diagnosis import judge
 
     model, kernel_file = value_of("--model", arguments), value_of("--kernel-file", arguments)
-    diagnosis = options.diagnosed(model, None, kernel_file)
+    host = options.host(model, None, kernel_file)
+    diagnosis = judge(environment.applied(host))
     if diagnosis.report.exit_status == 1:
         refuse(diagnosis)
         if not anyway:
@@ -37,7 +39,7 @@ def chat(context: click.Context, anyway: bool, arguments: tuple[str, ...]) -> No
     command = [*interpreter(diagnosis.host), "-m", "glmcore", "chat", *arguments]
     if kernel_file is None:
         command += found_kernel(diagnosis.host)
-    context.exit(start(command, environment.repaired(diagnosis.host)))
+    context.exit(start(command, environment.repaired(host)))
 
 
 def value_of(option: str, arguments: tuple[str, ...]) -> str | None:

@@ -65,7 +65,7 @@ def selection(command: Any) -> Any:
     return only(skip(command))
 
 
-def host(model: str | None, python: str | None, kernel_file: str | None, snapshot: str | None) -> Host:
+def host(model: str | None, python: str | None, kernel_file: str | None, snapshot: str | None = None) -> Host:
     """The machine to examine: this one, or the one in a snapshot file."""
     if snapshot is None:
         from glmdoctor.diagnosis import this_host

@@ -28,12 +28,14 @@ def run(
     What failed is said on standard error, and COMMAND starts all the same; the exit status is COMMAND's own.
     """
     from glmdoctor import environment
+    from glmdoctor.diagnosis import judge
     from glmdoctor.findings import Status
     from glmdoctor.reports.view import entries, shown
 
     language = output.language(lang)
-    diagnosis = options.diagnosed(model, python, kernel_file)
+    host = options.host(model, python, kernel_file)
+    diagnosis = judge(environment.applied(host))
     for entry in entries(diagnosis.report):
         if entry.finding.status is Status.FAIL:
             output.note(f"{shown(entry.finding.title, language)} [{entry.finding.id}]")
-    context.exit(start(command, environment.repaired(diagnosis.host)))
+    context.exit(start(command, environment.repaired(host)))
