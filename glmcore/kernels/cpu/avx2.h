@@ -24,6 +24,26 @@ static inline vi vi_set4(const int8_t *p) {
     return _mm256_set1_epi32(word);
 }
 
+/* 8 x 8 words. */
+static inline void transpose(const uint8_t *p, int64_t stride, uint32_t *out, int64_t step) {
+    __m256 r[8], t[8];
+    for (int i = 0; i < 8; i++) r[i] = _mm256_castsi256_ps(vi_load(p + i * stride));
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+        r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+        r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+    for (int i = 0; i < 4; i++) {
+        _mm256_store_ps((float *)(out + i * step), _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
+        _mm256_store_ps((float *)(out + (i + 4) * step), _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
+    }
+}
+
 /* The nibbles of 32 bytes as 0 … 15: even columns, odd columns. */
 static inline vi even(vi bytes) { return _mm256_and_si256(_mm256_srli_epi16(bytes, 4), _mm256_set1_epi8(15)); }
 static inline vi odd(vi bytes) { return _mm256_and_si256(bytes, _mm256_set1_epi8(15)); }
@@ -35,7 +55,14 @@ static inline vi nibbles(const uint8_t *p) { return _mm256_xor_si256(vi_load(p),
 #define OFFSET8 128
 #define FLUSH 32
 #define NIBBLES_ONLY 0
-static inline vi dot_step(vi sum, vi w, vi x) { return _mm256_dpbusd_avx_epi32(sum, w, x); }
+static inline vi dot_step(vi sum, vi w, vi x) {
+#ifdef GLM_EMULATED
+    return _mm256_dpbusd_epi32(sum, w, x);
+#else
+    __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(w), "x"(x)); /* as in avx512.h */
+    return sum;
+#endif
+}
 static inline vi widen(vi sum) { return sum; }
 static inline vi dot8(const uint8_t *p, const int8_t *q) {
     vi sum = vi_zero();
@@ -50,7 +77,16 @@ static inline vi dot8(const uint8_t *p, const int8_t *q) {
 #define OFFSET8 0
 #define FLUSH 8 /* 8 · 2 · 15 · 127 still fits 16 bits, 9 would not */
 #define NIBBLES_ONLY 1
-static inline vi dot_step(vi sum, vi w, vi x) { return _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, x)); }
+/* As assembler: otherwise gcc 12 gathers the products of several steps first and spills sums to the stack. */
+static inline vi dot_step(vi sum, vi w, vi x) {
+#ifdef GLM_EMULATED
+    return _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, x));
+#else
+    vi products;
+    __asm__("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0" : "+x"(sum), "=&x"(products) : "x"(w), "x"(x));
+    return sum;
+#endif
+}
 static inline vi widen(vi sum) { return _mm256_madd_epi16(sum, _mm256_set1_epi16(1)); }
 /* |w| · sign(w) x: 2 · 128 · 127 fits 16 bits, also for w = -128. */
 static inline vi dot8(const uint8_t *p, const int8_t *q) {
@@ -74,24 +110,9 @@ static inline vi dot4(const uint8_t *p, const int8_t *q) {
     return widen(sum);
 }
 
-static inline vf float_dot4(const uint8_t *p, const float *x, vf sum) {
-    for (int i = 0; i < 64; i += 8) {
-        vi v = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(p + i)));
-        vi high = _mm256_srai_epi32(_mm256_slli_epi32(v, 24), 28), low = _mm256_srai_epi32(_mm256_slli_epi32(v, 28), 28);
-        sum = vf_fma(vf_from(high), vf_load(x + i), sum);
-        sum = vf_fma(vf_from(low), vf_load(x + 64 + i), sum);
-    }
-    return sum;
-}
-static inline vf float_dot8(const uint8_t *p, const float *x, vf sum) {
-    for (int i = 0; i < 128; i += 8)
-        sum = vf_fma(vf_from(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(p + i)))), vf_load(x + i), sum);
-    return sum;
-}
-
 #define TILE 32
 #define VECTORS 2
 #define INT_ROWS 4
 #define FLOAT_ROWS 6
-#define DECODE_ROWS_FAST 3
+#define DECODE_ROWS_FAST 7
 #define DECODE_ROWS_EXACT 3

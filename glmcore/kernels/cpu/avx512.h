@@ -20,6 +20,32 @@ static inline vi vi_set4(const int8_t *p) {
     return _mm512_set1_epi32(word);
 }
 
+/* 16 x 16 words. */
+static inline void transpose(const uint8_t *p, int64_t stride, uint32_t *out, int64_t step) {
+    vi r[16], t[16];
+    for (int i = 0; i < 16; i++) r[i] = vi_load(p + i * stride);
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {
+        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    for (int i = 0; i < 4; i++) {
+        t[i] = _mm512_shuffle_i32x4(r[i], r[4 + i], 0x88);
+        t[4 + i] = _mm512_shuffle_i32x4(r[i], r[4 + i], 0xdd);
+        t[8 + i] = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0x88);
+        t[12 + i] = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0xdd);
+    }
+    for (int i = 0; i < 8; i++) {
+        _mm512_store_si512(out + i * step, _mm512_shuffle_i32x4(t[i], t[8 + i], 0x88));
+        _mm512_store_si512(out + (8 + i) * step, _mm512_shuffle_i32x4(t[i], t[8 + i], 0xdd));
+    }
+}
+
 #ifdef GLM_AVX512VNNI
 
 #define ISA_NAME "avx512vnni"
@@ -47,7 +73,16 @@ static inline vi dot8(const uint8_t *p, const int8_t *q) {
 #define ISA_NAME "avx512"
 #define FLUSH 8 /* 8 · 2 · 15 · 127 still fits 16 bits, 9 would not */
 #define NIBBLES_ONLY 1
-static inline vi dot_step(vi sum, vi w, vi x) { return _mm512_add_epi16(sum, _mm512_maddubs_epi16(w, x)); }
+/* As assembler: otherwise gcc 12 gathers the products of several steps first and spills sums to the stack. */
+static inline vi dot_step(vi sum, vi w, vi x) {
+#ifdef GLM_EMULATED
+    return _mm512_add_epi16(sum, _mm512_maddubs_epi16(w, x));
+#else
+    vi products;
+    __asm__("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0" : "+v"(sum), "=&v"(products) : "v"(w), "v"(x));
+    return sum;
+#endif
+}
 static inline vi widen(vi sum) { return _mm512_madd_epi16(sum, _mm512_set1_epi16(1)); }
 #define OFFSET8 0
 /* 16-bit products: there is no sign operation at this width. */
@@ -69,21 +104,6 @@ static inline vi dot4(const uint8_t *p, const int8_t *q) {
     vi bytes = _mm512_xor_si512(vi_load(p), _mm512_set1_epi8((char)0x88));
     vi sum = dot_step(vi_zero(), _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low), vi_load(q));
     return widen(dot_step(sum, _mm512_and_si512(bytes, low), vi_load(q + 64)));
-}
-
-static inline vf float_dot4(const uint8_t *p, const float *x, vf sum) {
-    for (int i = 0; i < 64; i += 16) {
-        vi v = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)(p + i)));
-        vi high = _mm512_srai_epi32(_mm512_slli_epi32(v, 24), 28), low = _mm512_srai_epi32(_mm512_slli_epi32(v, 28), 28);
-        sum = vf_fma(vf_from(high), vf_load(x + i), sum);
-        sum = vf_fma(vf_from(low), vf_load(x + 64 + i), sum);
-    }
-    return sum;
-}
-static inline vf float_dot8(const uint8_t *p, const float *x, vf sum) {
-    for (int i = 0; i < 128; i += 16)
-        sum = vf_fma(vf_from(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)(p + i)))), vf_load(x + i), sum);
-    return sum;
 }
 
 #define TILE 64

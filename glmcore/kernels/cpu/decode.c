@@ -1,75 +1,71 @@
-/* Few activation rows: every weight is read from memory once, ROWS rows of the matrix side by side. */
+/* Few activation rows: every weight is read from memory once.  A thread takes ROWS_PER_TASK rows and walks through
+ * ROWS quarters of them side by side: that many long sequential streams keep the memory busiest (neighbouring rows
+ * side by side would share pages, which confuses the hardware's prefetching). */
 #include "glm.h"
 #include "simd.h"
 
-#define ROWS 4  /* that many streams keep the memory busy; their accumulators stay in registers */
+#define ROWS 4
+#define AHEAD 1024 /* bytes to prefetch ahead in each stream; 1 KB was best of 512 … 8192 (Zen 3) */
+#define INLINE static inline __attribute__((always_inline))
 
-/* Compiled once per bits and row count: both are constants in the inlined copies. */
-static inline __attribute__((always_inline)) void fast_rows(const int bits, const int rows, const Weights *w,
-                                                            const Activations *a, int64_t row, float *y) {
-    const uint8_t *at = w->data + row * w->row_bytes;
-    const float offset = bits == 4 ? OFFSET4 : OFFSET8;
-    for (int64_t m = 0; m < a->m; m++) {
-        vf total[ROWS];
-        for (int r = 0; r < rows; r++) total[r] = vf_zero();
-        for (int64_t b = 0; b < w->blocks; b++) {
-            const int8_t *q = a->q + (b * a->m + m) * BLOCK;
-            const vf scale = vf_set1(a->scale[b * a->m + m]);
+/* One block of `rows` rows that lie `stride` bytes apart.  bits, kind and rows are constants in the inlined copies. */
+INLINE void block(const int bits, const int kind, const int rows, const uint8_t *p, int64_t stride, int64_t ahead,
+                  const int8_t *q, float scale, vf *total) {
 #pragma GCC unroll 4
-            for (int r = 0; r < rows; r++) {
-                uint8_t spare[BLOCK];
-                const uint8_t *p = block_of(w, at + r * w->row_bytes, b, spare);
-                prefetch(p + rows * w->row_bytes, w->block_bytes);
-                total[r] = vf_fma(vf_from(bits == 4 ? dot4(p, q) : dot8(p, q)), scale, total[r]);
-            }
-        }
-        for (int r = 0; r < rows; r++) {
-            float value = w->scale[row + r] * (vf_sum(total[r]) - offset * a->sum[m]);
-            y[m * w->n + row + r] = value + (w->bias ? w->bias[row + r] : 0.f);
+    for (int r = 0; r < rows; r++) {
+        const uint8_t *row = p + r * stride;
+        float by = scale;
+        prefetch(row, ahead, bits * BLOCK / 8);
+#pragma GCC unroll 3
+        for (int digit = 0; digit < kind; digit++, by /= LIMB_BASE) {
+            vi dot = bits == 4 ? dot4(row, q + digit * BLOCK) : dot8(row, q + digit * BLOCK);
+            total[r] = vf_fma(vf_from(dot), vf_set1(by), total[r]);
         }
     }
 }
 
-static inline __attribute__((always_inline)) void exact_rows(const int bits, const int rows, const Weights *w,
-                                                             const Activations *a, int64_t row, float *y) {
-    const uint8_t *at = w->data + row * w->row_bytes;
-    for (int64_t m = 0; m < a->m; m++) {
-        vf total[ROWS];
-        for (int r = 0; r < rows; r++) total[r] = vf_zero();
-        for (int64_t b = 0; b < w->blocks; b++) {
-            const float *x = a->values + (b * a->m + m) * BLOCK;
-#pragma GCC unroll 4
-            for (int r = 0; r < rows; r++) {
-                uint8_t spare[BLOCK];
-                const uint8_t *p = block_of(w, at + r * w->row_bytes, b, spare);
-                prefetch(p + rows * w->row_bytes, w->block_bytes);
-                total[r] = bits == 4 ? float_dot4(p, x, total[r]) : float_dot8(p, x, total[r]);
-            }
-        }
-        for (int r = 0; r < rows; r++)
-            y[m * w->n + row + r] = w->scale[row + r] * vf_sum(total[r]) + (w->bias ? w->bias[row + r] : 0.f);
+/* Matrix rows first, first + step, … times activation row m. */
+INLINE void rows_of(const int bits, const int kind, const int rows, const Weights *w, const Activations *a, int64_t m,
+                    int64_t first, int64_t step, float *y) {
+    const uint8_t *p = w->data + first * w->row_bytes;
+    const int8_t *q = a->q + m * kind * BLOCK;
+    const float *scale = a->scale + m;
+    const int64_t stride = step * w->row_bytes;
+    vf total[ROWS];
+    for (int r = 0; r < rows; r++) total[r] = vf_zero();
+    for (int64_t b = 0; b < w->full_blocks; b++, p += bits * BLOCK / 8, q += a->m * kind * BLOCK, scale += a->m)
+        block(bits, kind, rows, p, stride, AHEAD, q, *scale, total);
+    if (w->full_blocks < w->blocks) {
+        uint8_t tail[ROWS][BLOCK];
+        for (int r = 0; r < rows; r++) copy_block(w, first + r * step, w->full_blocks, tail[r]);
+        block(bits, kind, rows, tail[0], BLOCK, 0, q, *scale, total);
+    }
+    const float offset = (bits == 4 ? OFFSET4 : OFFSET8) * a->sum[m];
+    for (int r = 0; r < rows; r++) {
+        int64_t n = first + r * step;
+        y[m * w->n + n] = w->scale[n] * (vf_sum(total[r]) - offset) + (w->bias ? w->bias[n] : 0.f);
     }
 }
 
-#define DECODE(name, inner, bits)                                                                             \
-    static void name(const Weights *w, const Activations *a, float *y, int threads) {                         \
-        int64_t tasks = (w->n + ROWS_PER_TASK - 1) / ROWS_PER_TASK;                                           \
-        _Pragma("omp parallel for num_threads(threads) schedule(dynamic, 1)")                                 \
-        for (int64_t task = 0; task < tasks; task++) {                                                        \
-            int64_t row = task * ROWS_PER_TASK, end = row + ROWS_PER_TASK < w->n ? row + ROWS_PER_TASK : w->n; \
-            for (; row + ROWS <= end; row += ROWS) inner(bits, ROWS, w, a, row, y);                           \
-            for (; row < end; row++) inner(bits, 1, w, a, row, y);                                            \
-        }                                                                                                     \
+#define DECODE(name, bits, kind)                                                                                  \
+    static void name(const Weights *w, const Activations *a, float *y, int threads) {                             \
+        _Pragma("omp parallel for num_threads(threads) schedule(dynamic, 1)")                                     \
+        for (int64_t first = 0; first < w->n; first += ROWS_PER_TASK) {                                           \
+            int64_t count = w->n - first < ROWS_PER_TASK ? w->n - first : ROWS_PER_TASK, step = count / ROWS;     \
+            for (int64_t i = 0; i < step; i++)                                                                    \
+                for (int64_t m = 0; m < a->m; m++) rows_of(bits, kind, ROWS, w, a, m, first + i, step, y);        \
+            for (int64_t i = step * ROWS; i < count; i++)                                                         \
+                for (int64_t m = 0; m < a->m; m++) rows_of(bits, kind, 1, w, a, m, first + i, 1, y);              \
+        }                                                                                                         \
     }
-DECODE(fast4, fast_rows, 4)
-DECODE(fast8, fast_rows, 8)
-DECODE(exact4, exact_rows, 4)
-DECODE(exact8, exact_rows, 8)
+DECODE(bytes4, 4, BYTES)
+DECODE(bytes8, 8, BYTES)
+DECODE(limbs4, 4, LIMBS)
+DECODE(limbs8, 8, LIMBS)
 
-void decode_fast(const Weights *w, const Activations *a, float *y, int threads) {
-    (w->bits == 4 ? fast4 : fast8)(w, a, y, threads);
-}
-
-void decode_exact(const Weights *w, const Activations *a, float *y, int threads) {
-    (w->bits == 4 ? exact4 : exact8)(w, a, y, threads);
+void decode(const Weights *w, const Activations *a, int kind, float *y, int threads) {
+    if (kind == BYTES)
+        (w->bits == 4 ? bytes4 : bytes8)(w, a, y, threads);
+    else
+        (w->bits == 4 ? limbs4 : limbs8)(w, a, y, threads);
 }

@@ -29,32 +29,35 @@ typedef struct {
     const uint8_t *data;   /* [n][row_bytes] */
     const float *scale;    /* [n] */
     const float *bias;     /* [n] or NULL */
-    int64_t n, k, row_bytes, block_bytes, blocks;
+    int64_t n, k, row_bytes, block_bytes, blocks, full_blocks;
 } Weights;
+
+/* How activations are kept.  BYTES: int8.  LIMBS: three int8 digits of base 254, 24 bits in all, so that a block's
+ * largest value keeps float32's precision while the arithmetic stays in integers.  FLOATS: as they are. */
+enum { BYTES = 1, LIMBS = 3, FLOATS = 4 };
+#define LIMB_BASE 254.f
 
 /* Packed activations, block by block so that neighbouring rows never lie a power of two apart. */
 typedef struct {
     int64_t m;
-    int8_t *q;      /* fast: [blocks][m][128] */
-    float *scale;   /* fast: [blocks][m], value = q * scale */
-    float *sum;     /* fast: [m], sum of all values, for the weights' offset */
-    float *values;  /* exact: [blocks][m][128] */
+    int8_t *q;      /* BYTES, LIMBS: [blocks][m][kind][128], the digits one after another */
+    float *scale;   /* BYTES, LIMBS: [blocks][m], value = scale * (q[0] + q[1] / 254 + q[2] / 254²) */
+    float *sum;     /* BYTES, LIMBS: [m], sum of all values, for the weights' offset */
+    float *values;  /* FLOATS: [blocks][m][128] */
 } Activations;
 
-int pack_activations(const float *x, const Weights *w, int64_t m, int exact, int threads, Activations *out);
+int pack_activations(const float *x, const Weights *w, int64_t m, int kind, int threads, Activations *out);
 void free_activations(Activations *a);
 
-void decode_fast(const Weights *w, const Activations *a, float *y, int threads);
-void decode_exact(const Weights *w, const Activations *a, float *y, int threads);
-void prefill_fast(const Weights *w, const Activations *a, float *y, int threads);
-void prefill_exact(const Weights *w, const Activations *a, float *y, int threads);
+/* decode takes BYTES or LIMBS, prefill BYTES or FLOATS */
+void decode(const Weights *w, const Activations *a, int kind, float *y, int threads);
+void prefill(const Weights *w, const Activations *a, int kind, float *y, int threads);
 
-/* The bytes of block b of a row; a short last block is copied out and filled with zero bytes. */
-static inline const uint8_t *block_of(const Weights *w, const uint8_t *row, int64_t b, uint8_t *spare) {
+/* Block b of a row, filled up with zero bytes where the row ends. */
+static inline void copy_block(const Weights *w, int64_t row, int64_t b, uint8_t *out) {
     int64_t have = w->row_bytes - b * w->block_bytes;
-    if (have >= w->block_bytes) return row + b * w->block_bytes;
-    memset(spare, 0, (size_t)w->block_bytes);
-    memcpy(spare, row + b * w->block_bytes, (size_t)have);
-    return spare;
+    memset(out, 0, BLOCK);
+    memcpy(out, w->data + row * w->row_bytes + b * w->block_bytes,
+           (size_t)(have < w->block_bytes ? have : w->block_bytes));
 }
 #endif

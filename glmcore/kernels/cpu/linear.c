@@ -14,19 +14,17 @@ EXPORT int glm_openmp(void) {
 #endif
 }
 
-/* exact: float32 activations; otherwise int8 activations with one scale per block of 128 columns. */
+/* exact: activations with float32's precision; otherwise int8 with one scale per block of 128 columns. */
 EXPORT int glm_linear(int bits, int exact, const void *weight, const float *scale, const float *bias, const float *x,
-               float *y, int64_t m, int64_t n, int64_t k, int threads) {
+                      float *y, int64_t m, int64_t n, int64_t k, int threads) {
     if ((bits != 4 && bits != 8) || m < 0 || n < 0 || k < 1 || (bits == 4 && k % 2)) return GLM_BAD_ARGUMENT;
     if (threads < 1) threads = 1;
-    Weights w = {bits, weight, scale, bias, n, k, k * bits / 8, BLOCK * bits / 8, (k + BLOCK - 1) / BLOCK};
+    Weights w = {bits, weight, scale, bias, n, k, k * bits / 8, BLOCK * bits / 8, (k + BLOCK - 1) / BLOCK, k / BLOCK};
+    int few = m <= (exact ? DECODE_ROWS_EXACT : DECODE_ROWS_FAST);
+    int kind = !exact ? BYTES : few ? LIMBS : FLOATS;
     Activations a;
-    int status = pack_activations(x, &w, m, exact, threads, &a);
-    if (status == GLM_OK) {
-        int few = m <= (exact ? DECODE_ROWS_EXACT : DECODE_ROWS_FAST);
-        if (exact) (few ? decode_exact : prefill_exact)(&w, &a, y, threads);
-        else (few ? decode_fast : prefill_fast)(&w, &a, y, threads);
-    }
+    int status = pack_activations(x, &w, m, kind, threads, &a);
+    if (status == GLM_OK) (few ? decode : prefill)(&w, &a, kind, y, threads);
     free_activations(&a);
     return status;
 }

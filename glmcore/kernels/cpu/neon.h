@@ -22,6 +22,17 @@ static inline vi vi_set4(const int8_t *p) {
 }
 static inline int8x16_t bytes_at(const void *p) { return vld1q_s8(p); }
 
+/* 4 x 4 words. */
+static inline void transpose(const uint8_t *p, int64_t stride, uint32_t *out, int64_t step) {
+    uint32x4_t r[4];
+    for (int i = 0; i < 4; i++) r[i] = vreinterpretq_u32_u8(vld1q_u8(p + i * stride));
+    uint32x4x2_t a = vtrnq_u32(r[0], r[1]), b = vtrnq_u32(r[2], r[3]);
+    for (int i = 0; i < 2; i++) {
+        vst1q_u32(out + i * step, vcombine_u32(vget_low_u32(a.val[i]), vget_low_u32(b.val[i])));
+        vst1q_u32(out + (i + 2) * step, vcombine_u32(vget_high_u32(a.val[i]), vget_high_u32(b.val[i])));
+    }
+}
+
 /* Nibbles of 16 bytes with their signs: even columns, odd columns. */
 static inline int8x16_t even(int8x16_t bytes) { return vshrq_n_s8(bytes, 4); }
 static inline int8x16_t odd(int8x16_t bytes) { return vshrq_n_s8(vshlq_n_s8(bytes, 4), 4); }
@@ -52,26 +63,6 @@ static inline vi dot8(const uint8_t *p, const int8_t *q) {
         b = vdotq_s32(b, bytes_at(p + i + 16), bytes_at(q + i + 16));
     }
     return vaddq_s32(a, b);
-}
-
-/* 16 signed bytes times 16 floats. */
-static inline vf float_dot16(int8x16_t bytes, const float *x, vf sum) {
-    int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_s8(vget_high_s8(bytes));
-    sum = vf_fma(vf_from(vmovl_s16(vget_low_s16(low))), vf_load(x), sum);
-    sum = vf_fma(vf_from(vmovl_s16(vget_high_s16(low))), vf_load(x + 4), sum);
-    sum = vf_fma(vf_from(vmovl_s16(vget_low_s16(high))), vf_load(x + 8), sum);
-    return vf_fma(vf_from(vmovl_s16(vget_high_s16(high))), vf_load(x + 12), sum);
-}
-static inline vf float_dot4(const uint8_t *p, const float *x, vf sum) {
-    for (int i = 0; i < 64; i += 16) {
-        int8x16_t bytes = bytes_at(p + i);
-        sum = float_dot16(odd(bytes), x + 64 + i, float_dot16(even(bytes), x + i, sum));
-    }
-    return sum;
-}
-static inline vf float_dot8(const uint8_t *p, const float *x, vf sum) {
-    for (int i = 0; i < 128; i += 16) sum = float_dot16(bytes_at(p + i), x + i, sum);
-    return sum;
 }
 
 #define TILE 32

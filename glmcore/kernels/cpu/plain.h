@@ -27,6 +27,12 @@ static inline vi vi_set4(const int8_t *p) {
     return (vi){word, word, word, word};
 }
 
+/* 4 x 4 words. */
+static inline void transpose(const uint8_t *p, int64_t stride, uint32_t *out, int64_t step) {
+    for (int i = 0; i < 4; i++)
+        for (int j = 0; j < 4; j++) memcpy(out + j * step + i, p + i * stride + 4 * j, 4);
+}
+
 #define FLUSH 32
 #define NIBBLES_ONLY 0
 static inline vi dot_step(vi sum, vi w, vi x) {
@@ -55,20 +61,6 @@ static inline vi dot8(const uint8_t *p, const int8_t *q) {
     for (int i = 0; i < 128; i++) sum += (int8_t)p[i] * q[i];
     return (vi){sum, 0, 0, 0};
 }
-static inline vf float_dot4(const uint8_t *p, const float *x, vf sum) {
-    for (int i = 0; i < 64; i += 4) {
-        vf high = {high_nibble(p[i]), high_nibble(p[i + 1]), high_nibble(p[i + 2]), high_nibble(p[i + 3])};
-        vf low = {low_nibble(p[i]), low_nibble(p[i + 1]), low_nibble(p[i + 2]), low_nibble(p[i + 3])};
-        sum += high * vf_load(x + i) + low * vf_load(x + 64 + i);
-    }
-    return sum;
-}
-static inline vf float_dot8(const uint8_t *p, const float *x, vf sum) {
-    for (int i = 0; i < 128; i += 4)
-        sum += (vf){(int8_t)p[i], (int8_t)p[i + 1], (int8_t)p[i + 2], (int8_t)p[i + 3]} * vf_load(x + i);
-    return sum;
-}
-
 #define TILE 16
 #define VECTORS 2
 #define INT_ROWS 4

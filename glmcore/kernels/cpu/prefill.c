@@ -19,14 +19,19 @@ typedef uint32_t Tile[QUADS][TILE];
 
 /* Block b of matrix rows first … first + rows - 1 as bytes: value + 8 (int4, split order) or value + TILE_OFFSET8. */
 static void unpack(const Weights *w, int64_t first, int64_t rows, int64_t b, Tile tile) {
-    uint32_t words[QUADS][TILE];
+    uint32_t words[QUADS][TILE] __attribute__((aligned(64)));
+    uint8_t edge[TILE][BLOCK];
+    const uint8_t *p = w->data + first * w->row_bytes + b * w->block_bytes;
+    int64_t stride = w->row_bytes, next = w->block_bytes;
     int count = (int)w->block_bytes / 4;
-    for (int64_t r = 0; r < TILE; r++) {
-        uint8_t spare[BLOCK];
-        const uint8_t *row = w->data + (first + (r < rows ? r : 0)) * w->row_bytes;
-        const uint8_t *p = block_of(w, row, b, spare);
-        prefetch(p + w->block_bytes, w->block_bytes);
-        for (int i = 0; i < count; i++) memcpy(&words[i][r], p + 4 * i, 4);
+    if (b == w->full_blocks || rows < TILE) { /* the matrix ends within this block */
+        memset(edge, 0, sizeof edge);
+        for (int64_t r = 0; r < rows; r++) copy_block(w, first + r, b, edge[r]);
+        p = edge[0], stride = BLOCK, next = 0;
+    }
+    for (int r = 0; r < TILE; r += LANES) {
+        for (int i = 0; i < LANES; i++) prefetch(p + (r + i) * stride, next, w->block_bytes);
+        for (int i = 0; i < count; i += LANES) transpose(p + r * stride + 4 * i, stride, &words[i][r], TILE);
     }
     if (w->bits == 4) {
         for (int i = 0; i < count; i++)
@@ -52,7 +57,7 @@ static inline __attribute__((always_inline)) void int_rows(const int rows, const
                                                            const float *scale, float factor, float *acc) {
 #pragma GCC unroll 1
     for (int step = 0; step < STEPS; step++) {
-        vi sum[INT_ROWS][VECTORS];
+        vi sum[6][VECTORS];
         for (int m = 0; m < rows; m++)
             for (int v = 0; v < VECTORS; v++) sum[m][v] = vi_zero();
 #pragma GCC unroll 1
@@ -76,7 +81,7 @@ static inline __attribute__((always_inline)) void int_rows(const int rows, const
 
 static inline __attribute__((always_inline)) void float_rows(const int rows, const float *tile, const float *x,
                                                              float *acc) {
-    vf sum[FLOAT_ROWS][VECTORS];
+    vf sum[6][VECTORS];
     for (int m = 0; m < rows; m++)
         for (int v = 0; v < VECTORS; v++) sum[m][v] = vf_load(acc + m * TILE + v * LANES);
 #pragma GCC unroll 1
@@ -92,22 +97,24 @@ static inline __attribute__((always_inline)) void float_rows(const int rows, con
         for (int v = 0; v < VECTORS; v++) vf_store(acc + m * TILE + v * LANES, sum[m][v]);
 }
 
+/* Up to six rows at a time, each count a copy of its own with all sums in registers. */
+#define CASES(call) case 6: call(6); break; case 5: call(5); break; case 4: call(4); break; \
+                    case 3: call(3); break; case 2: call(2); break; case 1: call(1); break;
+
 static void int_tile(Tile tile, const int8_t *q, const float *scale, float factor, int64_t m, float *acc) {
-    for (int64_t col = 0; col < TILE; col += WIDTH) {
-        int64_t i = 0;
-        for (; i + INT_ROWS <= m; i += INT_ROWS)
-            int_rows(INT_ROWS, tile[0] + col, q + i * BLOCK, scale + i, factor, acc + i * TILE + col);
-        for (; i < m; i++) int_rows(1, tile[0] + col, q + i * BLOCK, scale + i, factor, acc + i * TILE + col);
-    }
+#define CALL(rows) int_rows(rows, tile[0] + col, q + i * BLOCK, scale + i, factor, acc + i * TILE + col)
+    for (int64_t col = 0; col < TILE; col += WIDTH)
+        for (int64_t i = 0; i < m; i += INT_ROWS)
+            switch (m - i < INT_ROWS ? m - i : INT_ROWS) { CASES(CALL) }
+#undef CALL
 }
 
 static void float_tile(const float *tile, const float *x, int64_t m, float *acc) {
-    for (int64_t col = 0; col < TILE; col += WIDTH) {
-        int64_t i = 0;
-        for (; i + FLOAT_ROWS <= m; i += FLOAT_ROWS)
-            float_rows(FLOAT_ROWS, tile + col, x + i * BLOCK, acc + i * TILE + col);
-        for (; i < m; i++) float_rows(1, tile + col, x + i * BLOCK, acc + i * TILE + col);
-    }
+#define CALL(rows) float_rows(rows, tile + col, x + i * BLOCK, acc + i * TILE + col)
+    for (int64_t col = 0; col < TILE; col += WIDTH)
+        for (int64_t i = 0; i < m; i += FLOAT_ROWS)
+            switch (m - i < FLOAT_ROWS ? m - i : FLOAT_ROWS) { CASES(CALL) }
+#undef CALL
 }
 
 /* Bytes to floats, the offset taken off: [column][matrix row]. */
@@ -164,7 +171,7 @@ static void exact_chunk(const Weights *w, const Activations *a, int64_t first, i
 }
 
 #define PREFILL(name, chunk)                                                                  \
-    void name(const Weights *w, const Activations *a, float *y, int threads) {                \
+    static void name(const Weights *w, const Activations *a, float *y, int threads) {         \
         int64_t tiles = (w->n + TILE - 1) / TILE, chunks = (a->m + CHUNK - 1) / CHUNK;        \
         _Pragma("omp parallel for num_threads(threads) schedule(dynamic, 1)")                 \
         for (int64_t task = 0; task < tiles * chunks; task++) {                               \
@@ -173,5 +180,9 @@ static void exact_chunk(const Weights *w, const Activations *a, int64_t first, i
             chunk(w, a, first, rows, m0, a->m - m0 < CHUNK ? a->m - m0 : CHUNK, y);           \
         }                                                                                     \
     }
-PREFILL(prefill_fast, fast_chunk)
-PREFILL(prefill_exact, exact_chunk)
+PREFILL(fast, fast_chunk)
+PREFILL(exact, exact_chunk)
+
+void prefill(const Weights *w, const Activations *a, int kind, float *y, int threads) {
+    (kind == BYTES ? fast : exact)(w, a, y, threads);
+}

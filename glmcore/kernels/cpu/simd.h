@@ -1,9 +1,9 @@
 /* One instruction set, chosen by the builder with -DGLM_<NAME>; each header defines the same few operations.
  *
  *   LANES, vf, vi           floats in a vector; vectors of floats and of integer sums
+ *   transpose               LANES x LANES words: out[column * step + row] = the word at p + row * stride + 4 * column
  *   dot4, dot8              one block of weights times 128 int8 activations, as LANES partial integer sums;
  *                           every weight counts as value + OFFSET4 or OFFSET8
- *   float_dot4, float_dot8  the same with float activations and true values, added to a vector of floats
  *   dot_step, widen         prefill: add four columns' products to a sum; at most FLUSH times before widen makes
  *                           LANES int32 of it; with NIBBLES_ONLY the weights must be 0 … 15, otherwise any byte
  *   TILE, VECTORS, INT_ROWS, FLOAT_ROWS   prefill: tile width and the registers' share
@@ -14,8 +14,9 @@
 #include <stdint.h>
 #include <string.h>
 
-static inline void prefetch(const uint8_t *p, int64_t bytes) {
-    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i);
+/* Asks for the bytes that lie `ahead` of p; an address beyond the weights does no harm. */
+static inline void prefetch(const uint8_t *p, int64_t ahead, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch((const void *)((uintptr_t)p + (uintptr_t)(ahead + i)));
 }
 
 #if defined(GLM_AVX512VNNI) || defined(GLM_AVX512)
