@@ -61,12 +61,16 @@ class Replacements:
 
     def push(self, text: str) -> str:
         for place, (old, new) in enumerate(self.pairs):
-            if not (text or self._held[place]):
+            if not text:
+                break  # nothing new for the replacements that follow
+            if not self._held[place] and old[0] not in text:
                 continue
-            *done, rest = (self._held[place] + text).split(old)
-            cut = len(rest) - held_back(rest, (old,))
-            text = "".join(part + new for part in done) + rest[:cut]
-            self._held[place] = rest[cut:]
+            done, text = "", self._held[place] + text
+            if old in text:
+                *parts, text = text.split(old)
+                done = "".join(part + new for part in parts)
+            cut = len(text) - held_back(text, (old,))
+            self._held[place], text = text[cut:], done + text[:cut]
         return text
 
     def flush(self) -> str:

@@ -40,8 +40,11 @@ class StopMatcher:
 
 def held_back(text: str, markers: Sequence[str]) -> int:
     """Length of the longest end of ``text`` that is the beginning of a marker."""
-    longest = min(len(text), max(map(len, markers), default=1) - 1)
-    for length in range(longest, 0, -1):
-        if any(marker.startswith(text[-length:]) for marker in markers):
+    return max((_begun(text, marker) for marker in markers), default=0)
+
+
+def _begun(text: str, marker: str) -> int:
+    for length in range(min(len(text), len(marker) - 1), 0, -1):
+        if text.endswith(marker[:length]):
             return length
     return 0

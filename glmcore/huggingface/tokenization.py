@@ -1,259 +1,196 @@
-"""The tokenizers behind transformers' interface, for its oldest and newest versions that setup.cfg admits.
-
-transformers truncates, pads and makes tensors; ids, texts and prompts come from this package's tokenizers.
-"""
+"""The tokenizers for transformers: the native ones under a ``PreTrainedTokenizer``."""
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import transformers
 from transformers import BatchEncoding, PreTrainedTokenizer
-from transformers.utils import get_json_schema
+from transformers.utils import cached_file
 
-from glmcore.chat.templates import Special, prompt
-from glmcore.config import ModelConfig, read_json
-from glmcore.errors import GlmError
-from glmcore.tokenizers import load_tokenizer
-from glmcore.tokenizers.files import is_rank_file
+from glmcore.config import GENERATION_KEY, ModelConfig, read_json, recognise
+from glmcore.huggingface.padding import pad_left
+from glmcore.tokenizers import Tokenizer, load_tokenizer
+from glmcore.tokenizers.files import NAMES
 
-V2_TOKENS = {"eos_token": "</s>", "pad_token": "<unk>", "unk_token": "<unk>"}
-V1_TOKENS = {
-    "bos_token": "<sop>", "eos_token": "<eop>", "mask_token": "[MASK]", "pad_token": "<pad>", "unk_token": "<unk>",
-}  # fmt: skip
-GLM4_TOKENS = {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
-TOKENS = {"v1": V1_TOKENS, "v2": V2_TOKENS, "v3": V2_TOKENS, "glm4": GLM4_TOKENS}
-TENSORS_COME_IN_A_DICT = int(transformers.__version__.split(".")[0]) >= 5
-Messages = Sequence[Mapping[str, Any]]
+SPECIAL = {
+    "v1": {
+        "bos_token": "<sop>",
+        "eos_token": "<eop>",
+        "unk_token": "<unk>",
+        "pad_token": "<pad>",
+        "mask_token": "[MASK]",
+    },
+    "v2": {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<unk>"},
+    "v3": {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<unk>"},
+    "glm4": {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"},
+}
+# What of a tokenizer_config.json is meant for this class; the rest belongs to the original's own.
+SETTINGS = ("model_max_length", "chat_template", "clean_up_tokenization_spaces")
+
+
+class Token(str):
+    """A token that remembers its id: spelled out, several ids may look alike."""
+
+    __slots__ = ("id",)
+
+    def __new__(cls, text: str, index: int) -> Token:
+        token = super().__new__(cls, text)
+        token.id = index
+        return token
 
 
 class ChatGLMTokenizer(PreTrainedTokenizer):
-    """The tokenizer of ChatGLM-6B, ChatGLM2-6B, ChatGLM3-6B or GLM-4-9B, whichever the folder holds.
+    """Any of the four generations. Pads on the left; what else a padded call returns is the generation's own."""
 
-    Text that looks like one of GLM-4's or ChatGLM3's special tokens stays text; ``parse_special=True``, here or in a
-    call, reads them out of a text as the originals can. Inputs are padded on the left, as the models need it.
-    """
-
-    vocab_files_names = {"vocab_file": "tokenizer.model", "v1_vocab_file": "ice_text.model"}  # noqa: RUF012
     model_input_names = ["input_ids", "attention_mask", "position_ids"]  # noqa: RUF012
+    vocab_files_names: dict[str, str] = {}  # noqa: RUF012
     padding_side = "left"
 
-    def __init__(
-        self,
-        vocab_file: str | None = None,
-        v1_vocab_file: str | None = None,
-        glm_generation: str | None = None,
-        parse_special: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        path = Path(str(v1_vocab_file if vocab_file is None else vocab_file))
-        self.glm_generation = glm_generation or _generation(path)
-        self.core = load_tokenizer(path.parent, self.glm_generation)
-        self.parse_special = parse_special
-        kwargs.pop("auto_map", None)  # it would name code that this class stands in for
-        own = {**TOKENS[self.glm_generation], "padding_side": "left", "clean_up_tokenization_spaces": False}
-        saved = {"glm_generation": self.glm_generation, "parse_special": parse_special}
-        super().__init__(**{**kwargs, **own, **saved})
+    def __init__(self, native: Tokenizer, **kwargs: Any) -> None:
+        self.native = native
+        kwargs |= {**SPECIAL[native.generation], "padding_side": "left", GENERATION_KEY: native.generation}
+        super().__init__(**kwargs)
 
-    # The vocabulary
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], *_: Any, **kwargs: Any) -> Any:
+        """The tokenizer of a checkpoint folder, or of a model's name on the hub."""
+        folder = local_folder(pretrained_model_name_or_path, kwargs)
+        settings = (
+            read_json(folder / "tokenizer_config.json", "tokenizer-damaged")
+            if has(folder, "tokenizer_config.json")
+            else {}
+        )
+        config = ModelConfig.from_folder(folder) if has(folder, "config.json") else None
+        native = load_tokenizer(folder, config or recognise(settings, folder))
+        chosen = {key: settings[key] for key in SETTINGS if key in settings}
+        chosen |= {key: kwargs[key] for key in SETTINGS if key in kwargs}
+        tokenizer = ChatGLMTokenizer(native, **chosen)
+        tokenizer.name_or_path = str(pretrained_model_name_or_path)
+        return tokenizer
 
     @property
     def vocab_size(self) -> int:
-        return self.core.vocab_size
+        return self.native.vocab_size
 
     def __len__(self) -> int:
-        return len(self.core)
+        return len(self.native)
 
     def get_vocab(self) -> dict[str, int]:
-        return dict(self.core.vocabulary)
+        return dict(self.native.vocabulary)
 
-    def get_command(self, token: str) -> int:
-        """The id of a special token, as in the original."""
-        return self.core.special[token]
+    @property
+    def eos_token_id(self) -> int:
+        return self.native.eos_token_ids[0]
 
-    def _convert_token_to_id(self, token: str) -> int | None:
-        index = self.core.index(token)
-        return self.unk_token_id if index is None else index
-
-    def _convert_id_to_token(self, index: int) -> str:
-        return self.core.token(index)
-
-    def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
-        source = self.core.path
-        target = Path(save_directory) / source.name
-        if source.resolve() != target.resolve():
-            shutil.copyfile(source, target)
-        return (str(target),)
-
-    # Text to ids
+    @property
+    def pad_token_id(self) -> int:
+        return self.native.pad_token_id
 
     def tokenize(self, text: str, **kwargs: Any) -> list[str]:
-        ids = self.core.encode(text, parse_special=kwargs.get("parse_special", self.parse_special))
-        return [self.core.token(index) for index in ids]
+        ids = self.native.encode(text, parse_special=bool(kwargs.get("parse_special")))
+        return [Token(self.native.token(index), index) for index in ids]
 
-    def _ids(self, text: Any, parse_special: bool) -> Any:
-        """Texts as ids, which the base class takes as they are; without ids the text, since it takes no empty list."""
-        if isinstance(text, str):
-            return self.core.encode(text, parse_special=parse_special) or ""
-        if isinstance(text, list | tuple):
-            return type(text)(self._ids(part, parse_special) for part in text)
-        return text
+    def convert_tokens_to_ids(self, tokens: Any) -> Any:
+        if tokens is None or isinstance(tokens, str):
+            return self._convert_token_to_id(tokens)
+        return [self._convert_token_to_id(token) for token in tokens]
 
-    def _encode_plus(self, text: Any, text_pair: Any = None, **kwargs: Any) -> BatchEncoding:
-        parse = kwargs.pop("parse_special", self.parse_special)
-        if not kwargs.get("is_split_into_words"):
-            text, text_pair = self._ids(text, parse), self._ids(text_pair, parse)
-        return super()._encode_plus(text=text, text_pair=text_pair, **kwargs)
+    def _convert_token_to_id(self, token: str | None) -> int | None:
+        if token is None or isinstance(token, Token):
+            return None if token is None else token.id
+        found = self.native.index(token)
+        return self.native.vocabulary.get(token) if found is None else found
 
-    def _batch_encode_plus(self, batch_text_or_text_pairs: Any, **kwargs: Any) -> BatchEncoding:
-        parse = kwargs.pop("parse_special", self.parse_special)
-        if not kwargs.get("is_split_into_words"):
-            batch_text_or_text_pairs = self._ids(list(batch_text_or_text_pairs), parse)
-            kwargs["is_split_into_words"] = True  # a list of ids is one text, not a pair
-        return super()._batch_encode_plus(batch_text_or_text_pairs, **kwargs)
+    def _convert_id_to_token(self, index: int) -> str:
+        return self.native.token(index)
+
+    def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
+        if isinstance(ids, int):
+            return Token(self.native.token(ids), ids)
+        hidden = set(self.native.special.values()) if skip_special_tokens else set()
+        return [Token(self.native.token(int(index)), int(index)) for index in ids if int(index) not in hidden]
+
+    def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
+        return self.native.decode(self.convert_tokens_to_ids(tokens), skip_special_tokens=False)
+
+    def _decode(self, token_ids: Any, skip_special_tokens: bool = False, **_: Any) -> str:
+        ids = [token_ids] if isinstance(token_ids, int) else token_ids
+        return self.native.decode(ids, skip_special_tokens=skip_special_tokens)
 
     def build_inputs_with_special_tokens(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None
     ) -> list[int]:
-        framed = self.core.frame(token_ids_0)
-        return framed if token_ids_1 is None else [*framed, *token_ids_1, self.core.eos_token_ids[0]]
+        framed = self.native.frame([*token_ids_0, *(token_ids_1 or ())])
+        return framed if token_ids_1 is None else [*framed, self.eos_token_id]
+
+    def num_special_tokens_to_add(self, pair: bool = False) -> int:
+        return len(self.build_inputs_with_special_tokens([], [] if pair else None))
 
     def _pad(
-        self,
-        encoded_inputs: Any,
-        max_length: int | None = None,
-        padding_strategy: Any = "do_not_pad",
-        pad_to_multiple_of: int | None = None,
-        padding_side: str | None = None,
-        return_attention_mask: bool | None = None,
-    ) -> Any:
-        """One input with its mask and positions, padded on the left to ``max_length``."""
-        if (padding_side or self.padding_side) != "left":
-            raise GlmError("usage", "these models are padded on the left only", hint="leave padding_side as it is")
-        ids = list(encoded_inputs["input_ids"])
-        padding = str(getattr(padding_strategy, "value", padding_strategy))
-        length = len(ids) if padding == "longest" else max_length
-        if length is not None and pad_to_multiple_of:
-            length = -(-length // pad_to_multiple_of) * pad_to_multiple_of
-        missing = max(0, (length or 0) - len(ids)) if padding != "do_not_pad" else 0
-        encoded = dict(encoded_inputs)
-        if self.glm_generation != "v1":
-            _add_1d(encoded, ids, missing)
-        elif length is not None:
-            self._add_2d(encoded, ids, missing)
-        encoded["input_ids"] = [self.core.pad_token_id] * missing + ids
-        return encoded
-
-    def _add_2d(self, encoded: dict[str, Any], ids: list[int], missing: int) -> None:
-        """ChatGLM-6B's mask (True is masked: all see the text before <sop>, after it only what came before) and its
-        two rows of positions, the second within the answer."""
-        special, size = self.core.special, len(ids)
-        context = ids.index(special["<sop>"]) if special["<sop>"] in ids else size
-        mask = np.triu(np.ones((1, size, size), dtype=bool), k=1)
-        mask[:, :, :context] = False
-        gap = special["[MASK]"] if special["[MASK]"] in ids else special["[gMASK]"]
-        positions = np.stack([np.arange(size), np.maximum(np.arange(size) - context + 1, 0)])
-        if gap in ids:
-            positions[0, context:] = ids.index(gap)
-        before = (missing, 0)
-        if "attention_mask" not in encoded:
-            encoded["attention_mask"] = np.pad(mask, [(0, 0), before, before], constant_values=True)
-        if "position_ids" not in encoded:
-            encoded["position_ids"] = np.pad(positions, [(0, 0), before])
-
-    # Ids to text
-
-    def convert_tokens_to_string(self, tokens: list[str]) -> str:
-        ids = [index for index in map(self.core.index, tokens) if index is not None]
-        return self.core.decode(ids, skip_special_tokens=False)
-
-    def _decode(self, token_ids: Any, skip_special_tokens: bool = False, **kwargs: Any) -> str:
-        ids = [token_ids] if isinstance(token_ids, int) else token_ids
-        return self.core.decode(ids, skip_special_tokens)
-
-    # Chat
+        self, encoded_inputs: Mapping[str, Any], max_length: int | None = None, *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        return pad_left(self.native, dict(encoded_inputs), max_length, *args, **kwargs)
 
     def apply_chat_template(
         self,
-        conversation: Messages | Sequence[Messages],
-        tools: Sequence[Mapping[str, Any] | Callable[..., Any]] | None = None,
+        conversation: Any,
+        tools: Any = None,
+        chat_template: str | None = None,
         add_generation_prompt: bool = False,
         tokenize: bool = True,
-        padding: bool | str = False,
-        truncation: bool = False,
-        max_length: int | None = None,
         return_tensors: str | None = None,
-        return_dict: bool | None = None,
-        parse_special: bool | None = None,
+        return_dict: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """The generation's own prompt: ids, with ``return_dict`` the model's inputs, without ``tokenize`` its text.
-
-        Left open, ``return_dict`` is False for lists, and for tensors what this transformers does by default.
-        A last message of the assistant is left open to be continued. A ``chat_template`` of the caller's is rendered
-        by transformers.
-        """
-        shaping = {
-            "padding": padding,
-            "truncation": truncation,
-            "max_length": max_length,
-            "return_tensors": return_tensors,
-        }
-        if kwargs.get("chat_template") is not None:
-            kwargs |= {"tools": tools, "add_generation_prompt": add_generation_prompt, "tokenize": tokenize, **shaping}
-            return super().apply_chat_template(conversation, return_dict=bool(return_dict), **kwargs)
-        described = [tool if isinstance(tool, Mapping) else get_json_schema(tool) for tool in tools or ()]
-        batched = bool(conversation) and isinstance(conversation[0], list | tuple)
-        chats: Any = conversation if batched else [conversation]
+        """The generation's own prompt for one conversation or a list of them: ids, or text without ``tokenize``."""
+        if chat_template is not None:
+            return super().apply_chat_template(
+                conversation, tools=tools, chat_template=chat_template, add_generation_prompt=add_generation_prompt,
+                tokenize=tokenize, return_tensors=return_tensors, return_dict=return_dict, **kwargs,
+            )  # fmt: skip
+        several = bool(conversation) and isinstance(conversation[0], (list, tuple))
+        rows = [
+            self.native.apply_chat_template(messages, tools=tools, add_generation_prompt=add_generation_prompt)
+            for messages in (conversation if several else [conversation])
+        ]
         if not tokenize:
-            texts = [self._prompt_text(chat, described, add_generation_prompt) for chat in chats]
-            return texts if batched else texts[0]
-        parse = self.parse_special if parse_special is None else parse_special
-        prompts = [self.core.apply_chat_template(chat, described, add_generation_prompt, parse) for chat in chats]
-        encoded = self._shape(prompts, batched, **shaping)
-        if return_dict is None:
-            return_dict = bool(return_tensors) and TENSORS_COME_IN_A_DICT
+            texts = [self.native.decode(row, skip_special_tokens=False) for row in rows]
+            return texts if several else texts[0]
+        if not return_dict and return_tensors is None:
+            return rows if several else rows[0]
+        padding = bool(kwargs.get("padding")) or (several and return_tensors is not None)
+        encoded = self.pad({"input_ids": rows}, padding=padding)
+        if not several and return_tensors is None:
+            encoded = BatchEncoding({key: value[0] for key, value in encoded.items()})
+        encoded = BatchEncoding(encoded.data, tensor_type=return_tensors)
         return encoded if return_dict else encoded["input_ids"]
 
-    def _shape(
-        self, prompts: list[list[int]], batched: bool, truncation: bool, max_length: int | None, **options: Any
-    ) -> BatchEncoding:
-        if truncation:
-            # The end of a chat matters most, and in ChatGLM-6B it holds the tokens that frame the answer.
-            prompts = [prompt[-(max_length or self.model_max_length) :] for prompt in prompts]
-        if batched or options["return_tensors"]:
-            return self.pad({"input_ids": prompts}, max_length=max_length, **options)
-        return self.pad({"input_ids": prompts[0]}, max_length=max_length, **options)
-
-    def _prompt_text(self, chat: Messages, tools: list[Mapping[str, Any]], add_generation_prompt: bool) -> str:
-        segments = prompt(chat, self.glm_generation, tools=tools, add_generation_prompt=add_generation_prompt)
-        text = "".join(part.name if isinstance(part, Special) else part for part in segments)
-        return {"v3": "[gMASK]sop", "glm4": "[gMASK]<sop>"}.get(self.glm_generation, "") + text
+    def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str]:
+        target = Path(save_directory) / NAMES[self.native.generation]
+        if target.resolve() != self.native.path.resolve():
+            shutil.copyfile(self.native.path, target)
+        return (str(target),)
 
 
 class ChatGLM4Tokenizer(ChatGLMTokenizer):
-    """The name under which GLM-4-9B's folders ask for their tokenizer."""
+    """The name under which GLM-4's tokenizer_config.json asks for its tokenizer."""
 
 
-def _add_1d(encoded: dict[str, Any], ids: list[int], missing: int) -> None:
-    encoded["attention_mask"] = [0] * missing + list(encoded.get("attention_mask", [1] * len(ids)))
-    encoded["position_ids"] = [0] * missing + list(encoded.get("position_ids", range(len(ids))))
+def has(folder: Path, name: str) -> bool:
+    return (folder / name).exists()
 
 
-def _generation(path: Path) -> str:
-    """The generation of a folder's tokenizer, from config.json where there is one."""
-    folder = path.parent
-    if (folder / "config.json").exists():
-        return ModelConfig.from_folder(folder).generation
-    if path.name == "ice_text.model":
-        return "v1"
-    with path.open("rb") as file:
-        if is_rank_file(file.read(4096)):
-            return "glm4"
-    settings = folder / "tokenizer_config.json"
-    described = str(read_json(settings, "tokenizer-damaged")) if settings.exists() else ""
-    return "v3" if "chatglm3" in described or "<|observation|>" in described else "v2"
+def local_folder(name: str | os.PathLike[str], kwargs: Mapping[str, Any]) -> Path:
+    """The folder of a checkpoint; for a name on the hub, that of the cache, with the tokenizer's files fetched."""
+    if Path(name).is_dir():
+        return Path(name)
+    wanted = {key: kwargs[key] for key in ("cache_dir", "revision", "token", "local_files_only") if key in kwargs}
+    found = [
+        cached_file(str(name), file, _raise_exceptions_for_missing_entries=False, **wanted)
+        for file in ("config.json", "tokenizer_config.json", *sorted(set(NAMES.values())))
+    ]
+    return Path(next(path for path in found if path)).parent

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glmcore.chat.incremental import CLEAN_UP, Replacements, TextStream, clean_up
-from glmcore.chat.stops import held_back
 from glmcore.errors import GlmError
 from glmcore.tokenizers.base import Tokenizer
 from glmcore.tokenizers.files import damaged, foreign
@@ -18,6 +17,7 @@ LONGEST_BLANK = 80
 BLANKS = {length: f"<|blank_{length}|>" for length in range(2, LONGEST_BLANK + 1)}
 MARKERS = {"<n>": "\n", "<|tab|>": "\t", **{marker: " " * length for length, marker in BLANKS.items()}}
 MARKER = re.compile("|".join(map(re.escape, MARKERS)))
+MARKER_BEGUN = re.compile(r"<(n|\|[a-z_0-9]{0,8}\|?)?")
 SPECIAL = ("[MASK]", "[gMASK]", "[sMASK]", "<unused_0>", "<sop>", "<eop>", "<ENC>", "<dBLOCK>")
 # The original reads these out of any text, and loses the blanks beside them; [gMASK] it does not read.
 PARSED = ("[MASK]", "<sop>", "<eop>", "<pad>", "<unk>")
@@ -124,7 +124,9 @@ class Glm1Stream:
         if self.tokenizer.is_hidden(token, self.skip) or not self.tokenizer.token(token):
             return ""
         self._held += self._pieces.push(token - self.tokenizer.offset)
-        return self._clean.push(self._unmarked(len(self._held) - held_back(self._held, tuple(MARKERS))))
+        last = self._held.rfind("<")
+        waits = last >= 0 and MARKER_BEGUN.fullmatch(self._held, last)
+        return self._clean.push(self._unmarked(last if waits else len(self._held)))
 
     def flush(self) -> str:
         self._held += self._pieces.flush()

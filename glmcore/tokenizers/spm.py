@@ -19,6 +19,7 @@ class Model:
             # Loading from bytes: the library reads no path with unusual characters on every system.
             self.processor = SentencePieceProcessor(model_proto=path.read_bytes())
             self.size: int = self.processor.vocab_size()
+            self._surfaces: dict[int, str | bytes] = {}
         except (OSError, RuntimeError) as error:
             raise damaged(path, _reason(error)) from error
 
@@ -42,6 +43,11 @@ class Model:
 
     def surface(self, index: int) -> str | bytes:
         """What an id stands for within a text: its text, or one byte of a character."""
+        if index not in self._surfaces:
+            self._surfaces[index] = self._surface(index)
+        return self._surfaces[index]
+
+    def _surface(self, index: int) -> str | bytes:
         if self.processor.is_byte(index):
             return bytes([int(self.pieces[index][3:-1], 16)])
         text: str = self.processor.decode_pieces([self._anchor, self.pieces[index]])
@@ -74,10 +80,9 @@ class PieceStream:
         self.model = model
         self._bytes = Utf8("glmcore-each-byte")
         self._at_start = True
-        self._surfaces: dict[int, str | bytes] = {}
 
     def push(self, index: int) -> str:
-        surface = self._surface(index)
+        surface = self.model.surface(index)
         if isinstance(surface, bytes):
             self._at_start = False
             return self._bytes.push(surface)
@@ -90,11 +95,6 @@ class PieceStream:
 
     def flush(self) -> str:
         return self._bytes.flush()
-
-    def _surface(self, index: int) -> str | bytes:
-        if index not in self._surfaces:
-            self._surfaces[index] = self.model.surface(index)
-        return self._surfaces[index]
 
     def _first(self, index: int, surface: str) -> str:
         text = self.model.opening(index)
