@@ -272,6 +272,7 @@ class CpmHit:
     tried: tuple[str, ...]  # every file looked for, in order
     loads: bool | None  # can it be opened (ELF class, not dangling, not a stub); None where not known
     stub: bool = False
+    real: str | None = None  # the winning file with every link followed, its folders' too
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ stand in the first column, each with an arrow to the name that its own search ta
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ class Consumer:
     name: Text
     takes: str | None  # the path that its search gives
     rule: str
+    real: str | None = None  # the file behind that path
 
 
 @dataclass
@@ -42,7 +43,7 @@ def consumers(cpm: Cpm | Unknown, loader: Loader | Unknown, nvml: Nvml | Unknown
     """Each program that opens one of these libraries, and what its own search finds."""
     found = []
     if not isinstance(cpm, Unknown):
-        found += [Consumer(text("cpm_kernels: {library}", library=h.library), h.path, h.rule) for h in cpm.hits]
+        found += [Consumer(text("cpm_kernels: {library}", library=h.library), h.path, h.rule, h.real) for h in cpm.hits]
     if not isinstance(loader, Unknown):
         torch = loader.resolved.get(DRIVER_NAMES["cuda"])
         found.append(Consumer(text("torch, by the dynamic loader"), torch, DRIVER_NAMES["cuda"]))
@@ -56,6 +57,7 @@ def draw(host: Host, language: str, redact: Callable[[str], str]) -> str:
     """The drawing as an ``<svg>`` element."""
     libraries = () if isinstance(host.libraries, Unknown) else host.libraries
     users = consumers(host.cpm, host.loader, host.nvml)
+    libraries = (*libraries, *_other_names(libraries, users))
     nodes = _nodes(libraries, users, redact)
     starts = _columns(list(nodes.values()), users, language)
     height = ROW * max([len(users), *(node.row + 1 for node in nodes.values())], default=1) + 2 * MARGIN
@@ -74,6 +76,16 @@ ARROW = (
     '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
     '<path d="M0 0 L8 4 L0 8 z"/></marker></defs>'
 )
+
+
+def _other_names(libraries: tuple[Library, ...], users: list[Consumer]) -> Iterator[Library]:
+    """Paths that a consumer takes through linked folders, as names of the files that they are."""
+    known = {path for library in libraries for path in library.chain}
+    for user in users:
+        for library in libraries:
+            if user.takes and user.takes not in known and user.real and user.real == library.real:
+                known.add(user.takes)
+                yield replace(library, path=user.takes, chain=(user.takes, library.file))
 
 
 def _nodes(libraries: tuple[Library, ...], users: list[Consumer], redact: Callable[[str], str]) -> dict[str, Node]:

@@ -23,7 +23,7 @@ STYLE = """
   :root { --ink: #e4e6ea; --paper: #15171a; --faint: #98a2b0; --rule: #343a42; --box: #1f2328;
           --fail: #ff8a80; --warn: #f2c14e; --ok: #7bd69b; --take: #8fb2ff; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-       max-width: 68rem; margin: 2rem auto; padding: 0 1rem; }
+       max-width: 84rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; } th, td { text-align: left; padding: .2rem 1rem .2rem 0; vertical-align: top; }
 th { color: var(--faint); font-weight: normal; } td { overflow-wrap: anywhere; }
 section { border-left: 4px solid var(--rule); padding-left: 1rem; margin: 1.5rem 0; }

@@ -23,17 +23,21 @@ PUBLIC_HOST = re.compile(
 COMMON_NAME = re.compile(r"root|user|admin|ubuntu|debian|nobody|localhost|cuda|nvidia|python|torch|linux|windows")
 
 URL = re.compile(r"\b([a-zA-Z][a-zA-Z0-9+.-]*)://([^\s/'\"<>)\]]*)([^\s'\"<>)\]]*)")
-PATH = re.compile(r"(?<![\w./~:-])(/[\w.+@%~-]+(?:/[\w.+@%~*-]+)*/?)")
+PATH = re.compile(r"(?<![\w./~:-])(/[\w.+@%~<>-]+(?:/[\w.+@%~*<>-]+)*/?)")
 WINDOWS_PATH = re.compile(r"(?<!\w)([A-Za-z]:\\[^\s'\"<>|:;,)]+)")
 EMAIL = re.compile(r"\b[\w.+-]+@[\w-]+\.[\w.-]+\b")
 ADDRESS = re.compile(
-    r"\b(?:10|127|192\.168|172\.(?:1[6-9]|2\d|3[01]))(?:\.\d{1,3}){2,3}\b(?![.\d])|\b(?:\d{1,3}\.){3}\d{1,3}(?=:\d)"
-    r"|\b(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}\b|(?<![\w:])(?:[0-9a-fA-F]{1,4}:){3,7}:?[0-9a-fA-F]{1,4}(?![\w:])"
+    r"(?<![\d.])(?:10|127|192\.168|172\.(?:1[6-9]|2\d|3[01]))(?:\.\d{1,3}){2,3}\b(?![.\d])"  # private networks
+    r"|(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?=:\d)"  # with a port; without one it may be a version
+    r"|\b(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}\b"  # of a network card
+    r"|(?<![\w:])(?=[0-9a-fA-F:]*[0-9a-fA-F]{3})[0-9a-fA-F]{1,4}:(?:[0-9a-fA-F]{0,4}:){2,6}[0-9a-fA-F]{1,4}(?![\w:])"
 )
 TOKEN = re.compile(
     r"\b(?:hf_|sk-|ghp_|gho_|github_pat_|glpat-|AKIA|xox[bp]-)[\w-]{8,}|\b(?=\w*\d)(?=\w*[A-Za-z])\w{40,}\b"
 )
-SECRET = re.compile(r"(?i)\b((?:api[_-]?key|token|secret|password|passwd|authorization)\s*[=:]\s*)(?:bearer\s+)?\S+")
+SECRET = re.compile(
+    r"(?i)([\w-]*(?:api[_-]?key|token|secret|password|passwd|authorization)\s*[=:]\s*)(?:bearer\s+)?[^\s'\"]+"
+)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def _linux(io: IO, loader: Loader, name: str) -> CpmHit:
 
 def _hit(io: IO, name: str, path: str, rule: str, tried: list[str]) -> CpmHit:
     library = describe(io, path)
-    return CpmHit(name, path, rule, tuple(tried), loads=_loads(io, library), stub=library.stub)
+    return CpmHit(name, path, rule, tuple(tried), loads=_loads(io, library), stub=library.stub, real=library.real)
 
 
 def _loads(io: IO, library: Library) -> bool:
