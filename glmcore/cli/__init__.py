@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 
 import click
@@ -18,6 +17,9 @@ COMMANDS = {
     "plan": "Say which device holds which piece, byte by byte.",
     "quantize": "Write an int8 or int4 checkpoint in the original layout.",
 }
+
+
+INSTALL = "pip install 'glmdoctor[core]'"
 
 
 class LazyGroup(click.Group):
@@ -54,13 +56,13 @@ def main() -> None:
         if "--debug" in sys.argv:
             raise
         sys.exit(complain(error))
+    except ModuleNotFoundError as error:
+        if "--debug" in sys.argv:
+            raise
+        sys.exit(complain(GlmError("packages-missing", f"{error.name} is not installed", hint=INSTALL)))
     except (click.Abort, KeyboardInterrupt):
         sys.stderr.write("\nglmcore: interrupted\n")
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader has gone: nothing more to say, and nothing left for the interpreter to flush at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except MemoryError as error:
         if "--debug" in sys.argv:
             raise

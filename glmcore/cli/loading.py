@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 import time
-
-from glmcore.errors import GlmError
-
-NEEDED = ("torch", "safetensors", "sentencepiece")
 
 
 def load_engine(
@@ -20,10 +15,7 @@ def load_engine(
     kernel_file: str | None,
     threads: int | None,
 ):
-    """The engine for ``model`` (the demo model where None); GlmError("packages-missing") before anything else."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise GlmError("packages-missing", f"{', '.join(missing)} not installed", hint="pip install 'glmdoctor[core]'")
+    """The engine for ``model`` (the demo model where None)."""
     import glmcore
 
     progress = Progress(sys.stderr) if sys.stderr.isatty() else None

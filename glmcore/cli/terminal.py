@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 
 
@@ -15,8 +17,13 @@ def piped_text() -> str | None:
 def write_through(piece: str) -> None:
     """Print at once; what the terminal's encoding lacks is shown as a question mark, not as a failure."""
     encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(piece.encode(encoding, errors="replace").decode(encoding))
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(piece.encode(encoding, errors="replace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone: nothing more to say, and nothing left for the interpreter to flush at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
 
 
 def read_line(prompt: str) -> str:
