@@ -1,0 +1,119 @@
+"""Each action does what it says in one rename, and its inverse gives back exactly what was there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from glmdoctor import actions
+from glmdoctor.actions import Action, MakeFolder, PlaceLink, RefreshLinkerCache
+from glmdoctor.disk import Disk
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    for name in ("lib/libcuda.so.535", "etc/x", "var/cache/ldconfig/x"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    return Disk(str(tmp_path))
+
+
+Snapshot = Callable[[str], dict[str, str]]
+
+
+def do(action: Action, disk: Disk) -> actions.Changes:
+    changes = {path: actions.change_of(path, disk, "RUN", number) for number, path in enumerate(action.paths)}
+    assert action.obstacle({path: change.before for path, change in changes.items()}, disk) is None
+    action.apply(disk, changes)
+    return changes
+
+
+def take_back(action: Action, changes: actions.Changes, disk: Disk) -> None:
+    for restore in action.inverse(changes):
+        restore.apply(disk)
+
+
+def put_nothing(path: Path) -> None: ...
+
+
+def put_link(path: Path) -> None:
+    path.symlink_to("libcuda.so.470")
+    os.utime(path, ns=(10**18, 10**18), follow_symlinks=False)
+
+
+def put_file(path: Path) -> None:
+    path.write_text("somebody's own")
+    path.chmod(0o640)
+    os.utime(path, ns=(10**18, 10**18))
+
+
+@pytest.mark.parametrize("put", [put_nothing, put_link, put_file])
+def test_a_link_replaces_what_is_there_and_gives_it_back(
+    disk: Disk, put: Callable[[Path], None], snapshot: Snapshot
+) -> None:
+    put(Path(disk.root) / "lib" / "libcuda.so.1")
+    before = snapshot(disk.root)
+    action = PlaceLink("/lib/libcuda.so.1", "libcuda.so.535")
+    changes = do(action, disk)
+    assert os.readlink(disk.root + "/lib/libcuda.so.1") == "libcuda.so.535"
+    assert not [name for name in os.listdir(disk.root + "/lib") if name.endswith(".new")]
+    take_back(action, changes, disk)
+    assert snapshot(disk.root) == before
+
+
+def test_a_regular_file_is_kept_beside_it_out_of_the_loaders_sight(disk: Disk) -> None:
+    put_file(Path(disk.root) / "lib" / "libcuda.so.1")
+    changes = do(PlaceLink("/lib/libcuda.so.1", "libcuda.so.535"), disk)
+    kept = changes["/lib/libcuda.so.1"].kept
+    assert kept is not None and Path(disk.root + kept).read_text() == "somebody's own"
+    assert os.path.basename(kept).startswith(".glmdoctor-")  # ldconfig takes up names that begin with "lib" or "ld-"
+
+
+def test_a_folder_is_never_replaced(disk: Disk) -> None:
+    action = PlaceLink("/lib", "/etc")
+    assert action.obstacle({"/lib": disk.node("/lib")}, disk)
+
+
+def test_a_link_to_nothing_is_refused(disk: Disk) -> None:
+    action = PlaceLink("/lib/libcuda.so.1", "libcuda.so.999")
+    assert action.obstacle({"/lib/libcuda.so.1": disk.node("/lib/libcuda.so.1")}, disk)
+
+
+def test_a_folder_is_made_and_removed(disk: Disk, snapshot: Snapshot) -> None:
+    before, action = snapshot(disk.root), MakeFolder("/home")
+    changes = do(action, disk)
+    assert disk.node("/home").kind == "folder"
+    take_back(action, changes, disk)
+    assert snapshot(disk.root) == before
+
+
+def test_links_of_a_root_are_followed_inside_it(disk: Disk) -> None:
+    os.symlink("/lib", disk.root + "/usr-local-cuda")  # absolute: means the root's own lib
+    assert disk.canonical("/usr-local-cuda/libcuda.so") == "/lib/libcuda.so"
+    do(PlaceLink("/usr-local-cuda/libcuda.so", "/lib/libcuda.so.535"), disk)
+    assert os.path.islink(disk.root + "/lib/libcuda.so") and not os.path.lexists("/lib/libcuda.so.535")
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("ldconfig", path="/sbin:/usr/sbin"), reason="ldconfig -r needs root"
+)
+def test_the_linker_cache_is_rebuilt_without_touching_a_link(disk: Disk, snapshot: Snapshot) -> None:
+    (Path(disk.root) / "lib" / "libdangling.so.1").symlink_to("gone.so")  # plain ldconfig would delete it
+    (Path(disk.root) / "etc" / "ld.so.cache").write_text("the old cache")
+    before, action = snapshot(disk.root), RefreshLinkerCache()
+    changes = do(action, disk)
+    assert (Path(disk.root) / "etc" / "ld.so.cache").read_bytes().startswith(b"glibc-ld.so.cache")
+    assert os.path.islink(disk.root + "/lib/libdangling.so.1")
+    take_back(action, changes, disk)
+    assert snapshot(disk.root) == before
+
+
+@pytest.mark.parametrize("action", [PlaceLink("/a/b", "c"), MakeFolder("/a"), RefreshLinkerCache()])
+def test_actions_survive_the_journal(action: Action, disk: Disk) -> None:
+    assert actions.action_from_json(actions.action_to_json(action)) == action
+    change = actions.change_of("/lib/libcuda.so.535", disk, "RUN", 1)
+    assert actions.change_from_json(actions.change_to_json(change)) == change
