@@ -3,6 +3,7 @@
 Which generation a ``config.json`` describes is decided by the first of these that speaks (the files all say
 ``"model_type": "chatglm"``):
 
+0. ``glmcore_generation``, which glmcore itself writes;
 1. a key that only ChatGLM-6B has: v1;
 2. the vocabulary of the real models: 151552 is glm4, 65024 leaves v2 and v3;
 3. the model's name, the last one in ``_name_or_path``: ``chatglm-6b``, ``chatglm2`` or ``codegeex2``, ``chatglm3``,
@@ -28,6 +29,7 @@ from glmcore.errors import GlmError
 
 GENERATIONS = ("v1", "v2", "v3", "glm4")
 DTYPES = ("float16", "bfloat16", "float32")
+GENERATION_KEY = "glmcore_generation"
 V1_KEYS = ("inner_hidden_size", "position_encoding_2d", "max_sequence_length", "gmask_token_id")
 
 NAME_PATTERNS = {
@@ -146,12 +148,15 @@ def read_json(path: Path, code: str) -> dict[str, Any]:
 
 def recognise(raw: Mapping[str, Any], folder: Path | None = None) -> str:
     """The generation, by the order in this module's head."""
+    if raw.get(GENERATION_KEY) in GENERATIONS:
+        return str(raw[GENERATION_KEY])
     if "padded_vocab_size" not in raw and any(key in raw for key in V1_KEYS):
         return "v1"
     vocabulary = raw.get("padded_vocab_size")
     if vocabulary == 151552:
         return "glm4"
-    allowed = ("v2", "v3") if vocabulary == 65024 else ("v2", "v3", "glm4")
+    # Without any shape (a folder that holds a tokenizer alone) it may still be v1.
+    allowed = ("v2", "v3") if vocabulary == 65024 else GENERATIONS[1:] if "hidden_size" in raw else GENERATIONS
     voices = (
         _generation_in(str(raw.get("_name_or_path", ""))),
         _generation_of_tokenizer(folder) if folder else None,
@@ -173,6 +178,8 @@ def _generation_in(text: str) -> str | None:
 
 
 def _generation_of_tokenizer(folder: Path) -> str | None:
+    if (folder / "ice_text.model").exists():
+        return "v1"
     head = _head(folder / "tokenizer.model", 64)
     if re.match(rb"[A-Za-z0-9+/=]+ \d+\n", head):  # a line of tiktoken ranks
         return "glm4"
@@ -181,7 +188,9 @@ def _generation_of_tokenizer(folder: Path) -> str | None:
         return "glm4"
     if b"<|observation|>" in described:
         return "v3"
-    return _generation_in(described.decode("utf-8", "replace"))
+    named = _generation_in(described.decode("utf-8", "replace"))
+    # ChatGLM2-6B's own tokenizer_config.json names ChatGLM-6B, whose tokenizer is another file.
+    return "v2" if named == "v1" else named
 
 
 def _head(path: Path, limit: int) -> bytes:
@@ -263,9 +272,10 @@ class _Fields:
     def dtype(self) -> str:
         key = "torch_dtype" if "torch_dtype" in self.raw else "dtype"
         value = self.value(key, "float16")
-        if value not in DTYPES:
+        name = str(value).removeprefix("torch.")  # transformers puts the type itself there
+        if name not in DTYPES:
             raise self.error(key, value, f"one of {', '.join(DTYPES)}")
-        return str(value)
+        return name
 
     def common(self, generation: str, folder: Path | None) -> dict[str, Any]:
         """The fields that every generation has under the same key."""

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from glmcore.checkpoint import Checkpoint, open_checkpoint
-from glmcore.checkpoint.names import Spec, expected, layout, piece_of
+from glmcore.checkpoint.names import Spec, expected, piece_of
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
 from glmcore.models import build
-from glmcore.quant.convert import attach_kernel, layer_linears, skeleton
+from glmcore.quant.convert import attach_kernel
 from glmcore.quant.linear import QuantEmbedding
 from glmcore.quant.schemes import packed_columns, quantize_rows
 
@@ -115,11 +115,6 @@ def empty_model(config: ModelConfig, dtype: torch.dtype) -> nn.Module:
     """The model of ``config`` on the meta device, with room for quantised weights where it has them."""
     with torch.device("meta"):
         model = build(config)
-        if config.quantization_bit:
-            names = layer_linears(model)
-            if config.quantized_embeddings:
-                names += [layout(config).embedding, layout(config).lm_head]
-            skeleton(model, config.quantization_bit, names)
     for module in model.modules():
         if isinstance(module, QuantEmbedding):
             module.dtype = dtype

@@ -1,0 +1,25 @@
+"""The four generations for transformers: importing this package registers them with the Auto classes.
+
+After ``import glmcore.huggingface``, ``from_pretrained`` of AutoConfig, AutoModel, AutoModelForCausalLM and AutoTokenizer
+take the original checkpoints without ``trust_remote_code``; code that lies in their folders is not run.
+"""
+
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+from glmcore.huggingface.configuration import ChatGLMConfig
+from glmcore.huggingface.modeling import ChatGLMForConditionalGeneration
+from glmcore.huggingface.tokenization import ChatGLM4Tokenizer, ChatGLMTokenizer
+
+__all__ = ["ChatGLM4Tokenizer", "ChatGLMConfig", "ChatGLMForConditionalGeneration", "ChatGLMTokenizer"]
+
+
+class _Glm4Name(ChatGLMConfig):
+    """Never instantiated: a class must stand for GLM-4's tokenizer, which transformers looks up by the name that
+    tokenizer_config.json gives."""
+
+
+AutoConfig.register("chatglm", ChatGLMConfig, exist_ok=True)
+for _auto in (AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM):
+    _auto.register(ChatGLMConfig, ChatGLMForConditionalGeneration, exist_ok=True)
+AutoTokenizer.register(ChatGLMConfig, slow_tokenizer_class=ChatGLMTokenizer, exist_ok=True)
+AutoTokenizer.register(_Glm4Name, slow_tokenizer_class=ChatGLM4Tokenizer, exist_ok=True)

@@ -1,0 +1,56 @@
+"""What a padded tokenizer call returns, as the original tokenizers of each generation have it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers.utils import PaddingStrategy
+
+from glmcore.tokenizers import Tokenizer
+
+
+def pad_left(
+    native: Tokenizer,
+    encoded: dict[str, Any],
+    max_length: int | None = None,
+    padding_strategy: PaddingStrategy = PaddingStrategy.DO_NOT_PAD,
+    pad_to_multiple_of: int | None = None,
+    *_: Any,
+    **__: Any,
+) -> dict[str, Any]:
+    """One row: ids padded on the left to ``max_length``, with a mask and positions."""
+    ids = list(encoded["input_ids"])
+    if padding_strategy == PaddingStrategy.LONGEST:
+        max_length = len(ids)
+    if max_length is not None and pad_to_multiple_of:
+        max_length = -(-max_length // pad_to_multiple_of) * pad_to_multiple_of
+    missing = 0
+    if padding_strategy != PaddingStrategy.DO_NOT_PAD and max_length is not None:
+        missing = max(0, max_length - len(ids))
+    if native.generation == "v1":
+        # A call on one text returns its ids alone: the model makes mask and positions itself.
+        added = {} if max_length is None else _prefix_inputs(native, ids, missing)
+    else:
+        mask, positions = encoded.get("attention_mask", [1] * len(ids)), list(range(len(ids)))
+        added = {"attention_mask": [0] * missing + list(mask), "position_ids": [0] * missing + positions}
+    return {**encoded, "input_ids": [native.pad_token_id] * missing + ids, **added}
+
+
+def _prefix_inputs(native: Tokenizer, ids: Sequence[int], missing: int) -> dict[str, Any]:
+    """ChatGLM-6B's mask [1, S, S], True where a token must not look, and its positions [2, S].
+
+    Unlike the model, the original's padding prefers [MASK] to [gMASK]."""
+    total = missing + len(ids)
+    context = ids.index(native.special["<sop>"]) if native.special["<sop>"] in ids else len(ids)
+    rows = [
+        [row < missing or key < missing or (key >= missing + context and key > row) for key in range(total)]
+        for row in range(total)
+    ]
+    places = list(range(len(ids)))
+    for name in ("[MASK]", "[gMASK]"):
+        if native.special[name] in ids:
+            places[context:] = [ids.index(native.special[name])] * (len(ids) - context)
+            break
+    block = [0] * context + list(range(1, len(ids) - context + 1))
+    return {"attention_mask": [rows], "position_ids": [[0] * missing + places, [0] * missing + block]}
