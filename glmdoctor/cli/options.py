@@ -101,5 +101,10 @@ def diagnosed(
     skip: Collection[str] = (),
 ) -> Diagnosis:
     from glmdoctor.diagnosis import judge
+    from glmdoctor.host.facts import Unknown
 
-    return judge(host(model, python, kernel_file, snapshot), only=only, skip=skip)
+    diagnosis = judge(host(model, python, kernel_file, snapshot), only=only, skip=skip)
+    examined = diagnosis.host.interpreter
+    if python is not None and isinstance(examined, Unknown):
+        raise click.UsageError(f"{python} does not answer as a Python interpreter: {examined.reason}")
+    return diagnosis
