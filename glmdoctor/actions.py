@@ -175,11 +175,19 @@ class PlaceLink(_Undoable):
     def describe(self, changes: Changes) -> Text:
         change = changes[self.path]
         if change.before.kind == "link":
-            template = "point the link {path} to {target} (it led to {former})"
-            return text(template, path=self.path, target=self.target, former=change.before.target)
+            return text(
+                "point the link {path} to {target} (it led to {former})",
+                path=self.path,
+                target=self.target,
+                former=change.before.target,
+            )
         if change.before.kind == "file":
-            template = "replace the file {path} by a link to {target}; the file is kept as {kept}"
-            return text(template, path=self.path, target=self.target, kept=change.kept)
+            return text(
+                "replace the file {path} by a link to {target}; the file is kept as {kept}",
+                path=self.path,
+                target=self.target,
+                kept=change.kept,
+            )
         return text("link {path} to {target}", path=self.path, target=self.target)
 
 

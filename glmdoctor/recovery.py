@@ -47,8 +47,9 @@ def undo(store: Store, wanted: str | None = None) -> Undone | None:
     run = runs[-1]
     changed = [path for path, step in foreign_changes(store.disk, run).items() if not step.action.derived]
     if changed:
-        template = "{path} has been changed by others since run {run}; nothing was undone"
-        raise Refused(text(template, path=changed[0], run=run.id))
+        raise Refused(
+            text("{path} has been changed by others since run {run}; nothing was undone", path=changed[0], run=run.id)
+        )
     return _take_back_run(store, run)
 
 
