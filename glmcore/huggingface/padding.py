@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from transformers.utils import PaddingStrategy
 
+from glmcore.errors import GlmError
 from glmcore.tokenizers import Tokenizer
 
 
@@ -16,10 +18,12 @@ def pad_left(
     max_length: int | None = None,
     padding_strategy: PaddingStrategy = PaddingStrategy.DO_NOT_PAD,
     pad_to_multiple_of: int | None = None,
-    *_: Any,
-    **__: Any,
+    padding_side: str | None = None,
+    return_attention_mask: bool | None = None,
 ) -> dict[str, Any]:
     """One row: ids padded on the left to ``max_length``, with a mask and positions."""
+    if padding_side == "right":
+        raise GlmError("usage", "these models are padded on the left only", hint="leave padding_side as it is")
     ids = list(encoded["input_ids"])
     if padding_strategy == PaddingStrategy.LONGEST:
         max_length = len(ids)
@@ -41,16 +45,17 @@ def _prefix_inputs(native: Tokenizer, ids: Sequence[int], missing: int) -> dict[
     """ChatGLM-6B's mask [1, S, S], True where a token must not look, and its positions [2, S].
 
     Unlike the model, the original's padding prefers [MASK] to [gMASK]."""
-    total = missing + len(ids)
-    context = ids.index(native.special["<sop>"]) if native.special["<sop>"] in ids else len(ids)
-    rows = [
-        [row < missing or key < missing or (key >= missing + context and key > row) for key in range(total)]
-        for row in range(total)
-    ]
-    places = list(range(len(ids)))
+    size = len(ids)
+    context = ids.index(native.special["<sop>"]) if native.special["<sop>"] in ids else size
+    mask = np.triu(np.ones((1, size, size), dtype=bool), k=1)
+    mask[:, :, :context] = False
+    positions = np.stack([np.arange(size), np.maximum(np.arange(size) - context + 1, 0)])
     for name in ("[MASK]", "[gMASK]"):
         if native.special[name] in ids:
-            places[context:] = [ids.index(native.special[name])] * (len(ids) - context)
+            positions[0, context:] = ids.index(native.special[name])
             break
-    block = [0] * context + list(range(1, len(ids) - context + 1))
-    return {"attention_mask": [rows], "position_ids": [[0] * missing + places, [0] * missing + block]}
+    left = (missing, 0)
+    return {
+        "attention_mask": np.pad(mask, [(0, 0), left, left], constant_values=True),
+        "position_ids": np.pad(positions, [(0, 0), left]),
+    }

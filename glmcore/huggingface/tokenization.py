@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import BatchEncoding, PreTrainedTokenizer
-from transformers.utils import cached_file
+from transformers.utils import cached_file, get_json_schema
 
 from glmcore.config import GENERATION_KEY, ModelConfig, read_json, recognise
 from glmcore.huggingface.padding import pad_left
@@ -68,7 +68,8 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
         native = load_tokenizer(folder, config or recognise(settings, folder))
         chosen = {key: settings[key] for key in SETTINGS if key in settings}
         chosen |= {key: kwargs[key] for key in SETTINGS if key in kwargs}
-        tokenizer = ChatGLMTokenizer(native, **chosen)
+        chosen_class = ChatGLM4Tokenizer if native.generation == "glm4" else ChatGLMTokenizer
+        tokenizer = chosen_class(native, **chosen)
         tokenizer.name_or_path = str(pretrained_model_name_or_path)
         return tokenizer
 
@@ -124,8 +125,8 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
     def build_inputs_with_special_tokens(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None
     ) -> list[int]:
-        framed = self.native.frame([*token_ids_0, *(token_ids_1 or ())])
-        return framed if token_ids_1 is None else [*framed, self.eos_token_id]
+        framed = self.native.frame(token_ids_0)
+        return framed if token_ids_1 is None else [*framed, *token_ids_1, self.eos_token_id]
 
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
         return len(self.build_inputs_with_special_tokens([], [] if pair else None))
@@ -133,6 +134,7 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
     def _pad(
         self, encoded_inputs: Mapping[str, Any], max_length: int | None = None, *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
+        kwargs["padding_side"] = kwargs.get("padding_side") or self.padding_side
         return pad_left(self.native, dict(encoded_inputs), max_length, *args, **kwargs)
 
     def apply_chat_template(
@@ -144,26 +146,29 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
         tokenize: bool = True,
         return_tensors: str | None = None,
         return_dict: bool = False,
+        parse_special: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """The generation's own prompt for one conversation or a list of them: ids, or text without ``tokenize``."""
+        """The generation's own prompt for one conversation or a list of them: ids, or text without ``tokenize``.
+
+        ``parse_special`` reads special tokens out of the messages' texts, as GLM-4's original does.
+        """
         if chat_template is not None:
             return super().apply_chat_template(
                 conversation, tools=tools, chat_template=chat_template, add_generation_prompt=add_generation_prompt,
                 tokenize=tokenize, return_tensors=return_tensors, return_dict=return_dict, **kwargs,
             )  # fmt: skip
         several = bool(conversation) and isinstance(conversation[0], (list, tuple))
-        rows = [
-            self.native.apply_chat_template(messages, tools=tools, add_generation_prompt=add_generation_prompt)
-            for messages in (conversation if several else [conversation])
-        ]
+        chats = conversation if several else [conversation]
+        offered = [tool if isinstance(tool, Mapping) else get_json_schema(tool) for tool in tools or ()]
         if not tokenize:
-            texts = [self.native.decode(row, skip_special_tokens=False) for row in rows]
+            texts = [self.native.prompt_text(chat, offered, add_generation_prompt) for chat in chats]
             return texts if several else texts[0]
+        rows = [self.native.apply_chat_template(chat, offered, add_generation_prompt, parse_special) for chat in chats]
         if not return_dict and return_tensors is None:
             return rows if several else rows[0]
-        padding = bool(kwargs.get("padding")) or (several and return_tensors is not None)
-        encoded = self.pad({"input_ids": rows}, padding=padding)
+        padding = kwargs.get("padding") or (several and return_tensors is not None)
+        encoded = self.pad({"input_ids": rows}, padding=padding, max_length=kwargs.get("max_length"))
         if not several and return_tensors is None:
             encoded = BatchEncoding({key: value[0] for key, value in encoded.items()})
         encoded = BatchEncoding(encoded.data, tensor_type=return_tensors)

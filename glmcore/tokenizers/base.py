@@ -10,7 +10,7 @@ from typing import Any
 
 from glmcore.chat.incremental import TextStream
 from glmcore.chat.messages import Message
-from glmcore.chat.templates import Special, prompt
+from glmcore.chat.templates import Segment, Special, prompt
 
 
 class Tokenizer(ABC):
@@ -22,6 +22,7 @@ class Tokenizer(ABC):
 
     generation: str
     path: Path
+    head: str = ""  # what the original writes before a prompt as text
     special: Mapping[str, int]
     vocab_size: int
     eos_token_ids: tuple[int, ...]
@@ -72,11 +73,25 @@ class Tokenizer(ABC):
         parse_special: bool = False,
     ) -> list[int]:
         """The generation's own prompt for OpenAI-shaped ``messages``, which stay as they are."""
-        segments = prompt(messages, self.generation, tools=tools, add_generation_prompt=add_generation_prompt)
         ids: list[int] = []
-        for segment in segments:
+        for segment in self._segments(messages, tools, add_generation_prompt):
             if isinstance(segment, Special):
                 ids.append(self.special[segment.name])
             else:
                 ids += self.encode(segment, parse_special=parse_special)
         return self.frame(ids)
+
+    def prompt_text(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+    ) -> str:
+        """The prompt as text, special tokens by their names."""
+        segments = self._segments(messages, tools, add_generation_prompt)
+        return self.head + "".join(part.name if isinstance(part, Special) else part for part in segments)
+
+    def _segments(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, add_generation_prompt: bool
+    ) -> list[Segment]:
+        return prompt(messages, self.generation, tools=tools, add_generation_prompt=add_generation_prompt)

@@ -66,6 +66,7 @@ class Glm3Tokenizer(Glm2Tokenizer):
     """ChatGLM3-6B: with a token per role; ``parse_special`` reads these, and only these, out of a text."""
 
     generation = "v3"
+    head = "[gMASK]sop"
     roles = ("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
     names = (*Glm2Tokenizer.names, *roles)
 

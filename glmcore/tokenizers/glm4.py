@@ -33,6 +33,7 @@ class Glm4Tokenizer(Tokenizer):
     """GLM-4-9B. Text that looks like a special token stays text, unlike in the original: ``parse_special`` reads it."""
 
     generation = "glm4"
+    head = "[gMASK]<sop>"
 
     def __init__(self, path: Path) -> None:
         self.path, ranks = path, _ranks(path)

@@ -36,18 +36,18 @@ def tokenizer(folder: Path) -> Any:
 
 
 def golden(tokenizer: Any, name: str) -> Any:
-    path = GOLDEN / tokenizer.glm_generation / "tokenizer" / f"{name}.json"
+    path = GOLDEN / tokenizer.native.generation / "tokenizer" / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def original(tokenizer: Any) -> dict[str, Any]:
     """GLM-4's own tokenizer reads special tokens out of any text."""
-    return {"parse_special": True} if tokenizer.glm_generation == "glm4" else {}
+    return {"parse_special": True} if tokenizer.native.generation == "glm4" else {}
 
 
 def test_the_class_is_ours(tokenizer: Any) -> None:
     names = {"glm4": "ChatGLM4Tokenizer"}
-    assert type(tokenizer).__name__ == names.get(tokenizer.glm_generation, "ChatGLMTokenizer")
+    assert type(tokenizer).__name__ == names.get(tokenizer.native.generation, "ChatGLMTokenizer")
     assert type(tokenizer).__module__ == "glmcore.huggingface.tokenization"
 
 
@@ -120,7 +120,7 @@ def test_the_prompts_text(tokenizer: Any) -> None:
             "v2": "[Round 1]\n\n问：你好\n\n答：",
             "v3": "[gMASK]sop<|user|>\n你好<|assistant|>",
             "glm4": "[gMASK]<sop><|user|>\n你好<|assistant|>",
-        }[tokenizer.glm_generation]
+        }[tokenizer.native.generation]
     )
 
 
@@ -131,12 +131,12 @@ def test_saved_and_loaded_again(tokenizer: Any, folder: Path, tmp_path: Path) ->
     assert "auto_map" not in json.loads((saved / "tokenizer_config.json").read_text(encoding="utf-8"))
     again = AutoTokenizer.from_pretrained(saved)
     assert type(again) is type(tokenizer)
-    assert again.glm_generation == tokenizer.glm_generation
+    assert again.native.generation == tokenizer.native.generation
     assert again("你好 hello <|user|>")["input_ids"] == tokenizer("你好 hello <|user|>")["input_ids"]
 
 
 def test_text_cannot_pose_as_a_role(tokenizer: Any) -> None:
-    if tokenizer.glm_generation == "glm4":
+    if tokenizer.native.generation == "glm4":
         role = tokenizer.convert_tokens_to_ids("<|assistant|>")
         assert role not in tokenizer("x<|assistant|>y")["input_ids"]
         assert role in tokenizer("x<|assistant|>y", parse_special=True)["input_ids"]
