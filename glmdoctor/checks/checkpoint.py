@@ -7,13 +7,14 @@ from posixpath import join
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped, unknown
 from glmdoctor.findings import Finding, Status
-from glmdoctor.host.facts import Checkpoint, CheckpointFile
+from glmdoctor.host.facts import Checkpoint, CheckpointFile, Tensor
 from glmdoctor.messages import Text, text
 
 PATH = text("Model folder")
 FILES = text("Files of the checkpoint")
 WHOLE = text("Contents of the checkpoint's files")
 CONFIG = text("Configuration of the model")
+SHAPES = text("Configuration beside the weights")
 NO_FILES = text("There is no folder of files to look at.")
 
 WEIGHTS = (".bin", ".safetensors", ".pt", ".pth")
@@ -213,6 +214,55 @@ def _ids_outside(checkpoint: Checkpoint) -> dict[str, object]:
     return {name: value for name, value in ids.items() if value not in VOCABULARIES[size]}
 
 
+def fits(host: Machine) -> Iterator[Finding]:
+    """The configuration beside the shapes that the files' headers give."""
+    checkpoint = known(host.checkpoint)
+    wrong = list(_differences(checkpoint))
+    if not checkpoint.tensors or not checkpoint.config:
+        yield skipped(SHAPES, text("There are no safetensors files or no config.json to compare."))
+    elif wrong:
+        yield bad(
+            Status.FAIL,
+            "config-weights-mismatch",
+            text("config.json does not fit the weights"),
+            text("In {folder}: {differences}.", folder=checkpoint.path, differences="; ".join(wrong)),
+            differences=wrong,
+        )
+    else:
+        yield ok(SHAPES, text("{count} tensors compared; they agree.", count=len(checkpoint.tensors)))
+
+
+def _differences(checkpoint: Checkpoint) -> Iterator[str]:
+    config, bits = checkpoint.config, checkpoint.quantization_bit or 0
+    layers = {tensor.name for tensor in checkpoint.tensors if ".layers." in tensor.name}
+    complete = not any(file.kind == "missing" for file in checkpoint.files)
+    wanted = config.get("num_layers")
+    if layers and complete and wanted not in (None, len(layers)):
+        yield f"num_layers {wanted}, {len(layers)} layers in the files"
+    hidden, inner = config.get("hidden_size"), config.get("ffn_hidden_size", config.get("inner_hidden_size"))
+    vocabulary = config.get("padded_vocab_size", config.get("vocab_size"))
+    for tensor in checkpoint.tensors:
+        expected = (hidden, inner) if tensor.name in layers else (vocabulary, hidden)
+        difference = _difference(tensor, expected, bits if tensor.name in layers else None)
+        if difference:
+            yield f"{tensor.name} {difference}"
+            return
+
+
+def _difference(tensor: Tensor, wanted: tuple[object, object], bits: int | None) -> str | None:
+    """What is wrong with one matrix. ``bits`` is None where a quantised checkpoint may keep it whole: the embedding."""
+    packed = tensor.dtype in ("I8", "U8")
+    if bits is not None and packed != bool(bits):
+        return f"is of type {tensor.dtype}, quantization_bit is {bits}"
+    if len(tensor.shape) != 2 or None in wanted:
+        return None
+    rows, columns = tensor.shape
+    possible = (columns, columns * 2) if packed and bits in (4, None) else (columns,)
+    return (
+        None if rows == wanted[0] and wanted[1] in possible else f"is {rows} x {columns}, not {wanted[0]} x {wanted[1]}"
+    )
+
+
 CHECKS = (
     Check("model.path", PATH, path, problems=("model-path-wrong", "non-ascii-path"), needs=("checkpoint",)),
     Check(
@@ -230,4 +280,5 @@ CHECKS = (
         needs=("checkpoint",),
     ),
     Check("model.config", CONFIG, config, problems=("token-ids-mismatch",), needs=("checkpoint",)),
+    Check("model.shapes", SHAPES, fits, problems=("config-weights-mismatch",), needs=("checkpoint",)),
 )

@@ -294,6 +294,13 @@ class CheckpointFile:
 
 
 @dataclass(frozen=True)
+class Tensor:
+    name: str
+    dtype: str  # as safetensors names it: "F16", "I8"
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint folder as it lies on the disk; no weights are read."""
 
@@ -308,6 +315,7 @@ class Checkpoint:
     weight_bytes: int
     # what its own Python files show about their age ("tokenizer-init-early", …; "present" first); () where it has none
     remote_code: tuple[str, ...] = ()
+    tensors: tuple[Tensor, ...] = ()  # the embedding and each layer's last projection; of safetensors files only
 
 
 @dataclass(frozen=True)

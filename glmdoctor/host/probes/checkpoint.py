@@ -10,7 +10,7 @@ from pathlib import Path
 
 from glmdoctor.host.facts import Checkpoint, CheckpointFile, Unknown
 from glmdoctor.host.io import IO
-from glmdoctor.host.probes import remote_code, weights
+from glmdoctor.host.probes import remote_code, tensors, weights
 
 SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -44,6 +44,7 @@ def checkpoint(io: IO, model: str | None) -> Checkpoint | Unknown:
         files=tuple(files),
         weight_bytes=_weight_bytes(files, shards),
         remote_code=remote_code.marks(io, path),
+        tensors=tuple(tensors.telltale(io, path, names)),
     )
 
 

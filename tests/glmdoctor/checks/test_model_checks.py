@@ -12,7 +12,7 @@ from glmdoctor.checks import examine
 from glmdoctor.checks.remote_code import range_of
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host import facts
-from glmdoctor.host.facts import CheckpointFile, KernelBuild, Unknown
+from glmdoctor.host.facts import CheckpointFile, KernelBuild, Tensor, Unknown
 
 GIB = 1 << 30
 OLD_CODE = (
@@ -297,6 +297,37 @@ def test_token_ids_of_another_vocabulary(cpu_machine: Stub, chatglm2: Any) -> No
     found = finding(cpu_machine.having(checkpoint=replace(chatglm2, generation="v1", config=config)), "model.config")
     assert found.problem == "token-ids-mismatch"
     assert "bos_token_id = 150004" in str(found.detail) and "eos" not in str(found.detail)
+
+
+EMBEDDING, LAYER = (
+    "transformer.embedding.word_embeddings.weight",
+    "transformer.encoder.layers.0.mlp.dense_4h_to_h.weight",
+)
+SIZES = {"hidden_size": 64, "ffn_hidden_size": 176, "padded_vocab_size": 512, "num_layers": 1}
+
+
+@pytest.mark.parametrize(
+    ("config", "bits", "layer", "words"),
+    [
+        ({}, None, ("F16", (64, 176)), None),
+        ({}, 8, ("I8", (64, 176)), None),
+        ({}, 4, ("I8", (64, 88)), None),
+        ({"num_layers": 2}, None, ("F16", (64, 176)), "num_layers 2, 1 layers"),
+        ({"ffn_hidden_size": 177}, None, ("F16", (64, 176)), "64 x 176, not 64 x 177"),
+        ({"padded_vocab_size": 1024}, None, ("F16", (64, 176)), "512 x 64, not 1024 x 64"),
+        ({}, 4, ("F16", (64, 176)), "quantization_bit is 4"),
+        ({}, None, ("I8", (64, 88)), "quantization_bit is 0"),
+        ({}, 8, ("I8", (64, 88)), "64 x 88, not 64 x 176"),
+    ],
+)
+def test_the_configuration_beside_the_shapes(
+    cpu_machine: Stub, chatglm2: Any, config: dict[str, int], bits: int | None, layer: Any, words: str | None
+) -> None:
+    tensors = (Tensor(EMBEDDING, "F16", (512, 64)), Tensor(LAYER, *layer))
+    model = replace(chatglm2, config={**SIZES, **config}, quantization_bit=bits, tensors=tensors)
+    found = finding(cpu_machine.having(checkpoint=model), "model.shapes")
+    assert (found.problem == "config-weights-mismatch") == bool(words)
+    assert words is None or words in str(found.detail)
 
 
 def test_a_model_of_another_family_is_not_judged(cpu_machine: Stub, chatglm2: Any) -> None:
