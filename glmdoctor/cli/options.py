@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from glmdoctor.cli import output
+
 if TYPE_CHECKING:
     from glmdoctor.diagnosis import Diagnosis
     from glmdoctor.host.host import Host
@@ -103,7 +105,8 @@ def diagnosed(
     from glmdoctor.diagnosis import judge
     from glmdoctor.host.facts import Unknown
 
-    diagnosis = judge(host(model, python, kernel_file, snapshot), only=only, skip=skip)
+    with output.patience():
+        diagnosis = judge(host(model, python, kernel_file, snapshot), only=only, skip=skip)
     examined = diagnosis.host.interpreter
     if python is not None and isinstance(examined, Unknown):
         raise click.UsageError(f"{python} does not answer as a Python interpreter: {examined.reason}")

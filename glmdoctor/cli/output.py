@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +16,7 @@ from glmdoctor.messages import language_of
 if TYPE_CHECKING:
     from glmdoctor.reports.terminal import Line
 
+SLOW = 1.5  # seconds after which a waiting person is told why
 PROBE = "检查"  # what an output must be able to carry for a Chinese report
 
 
@@ -61,6 +64,21 @@ def _discard_rest() -> None:
 def note(message: str) -> None:
     """One line of progress or advice."""
     print(f"glmdoctor: {message}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def patience() -> Iterator[None]:
+    """A word to a waiting person where an examination takes long: a kernel is compiled and tested the first time."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    timer = threading.Timer(SLOW, note, ["still at it; the first time, the CPU kernel is compiled and tested"])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def complain(report: str) -> None:

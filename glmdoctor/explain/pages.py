@@ -7,7 +7,6 @@ keeps the raw bytes, so that pages without any interesting word cost almost noth
 from __future__ import annotations
 
 import codecs
-import io
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -31,10 +30,10 @@ QUOTES = '‘’“”`´"'
 
 def pages(stream: BinaryIO) -> Iterator[Page]:
     """The stream's pages, cut at line ends where there are any; memory stays at a few pages."""
-    stream = _as_utf8(stream)
+    source = _as_utf8(stream)
     line, rest = 1, b""
     while True:
-        block = stream.read(PAGE)
+        block = source.read(PAGE)
         data = rest + block
         if not block:
             if data:
@@ -57,13 +56,13 @@ def _overlap(data: bytes, cut: int) -> int:
     return newline + 1 if newline >= 0 else start if len(data) > 4 * PAGE else cut
 
 
-def _as_utf8(stream: BinaryIO) -> BinaryIO:
+def _as_utf8(stream: BinaryIO) -> _Chained | _Recoded:
     """Windows shells write UTF-16 with a mark at the beginning; everything else is taken as it comes."""
     head = stream.read(2)
     whole = _Chained(head, stream)
     if head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         return _Recoded(whole)
-    return whole  # type: ignore[return-value]
+    return whole
 
 
 class _Chained:
@@ -77,14 +76,14 @@ class _Chained:
         return head + self.stream.read(size)
 
 
-class _Recoded(io.RawIOBase):
+class _Recoded:
     """UTF-16 bytes as UTF-8."""
 
     def __init__(self, stream: _Chained) -> None:
         self.stream = stream
         self.decoder = codecs.getincrementaldecoder("utf-16")("replace")
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int) -> bytes:
         data = self.stream.read(size)
         return self.decoder.decode(data, final=not data).encode("utf-8")
 

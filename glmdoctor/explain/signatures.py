@@ -39,8 +39,8 @@ class Pattern:
         for quote in QUOTES:
             plain = plain.replace(quote, "'")
         at_start, at_end = plain.startswith("^"), plain.endswith("$")
-        parts = JOINT.split(plain[at_start : len(plain) - at_end])
-        pieces, joints = parts[::2], ["", *parts[1::2]]
+        split = JOINT.split(plain[at_start : len(plain) - at_end])
+        pieces, joints = split[::2], ["", *split[1::2]]
         words = frozenset(word for piece in pieces for word in _words(piece, whole=True))
         parts = tuple(word for piece in pieces for word in _words(piece, whole=False))
         foreign = tuple(joint == "{non-ascii}" for joint in joints)
