@@ -29,7 +29,7 @@ SPECIAL = {
     "glm4": {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"},
 }
 # What of a tokenizer_config.json is meant for this class; the rest belongs to the original's own.
-SETTINGS = ("model_max_length", "chat_template", "clean_up_tokenization_spaces")
+SETTINGS = ("model_max_length", "chat_template", "parse_special")
 
 
 class Token(str):
@@ -44,15 +44,19 @@ class Token(str):
 
 
 class ChatGLMTokenizer(PreTrainedTokenizer):
-    """Any of the four generations. Pads on the left; what else a padded call returns is the generation's own."""
+    """Any of the four generations. Pads on the left; what else a padded call returns is the generation's own.
+
+    ``parse_special``, here or in a call, reads special tokens out of texts as far as the original does.
+    """
 
     model_input_names = ["input_ids", "attention_mask", "position_ids"]  # noqa: RUF012
     vocab_files_names: dict[str, str] = {}  # noqa: RUF012
     padding_side = "left"
 
-    def __init__(self, native: Tokenizer, **kwargs: Any) -> None:
-        self.native = native
+    def __init__(self, native: Tokenizer, parse_special: bool = False, **kwargs: Any) -> None:
+        self.native, self.parse_special = native, parse_special
         kwargs |= {**SPECIAL[native.generation], "padding_side": "left", GENERATION_KEY: native.generation}
+        kwargs |= {"clean_up_tokenization_spaces": False}  # the native decoders do it as their originals do
         super().__init__(**kwargs)
 
     @classmethod
@@ -92,8 +96,30 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
         return self.native.pad_token_id
 
     def tokenize(self, text: str, **kwargs: Any) -> list[str]:
-        ids = self.native.encode(text, parse_special=bool(kwargs.get("parse_special")))
+        ids = self.native.encode(text, parse_special=bool(kwargs.get("parse_special", self.parse_special)))
         return [Token(self.native.token(index), index) for index in ids]
+
+    def _ids(self, text: Any, parse_special: bool) -> Any:
+        """Texts as ids, which the base class takes as they are, sparing a million tokens; an empty text stays one."""
+        if isinstance(text, str):
+            return self.native.encode(text, parse_special=parse_special) or ""
+        if isinstance(text, (list, tuple)):
+            return type(text)(self._ids(part, parse_special) for part in text)
+        return text
+
+    def _encode_plus(self, text: Any, text_pair: Any = None, **kwargs: Any) -> BatchEncoding:
+        parse = kwargs.pop("parse_special", False)
+        if not kwargs.get("is_split_into_words"):
+            text, text_pair = self._ids(text, parse), self._ids(text_pair, parse)
+        return super()._encode_plus(text=text, text_pair=text_pair, **kwargs)
+
+    def _batch_encode_plus(self, batch_text_or_text_pairs: Any, **kwargs: Any) -> BatchEncoding:
+        """transformers 4 only."""
+        parse = kwargs.pop("parse_special", False)
+        if not kwargs.get("is_split_into_words"):
+            batch_text_or_text_pairs = self._ids(list(batch_text_or_text_pairs), parse)
+            kwargs["is_split_into_words"] = True  # a list of ids is one text, not a pair
+        return super()._batch_encode_plus(batch_text_or_text_pairs, **kwargs)
 
     def convert_tokens_to_ids(self, tokens: Any) -> Any:
         if tokens is None or isinstance(tokens, str):
