@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host import facts
 from glmdoctor.host.facts import Unknown
-from glmdoctor.messages import Text
+from glmdoctor.messages import Text, text
 
 T = TypeVar("T")
 
@@ -97,6 +97,11 @@ def skipped(title: Text, detail: Text, **evidence: object) -> Finding:
 
 def unknown(title: Text, detail: Text, **evidence: object) -> Finding:
     return Finding("", Status.UNKNOWN, title, detail, evidence=evidence)
+
+
+def not_looked_at(title: Text, fact: Unknown) -> Finding:
+    """Skipped because the fact that would decide could not be read."""
+    return skipped(title, text("Not looked at: {reason}", reason=Text(fact.reason)))
 
 
 def bad(status: Status, problem: str, title: Text, detail: Text, **evidence: object) -> Finding:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped, unknown
+from glmdoctor.checks.base import Check, Machine, bad, known, maybe, not_looked_at, ok, skipped, unknown
 from glmdoctor.checks.situation import cards, driver_libraries, has_card
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import DeviceNode, KernelDriver, Unknown
-from glmdoctor.messages import Text, text
+from glmdoctor.messages import text
 
 CARD = text("NVIDIA card")
 MODULE = text("NVIDIA kernel module")
@@ -42,7 +42,7 @@ def card(host: Machine) -> Iterator[Finding]:
         )
         return
     if isinstance(host.pci, Unknown):
-        yield skipped(CARD, text("Not looked at: {reason}", reason=Text(host.pci.reason)))
+        yield not_looked_at(CARD, host.pci)
         return
     yield ok(CARD, NO_CARD)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 
-from glmdoctor.checks.base import Check, Machine
+from glmdoctor.checks.base import Check, Machine, not_looked_at
 from glmdoctor.findings import Finding, Report, Status
 from glmdoctor.host.facts import Unknown
 from glmdoctor.messages import Text, text
@@ -59,7 +59,7 @@ def run_one(check: Check, host: Machine) -> list[Finding]:
         for name in check.needs:
             fact = getattr(host, name)
             if isinstance(fact, Unknown):
-                return [_stamp(check, Status.SKIPPED, text("Not looked at: {reason}", reason=Text(fact.reason)))]
+                return [replace(not_looked_at(check.title, fact), id=check.id)]
         findings.extend(replace(finding, id=check.id) for finding in check.run(host))
     except Exception as error:
         findings.append(_crash(check, error))

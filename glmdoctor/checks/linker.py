@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
-from glmdoctor.checks.situation import driver_libraries, folder, grade, name, numbers
+from glmdoctor.checks.situation import driver_libraries, folder, grade, loaded_as, name, numbers
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import Library, Loader
 from glmdoctor.messages import text
@@ -29,9 +29,11 @@ def cache(host: Machine) -> Iterator[Finding]:
         )
         return
     driver = [path for path in gone if name_of(path).startswith(("libcuda.so", "libnvidia-ml.so"))]
+    found = [loaded_as(host, soname) for soname in DRIVER_NAMES]
     yield bad(
-        # A toolkit library that went away hurts only who asks for it; the driver's are needed by everybody.
-        grade(host) if driver or unlisted else Status.WARN,
+        # A toolkit library that went away hurts only who asks for it; the driver's are needed by everybody, and only
+        # while no default folder and no LD_LIBRARY_PATH leads to them.
+        grade(host) if (driver or unlisted) and not all(lib and lib.fault is None for lib in found) else Status.WARN,
         "linker-cache-stale",
         text("The linker cache does not match the files"),
         text("It names {path}, which is gone.", path=gone[0])

@@ -8,10 +8,10 @@ from typing import Any
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
+from glmdoctor.checks.base import Check, Machine, bad, known, maybe, not_looked_at, ok, skipped
 from glmdoctor.checks.situation import has_card, model_grade, numbers
 from glmdoctor.findings import Finding, Status
-from glmdoctor.host.facts import NvmlGpu, Torch
+from glmdoctor.host.facts import NvmlGpu, Torch, Unknown
 from glmdoctor.knowledge import versions
 from glmdoctor.messages import text
 
@@ -81,10 +81,13 @@ def build(host: Machine) -> Iterator[Finding]:
 
 
 def driver(host: Machine) -> Iterator[Finding]:
-    torch, ceiling = known(host.torch), known(host.ceiling)
+    torch, ceiling = known(host.torch), host.ceiling
     built = numbers(torch.cuda or "")[:2]
     if not built or not has_card(host):
         yield skipped(DRIVER, NO_CARD if built else NO_CUDA)
+        return
+    if isinstance(ceiling, Unknown):
+        yield not_looked_at(DRIVER, ceiling)
         return
     values = {"cuda": torch.cuda or "", "ceiling": ".".join(map(str, ceiling.cuda)), "version": torch.version}
     if built[0] > ceiling.cuda[0]:
@@ -185,7 +188,7 @@ CHECKS = (
         DRIVER,
         driver,
         problems=("cuda-driver-too-old",),
-        needs=("torch", "ceiling"),
+        needs=("torch",),
         explained_by=DRIVER_FAULTS,
     ),
     Check("torch.architecture", ARCH, architecture, problems=("torch-arch-unsupported",), needs=("torch", "nvml")),

@@ -84,7 +84,7 @@ def ceiling(io: IO, loader: Loader | Unknown) -> DriverCeiling | Unknown:
         return loader
     path = loader.resolved.get(LIBCUDA)
     if path is None:
-        return Unknown(f"no {LIBCUDA} on the loader's path")
+        return Unknown("no libcuda.so.1 on the loader's path")
     header = elf.read(io, path)
     if header is None or header.fault:
         return Unknown(f"{path} cannot be loaded: {header.fault if header else 'missing'}")
