@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +138,12 @@ def test_glm4_template() -> None:
     with_tools = extra["apply_chat_template"][-1]
     lead, *rest = with_tools["conversation"]
     assert tokenizer.apply_chat_template(rest, tools=lead["tools"]) == with_tools["ids"]
+
+
+def test_a_megabyte_takes_less_than_a_second(tokenizer: Tokenizer) -> None:
+    texts = "".join(case["text"] for case in golden(tokenizer.generation, "encode")["cases"])
+    megabyte = texts * (1_000_000 // len(texts.encode()) + 1)
+    started = time.process_time()
+    ids = tokenizer.encode(megabyte)
+    assert time.process_time() - started < 1
+    assert len(ids) > 100_000
