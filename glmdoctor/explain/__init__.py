@@ -58,6 +58,27 @@ class Sighting:
         self.raises = self.raises or bool(RAISES.match(words))
 
 
+class Wanted:
+    """The patterns still looked for, by the longest of their words, so that a page asks only for words it has."""
+
+    def __init__(self, patterns: tuple[Pattern, ...]) -> None:
+        self._by_word: dict[str, list[Pattern]] = {}
+        for pattern in patterns:
+            self._by_word.setdefault(self._key(pattern), []).append(pattern)
+
+    @staticmethod
+    def _key(pattern: Pattern) -> str:
+        return max(sorted(pattern.words), key=len, default="")
+
+    def on(self, page: Page) -> list[Pattern]:
+        """Those of which the page has every word."""
+        keys = {"", *(self._by_word.keys() & page.words)}
+        return [p for key in keys for p in self._by_word.get(key, ()) if p.possible(page)]
+
+    def drop(self, pattern: Pattern) -> None:
+        self._by_word[self._key(pattern)].remove(pattern)
+
+
 def explain(stream: BinaryIO, known: Book | None = None) -> Explanation:
     """Which problems the log shows."""
     known = known or book()
@@ -85,16 +106,16 @@ def _put_causes_first(best: dict[str, Match], known: Book) -> None:
 
 def _search(stream: BinaryIO, patterns: tuple[Pattern, ...]) -> dict[Pattern, Sighting]:
     seen: dict[Pattern, Sighting] = {}
-    wanted = list(patterns)
+    wanted = Wanted(patterns)
     tail: deque[Page] = deque(maxlen=TAIL)
     known: set[int] = set()  # hashes of lines
     for page in pages(stream):
         tail.append(page)
         if not _is_new(page, known):
             continue
-        for pattern in [p for p in wanted if p.possible(page)]:
+        for pattern in wanted.on(page):
             if _look(page, pattern, seen) >= ENOUGH:
-                wanted.remove(pattern)
+                wanted.drop(pattern)
     for page in tail:
         for pattern in [p for p in seen if p.possible(page)]:
             _look(page, pattern, seen)

@@ -106,14 +106,14 @@ class Page:
         return set(str(data.lower().translate(WORD_BYTES), "ascii").split())
 
     def holds(self, part: str) -> bool:
-        """Is ``part`` a part of any word?"""
+        """Is ``part`` a part of any word? (A number is one as a whole.)"""
         if part not in self._parts:
-            self._parts[part] = part in self._vocabulary
+            self._parts[part] = part in (self.words if part.isdigit() else self._vocabulary)
         return self._parts[part]
 
     @cached_property
     def _vocabulary(self) -> str:
-        return " ".join(self.words)
+        return " ".join([word for word in self.words if not word.isdigit()])
 
     @cached_property
     def is_ascii(self) -> bool:
