@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load"]
+__all__ = ["ConfigMultiDevices", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """``load`` needs torch, which importing this package does not."""
+    """What needs torch is imported when it is asked for."""
     if name == "load":
         from glmcore.engine.load import load
 
         return load
+    if name == "ConfigMultiDevices":
+        from glmcore.place.multi_devices import ConfigMultiDevices
+
+        return ConfigMultiDevices
     raise AttributeError(f"module 'glmcore' has no attribute {name!r}")

@@ -22,12 +22,17 @@ class Runner:
 
     def __init__(self, model: nn.Module, config: ModelConfig) -> None:
         self.model, self.config = model, config
-        # The norms are never quantised: their type is that of the hidden states.
-        dtype = next(parameter.dtype for name, parameter in model.named_parameters() if "norm" in name)
-        self.cache = KVCache(config, 1, min(CACHE_BLOCK, config.max_length), dtype)
-        self.held: list[int] = []  # the tokens whose keys and values are in the cache
         self.positions: PositionState | None = None
         self.reused = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """An empty cache, where the model's layers are now."""
+        # The norms are never quantised: their type is that of the hidden states.
+        dtype = next(parameter.dtype for name, parameter in self.model.named_parameters() if "norm" in name)
+        capacity = min(CACHE_BLOCK, self.config.max_length)
+        self.cache = KVCache(self.config, 1, capacity, dtype, layer_devices(self.model))
+        self.held: list[int] = []  # the tokens whose keys and values are in the cache
 
     @torch.inference_mode()
     def prefill(self, prompt: Sequence[int]) -> Tensor:
@@ -36,7 +41,7 @@ class Runner:
         self.cache.length = self.reused
         self.held = list(prompt)
         self.make_room(len(prompt))
-        rest = torch.tensor([prompt[self.reused :]])
+        rest = torch.tensor([prompt[self.reused :]], device=self.device)
         if is_causal(self.config):
             for chunk in rest.split(PREFILL_CHUNK, dim=1):
                 logits = self.model(chunk, cache=self.cache, last_only=True)
@@ -53,8 +58,18 @@ class Runner:
         inputs = step_inputs(self.positions, ids) if self.positions else {}
         return self.model(ids, cache=self.cache, last_only=True, **inputs)[0, -1]
 
+    @property
+    def device(self) -> torch.device:
+        """Where token ids belong: beside the embedding."""
+        return next(self.model.embedding.buffers(), next(self.model.embedding.parameters(), None)).device
+
     def make_room(self, length: int) -> None:
         capacity = self.cache.capacity
         while capacity < length:
             capacity *= 2
         self.cache.reserve(min(capacity, max(length, self.config.max_length)))
+
+
+def layer_devices(model: nn.Module) -> list[torch.device]:
+    """The device of each layer, which is that of its keys and values."""
+    return [next(layer.parameters()).device for layer in model.layers]

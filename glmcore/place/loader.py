@@ -1,8 +1,9 @@
 """Loads a checkpoint: each tensor goes from its file straight to its module, quantised on the way if asked.
 
 The model is built without memory and filled tensor by tensor, so the peak is the finished model and the few tensors
-in flight. On the CPU what is not quantised is kept in float32, its fastest and most exact type there, where that fits
-into the free memory, and else in the checkpoint's own type.
+in flight. On the CPU a model computes in float32, its fastest and most exact type there. The embedding and the head of
+a quantised model, which are larger than any layer, keep the checkpoint's 16 bits; a model that is not quantised is kept
+in float32 where that fits into the free memory, and else in the checkpoint's own type.
 """
 
 from __future__ import annotations
@@ -24,16 +25,15 @@ from glmcore.checkpoint.names import Spec, expected, piece_of
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
 from glmcore.models import build
-from glmcore.quant.convert import attach_kernel
+from glmcore.place.hops import attach_hops
+from glmcore.quant.convert import attach_kernel, keep_halves
 from glmcore.quant.linear import QuantEmbedding
-from glmcore.quant.schemes import packed_columns, quantize_rows
+from glmcore.quant.schemes import quantize_matrix
 
 if TYPE_CHECKING:
     from glmcore.kernels.load import Kernel
     from glmcore.plan import Plan
 
-# Rows that are quantised at a time: bounds the temporary floats to some tens of megabytes.
-QUANTIZE_ROWS = 2048
 READERS = 2
 # The share of the free memory that weights in float32 may take; the rest is for the cache and the workspace.
 FLOAT32_SHARE = 0.7
@@ -70,7 +70,7 @@ def load_model(
         device = torch.device(placement.get(piece_of(config, name), "cpu"))
         return _read(checkpoint, config, name, chosen, device)
 
-    for name, tensors in _in_order(names, read):
+    for name, tensors in in_order(names, read):
         for key, tensor in tensors.items():
             _assign(model, key, tensor)
         done += checkpoint.info(name).nbytes
@@ -78,7 +78,8 @@ def load_model(
             progress(done, total)
     if config.tie_embeddings:
         _tie(model)
-    return attach_kernel(model.eval().requires_grad_(False), kernel)
+    attach_kernel(model.eval().requires_grad_(False), kernel)
+    return attach_hops(model, placement) if placement else model
 
 
 def target_config(config: ModelConfig, quantize: str | None) -> ModelConfig:
@@ -97,7 +98,9 @@ def target_config(config: ModelConfig, quantize: str | None) -> ModelConfig:
 
 
 def default_dtype(config: ModelConfig) -> torch.dtype:
-    """float32 where all that is not quantised fits into the free memory with it, else the checkpoint's type."""
+    """The type to compute in on the CPU: float32, but the checkpoint's where all its weights would not fit in it."""
+    if config.quantization_bit:
+        return torch.float32
     needed = sum(_bytes(spec) for spec in expected(config).values())
     fits = needed <= FLOAT32_SHARE * psutil.virtual_memory().available
     return torch.float32 if fits else getattr(torch, config.dtype)
@@ -118,31 +121,35 @@ def empty_model(config: ModelConfig, dtype: torch.dtype) -> nn.Module:
     for module in model.modules():
         if isinstance(module, QuantEmbedding):
             module.dtype = dtype
+    if table_dtype(config, dtype) != dtype:
+        keep_halves(model, dtype)
     return model
 
 
+def table_dtype(config: ModelConfig, dtype: torch.dtype) -> torch.dtype:
+    """The type in which a model that computes in ``dtype`` keeps its embedding and its head."""
+    return getattr(torch, config.dtype) if config.quantization_bit and dtype == torch.float32 else dtype
+
+
+def stored(checkpoint: Checkpoint, config: ModelConfig, name: str) -> Tensors:
+    """A tensor of the file as ``config`` stores it: with its scales where it is quantised on the way."""
+    if checkpoint.config.quantization_bit == 0 and expected(config)[name].kind == "packed":
+        packed, scale = quantize_matrix(
+            checkpoint.tensor(name), config.quantization_bit, in_float32=config.generation == "v1"
+        )
+        return {name: packed, f"{name}_scale": scale}
+    return {name: checkpoint.tensor(name)}
+
+
 def _read(checkpoint: Checkpoint, config: ModelConfig, name: str, dtype: torch.dtype, device: torch.device) -> Tensors:
-    """A tensor of the file as the model of ``config`` wants it: with its scales where it is quantised on the way."""
-    kind = expected(config)[name].kind
-    if kind == "packed" and checkpoint.config.quantization_bit == 0:
-        packed, scale = _quantized(checkpoint.tensor(name), config)
-        return {name: packed.to(device), f"{name}_scale": scale.to(device)}
-    return {name: checkpoint.tensor(name).to(device, dtype if kind == "float" else None)}
+    """A tensor of the file, with its scales where it is quantised, in the type and at the place where it is to work."""
+    kept = dtype if expected(config)[name].kind == "float" else None
+    if piece_of(config, name) in ("embedding", "lm_head") and kept is not None:
+        kept = table_dtype(config, dtype)
+    return {key: tensor.to(device, kept) for key, tensor in stored(checkpoint, config, name).items()}
 
 
-def _quantized(weight: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
-    """The packed rows and the scales of a float matrix, some rows at a time."""
-    packed = torch.empty(len(weight), packed_columns(weight.shape[1], config.quantization_bit), dtype=torch.int8)
-    scale = torch.empty(len(weight), dtype=torch.float16 if weight.dtype == torch.float32 else weight.dtype)
-    for start in range(0, len(weight), QUANTIZE_ROWS):
-        rows = slice(start, start + QUANTIZE_ROWS)
-        # ChatGLM-6B's quantiser divides in float32, the later ones in the weight's own type.
-        source = weight[rows].float() if config.generation == "v1" else weight[rows]
-        packed[rows], scale[rows] = quantize_rows(source, config.quantization_bit)
-    return packed, scale
-
-
-def _in_order(names: Iterable[str], read: Callable[[str], Tensors]) -> Iterator[tuple[str, Tensors]]:
+def in_order(names: Iterable[str], read: Callable[[str], Tensors]) -> Iterator[tuple[str, Tensors]]:
     """Read in a few threads, a few tensors ahead of what is taken; what comes out is in order."""
     with ThreadPoolExecutor(min(READERS, os.cpu_count() or 1)) as pool:
         waiting: deque[tuple[str, Future[Tensors]]] = deque()
