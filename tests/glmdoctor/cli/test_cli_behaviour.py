@@ -200,3 +200,44 @@ def test_list_names_checks_and_problems() -> None:
     assert {"cuda.libcuda-link", "kernel.build"} <= {check["id"] for check in catalogue["checks"]}
     assert len(catalogue["problems"]) >= 86
     assert "libcuda-not-in-cuda-path" in glmdoctor("list").stdout
+
+
+def on_terminal(columns: int, *arguments: str, **variables: str) -> str:
+    """What a command shows on a terminal of that width."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "TERM": "xterm-256color", **variables}
+    for name in ("COLUMNS", "LINES", "NO_COLOR"):
+        environment.pop(name, None) if name not in variables else None
+    process = subprocess.Popen([sys.executable, "-m", "glmdoctor", *arguments], stdout=slave, env=environment)
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            block = os.read(master, 65536)
+        except OSError:  # Linux answers EIO when the last writer has closed
+            break
+        if not block:
+            break
+        shown += block
+    os.close(master)
+    assert process.wait() == 0
+    return shown.decode("utf-8")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_terminal_gets_colours_and_its_own_width(language: str) -> None:
+    import re
+
+    from rich.cells import cell_len
+
+    shown = on_terminal(50, "check", *QUICK, "--lang", language)
+    rows = [re.sub(r"\x1b\[[0-9;]*m", "", row) for row in shown.splitlines()]
+    assert "\x1b[" in shown and max(cell_len(row) for row in rows) <= 50
+    assert "\x1b[3" not in on_terminal(50, "check", *QUICK, NO_COLOR="1")
