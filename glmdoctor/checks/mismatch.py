@@ -6,7 +6,7 @@ user-space versions lie side by side (remove one), or a folder in LD_LIBRARY_PAT
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
@@ -14,7 +14,7 @@ from glmdoctor.checks.libcuda import gone_round
 from glmdoctor.checks.nvml import MISMATCH
 from glmdoctor.checks.situation import driver_libraries, driver_version, folder, is_compat, loaded_as, numbers
 from glmdoctor.findings import Finding, Status
-from glmdoctor.host.facts import KernelDriver, Library
+from glmdoctor.host.facts import KernelDriver, Library, Nvml
 from glmdoctor.messages import Text, text
 
 TITLE = text("Kernel module and driver libraries")
@@ -63,7 +63,7 @@ def mismatch(host: Machine) -> Iterator[Finding]:
     reading = read(host, driver)
     refused = nvml is not None and nvml.code == MISMATCH
     if (reading.wrong and not reading.only_libcuda) or (refused and not reading.wrong):
-        yield _mismatch(driver, reading, nvml.library_version if nvml else None)
+        yield _mismatch(driver, reading, nvml)
     elif reading.wrong:
         yield ok(TITLE, text("NVML's library agrees with the module {version}.", version=driver.version))
     else:
@@ -72,8 +72,8 @@ def mismatch(host: Machine) -> Iterator[Finding]:
         )
 
 
-def _mismatch(driver: KernelDriver, reading: Reading, nvml_version: str | None) -> Finding:
-    case, title, detail = _case(driver, reading, nvml_version)
+def _mismatch(driver: KernelDriver, reading: Reading, nvml: Nvml | None) -> Finding:
+    case, title, detail = _case(driver, reading, nvml)
     return bad(
         Status.FAIL,
         "driver-library-mismatch",
@@ -90,42 +90,55 @@ def _mismatch(driver: KernelDriver, reading: Reading, nvml_version: str | None) 
     )
 
 
-def _case(driver: KernelDriver, reading: Reading, nvml_version: str | None) -> tuple[str, Text, Text]:
+def _case(driver: KernelDriver, reading: Reading, nvml: Nvml | None) -> tuple[str, Text, Text]:
     strays = [lib for lib in reading.wrong if _stray(lib)]
-    found = ", ".join(sorted({driver_version(lib) or "" for lib in reading.wrong})) or nvml_version or "?"
-    if strays and all(reading.right(lib.name) for lib in strays):
+    found = ", ".join(sorted({driver_version(lib) or "" for lib in reading.wrong}))
+    found = found or (nvml.library_version if nvml else None) or "?"
+    works_without = nvml is not None and nvml.code_without_ld_library_path == 0
+    if works_without or (strays and all(reading.right(lib.name) for lib in strays)):
         return (
             "stray-folder",
             text("LD_LIBRARY_PATH brings another driver's libraries"),
-            text(
-                "The module is {module} and its libraries are there, but {folders} in LD_LIBRARY_PATH comes first with "
-                "{found}. Take the folder out; no reboot is needed.",
-                module=driver.version,
-                folders=", ".join(sorted({folder(lib) for lib in strays})),
-                found=found,
-            ),
+            _stray_words(driver, strays, found),
         )
     if any(reading.right(lib.name) for lib in reading.wrong):
-        return (
-            "two-versions",
-            text("Two driver versions side by side"),
-            text(
-                "The module is {module}, programs load libraries of {found}, and files of both lie here: {files}. "
-                "Remove the packages of the wrong one.",
-                module=driver.version,
-                found=found,
-                files="; ".join(f"{version}: {', '.join(files)}" for version, files in _files(reading).items()),
-            ),
-        )
-    return (
-        "upgraded-under-module",
-        text("Driver upgraded under the running kernel module"),
-        text(
-            "The running module is {module}, the libraries are {found}. Reload the module or reboot{holders}.",
-            module=driver.version,
-            found=found,
-            holders=_holders(driver),
-        ),
+        return "two-versions", text("Two driver versions side by side"), _two_words(driver, reading, found)
+    title = text("Driver upgraded under the running kernel module")
+    return "upgraded-under-module", title, _upgraded_words(driver, found)
+
+
+def _stray_words(driver: KernelDriver, strays: Sequence[Library], found: str) -> Text:
+    return text(
+        "The module is {module} and its libraries are there, but {folders} in LD_LIBRARY_PATH comes first with "
+        "{found}. Take the folder out; no reboot is needed.",
+        module=driver.version,
+        folders=", ".join(sorted({folder(lib) for lib in strays})) or "?",
+        found=found,
+    )
+
+
+def _two_words(driver: KernelDriver, reading: Reading, found: str) -> Text:
+    owners = {lib.file: f" [{lib.owner}]" for lib in reading.others if lib.owner}
+    groups = _files(reading).items()
+    return text(
+        "The module is {module}, programs load libraries of {found}, and files of both lie here: {files}. "
+        "Remove the packages of the wrong one.",
+        module=driver.version,
+        found=found,
+        files="; ".join(f"{version}: {', '.join(f + owners.get(f, '') for f in files)}" for version, files in groups),
+    )
+
+
+def _upgraded_words(driver: KernelDriver, found: str) -> Text:
+    return text(
+        "The running module is {module}, the libraries are {found}. Reload the module or reboot{holders}{lacking}.",
+        module=driver.version,
+        found=found,
+        holders=_holders(driver),
+        # A reboot is of no use while the module of the new version was not built for this kernel.
+        lacking=text("; first a module {found} must be built for this kernel", found=found)
+        if driver.installed_versions and found not in driver.installed_versions
+        else "",
     )
 
 

@@ -152,11 +152,15 @@ def test_upgraded_under_the_module_names_who_holds_the_devices(gpu_machine: Stub
     found = finding(machine, "driver.version")
     assert found.problem == "driver-library-mismatch" and found.evidence["case"] == "upgraded-under-module"
     assert "python (4711)" in str(found.detail) and "reboot" in str(found.detail)
+    assert f"a module {OTHER} must be built" in str(found.detail)
+    built = machine.having(kernel_driver={"installed_versions": (OTHER,)})
+    assert "must be built" not in str(finding(built, "driver.version").detail)
     assert list(roots(machine)) == ["driver-library-mismatch"]
 
 
 def test_two_versions_name_their_files(gpu_machine: Stub) -> None:
-    used, rest = driver_libraries(OTHER), driver_libraries(MODULE, folder="/opt/old", found_by=("driver-folder",))
+    used = driver_libraries(OTHER, owner="libcuda1")
+    rest = driver_libraries(MODULE, folder="/opt/old", found_by=("driver-folder",))
     machine = gpu_machine.having(libraries=(*used, *rest), loader=loader_for(*used), nvml={"code": 18})
     found = finding(machine, "driver.version")
     assert found.evidence["case"] == "two-versions"
@@ -164,6 +168,7 @@ def test_two_versions_name_their_files(gpu_machine: Stub) -> None:
         OTHER: [f"{LIB}/libnvidia-ml.so.{OTHER}", f"{LIB}/libcuda.so.{OTHER}"],
         MODULE: [f"/opt/old/libcuda.so.{MODULE}", f"/opt/old/libnvidia-ml.so.{MODULE}"],
     }
+    assert f"libcuda.so.{OTHER} [libcuda1]" in str(found.detail)
     assert list(roots(machine)) == ["driver-library-mismatch"]
 
 
@@ -175,6 +180,11 @@ def test_a_stray_folder_needs_no_reboot(gpu_machine: Stub) -> None:
     found = finding(machine, "driver.version")
     assert found.evidence["case"] == "stray-folder" and found.evidence["folders"] == ["/opt/old"]
     assert "no reboot" in str(found.detail)
+
+
+def test_nvml_that_works_without_the_variable(gpu_machine: Stub) -> None:
+    machine = gpu_machine.having(nvml={"code": 18, "library_version": OTHER, "code_without_ld_library_path": 0})
+    assert finding(machine, "driver.version").evidence["case"] == "stray-folder"
 
 
 def test_a_mismatch_of_which_only_nvml_knows(gpu_machine: Stub) -> None:

@@ -52,6 +52,14 @@ def test_memory_for_a_model_that_goes_to_the_card(gpu_machine: Stub, chatglm2: A
     assert finding(machine, "system.memory").status is Status.OK
 
 
+@pytest.mark.parametrize(("free", "total", "words"), [(8, 16, "Other processes"), (8, 8, "split it"), (16, 16, None)])
+def test_the_cards_memory(gpu_machine: Stub, chatglm2: Any, free: int, total: int, words: str | None) -> None:
+    gpu = replace(gpu_machine.nvml.gpus[0], memory_free=free * GIB, memory_total=total * GIB)
+    found = finding(gpu_machine.having(checkpoint=chatglm2, nvml={"gpus": (gpu,)}), "gpu.memory")
+    assert (found.problem == "cuda-oom") == bool(words)
+    assert words is None or words in str(found.detail)
+
+
 def test_a_full_disk_explains_a_cache_that_cannot_be_written(cpu_machine: Stub) -> None:
     report = examine(cpu_machine.having(disk_cache={"free": 1 << 20, "writable": False}))
     assert [f.problem for f in report.root_causes] == ["disk-full"]
