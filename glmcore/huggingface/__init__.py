@@ -1,7 +1,7 @@
 """The four generations for transformers: importing this package registers them with the Auto classes.
 
-After ``import glmcore.huggingface``, ``from_pretrained`` of AutoConfig, AutoModel, AutoModelForCausalLM and AutoTokenizer
-take the original checkpoints without ``trust_remote_code``; code that lies in their folders is not run.
+After ``import glmcore.huggingface``, ``from_pretrained`` of AutoConfig, AutoModel, AutoModelForCausalLM and
+AutoTokenizer take the original checkpoints without ``trust_remote_code``; code that lies in their folders is not run.
 """
 
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer

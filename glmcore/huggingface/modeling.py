@@ -46,6 +46,8 @@ class ChatGLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     _keys_to_ignore_on_load_unexpected = [r"rotary(_pos)?_emb\.inv_freq", r"prefix_encoder\."]  # noqa: RUF012
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _supports_sdpa = True
+    # transformers 4 would otherwise keep the file's types where the first tensor (packed integers) has the model's.
+    _supports_param_buffer_assignment = False
     _supports_cache_class = True
     _supports_static_cache = True
 
@@ -57,7 +59,7 @@ class ChatGLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self._modules.update(native._modules)
         native._modules = self._modules
         object.__setattr__(self, "native", native)
-        if native.config.tie_embeddings and isinstance(native.lm_head, nn.Linear):
+        if native.config.tie_embeddings:
             self._tied_weights_keys = tied_keys(native)
         self.post_init()
 
@@ -142,7 +144,9 @@ class ChatGLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         positions = model_kwargs.pop("position_ids", None)
         model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
         if positions is not None:
-            model_kwargs["position_ids"] = grown(self.native.config.generation, positions, kwargs.get("num_new_tokens", 1))
+            model_kwargs["position_ids"] = grown(
+                self.native.config.generation, positions, kwargs.get("num_new_tokens", 1)
+            )
         return model_kwargs
 
     def get_input_embeddings(self) -> nn.Module:
@@ -179,10 +183,13 @@ def prepare_quantized(model: ChatGLMForConditionalGeneration) -> None:
 
 
 def tied_keys(native: nn.Module) -> Any:
-    """The name of the head's weight and of the one that it shares, in the form that this transformers asks for."""
+    """The name of the head's weight, with that of the embedding's where this transformers asks for it (5 and later)."""
     names = {id(module): name for name, module in native.named_modules()}
-    pairs = {f"{names[id(native.lm_head)]}.weight": f"{names[id(native.embedding)]}.weight"}
-    return pairs if hasattr(PreTrainedModel, "get_expanded_tied_weights_keys") else list(pairs)
+    head, embedding = (f"{names[id(module)]}.weight" for module in (native.lm_head, native.embedding))
+    if not hasattr(PreTrainedModel, "get_expanded_tied_weights_keys"):
+        return [head]
+    # transformers 5 ties parameters only; packed weights are buffers.
+    return {head: embedding} if isinstance(native.lm_head, nn.Linear) else {}
 
 
 def replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
