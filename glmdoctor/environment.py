@@ -17,9 +17,13 @@ from glmdoctor.host.io import IO, RealIO
 from glmdoctor.remedies import chains, kernel, links, variables
 
 
-def private_folder() -> str:
-    """The doctor's own folder of this user; not absolute where the user has no home."""
-    return platformdirs.user_data_dir("glmdoctor", appauthor=False)
+def private_folder() -> str | None:
+    """The doctor's own folder of this user; None where the user has no home."""
+    try:
+        folder = platformdirs.user_data_dir("glmdoctor", appauthor=False)
+    except RuntimeError:  # as platformdirs 4.4 and later have it; before that the path was relative
+        return None
+    return folder if posixpath.isabs(folder) else None
 
 
 def repaired(host: Host) -> dict[str, str]:
@@ -46,23 +50,25 @@ def _toolkit(host: Host) -> dict[str, str]:
 
 
 def _private_cuda(host: Host) -> dict[str, str]:
-    private = links.private_links(host, private_folder())
-    helps = links.wrong_names(host) & private.keys() or variables.astray(host)
+    folder = private_folder()
+    if folder is None:
+        return {}
+    private = links.private_links(host, folder)
+    helps = links.unlinked_names(host) & private.keys() or variables.astray(host)
     if not helps or not _current(host.io, [link for found in private.values() for link in found]):
         return {}
     names = () if variables.best_toolkit(host) else variables.astray(host)
-    return dict.fromkeys(("CUDA_PATH", *names), links.private_cuda(private_folder()))
+    return dict.fromkeys(("CUDA_PATH", *names), links.private_cuda(folder))
 
 
 def _loader(host: Host) -> dict[str, str]:
     """LD_LIBRARY_PATH without strays, and with the private libcuda first where the loader finds no right one."""
-    loader, strays = host.loader, variables.stray_folders(host)
+    loader, strays, private = host.loader, variables.stray_folders(host), private_folder()
     if isinstance(loader, Unknown):
         return {}
     rest = [folder for folder in loader.ld_library_path if folder not in strays]
-    driver = chains.driver_links(host, private_folder())
-    if _current(host.io, driver):
-        rest.insert(0, chains.private_driver(private_folder()))
+    if private and _current(host.io, chains.driver_links(host, private)):
+        rest.insert(0, chains.private_driver(private))
     return {} if tuple(rest) == loader.ld_library_path else {variables.LD_PATH: ":".join(rest)}
 
 

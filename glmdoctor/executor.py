@@ -122,8 +122,6 @@ class Treatment:
         self, prepared: Prepared, confirm: Callable[[Prepared], bool], holds: Callable[[Plan], bool]
     ) -> Result:
         """Do a plan that ``confirm`` allows, and judge it by ``holds``: its own check asked again."""
-        if self.touched and holds(prepared.plan):  # an earlier plan of this run repaired it too
-            return Result(prepared, Outcome.REPAIRED)
         if prepared.steps and not confirm(prepared):
             return Result(prepared, Outcome.DECLINED)
         try:

@@ -63,7 +63,10 @@ class Run:
 
 def state_folder() -> str:
     """Where the journal of this user lies."""
-    folder = platformdirs.user_state_dir("glmdoctor", appauthor=False)
+    try:
+        folder = platformdirs.user_state_dir("glmdoctor", appauthor=False)
+    except RuntimeError as error:  # as platformdirs 4.4 and later have it; before that the path was relative
+        raise NoHome from error
     if not posixpath.isabs(folder):
         raise NoHome
     return folder

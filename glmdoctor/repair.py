@@ -15,7 +15,7 @@ from glmdoctor.host.facts import Unknown
 from glmdoctor.host.host import Host
 from glmdoctor.host.io import RealIO
 from glmdoctor.journal import NoHome
-from glmdoctor.remedies import KERNEL, SYMLINK, Options, Plan, kernel
+from glmdoctor.remedies import KERNEL, SYMLINK, Options, Plan, kernel, links
 
 SEVERITY = {Status.FAIL: 2, Status.WARN: 1}
 
@@ -43,11 +43,13 @@ class Repair:
     """The machine, the findings that were chosen, and their plans."""
 
     choice: Choice
-    private: str = field(default_factory=environment.private_folder)
+    private: str = field(init=False)
 
     def __post_init__(self) -> None:
-        if not posixpath.isabs(self.private):
+        private = environment.private_folder()
+        if private is None:
             raise NoHome
+        self.private = private
         self.host = self.fresh_host({})
         self.disk = Disk(self.host.io.root)
         self.report = Report(())
@@ -73,10 +75,13 @@ class Repair:
         every = remedies.plans(self.chosen, self.host, options=options)
         answered = {finding for plan in every for finding in plan.findings}
         follow = {finding.id for finding in self.chosen if answered & set(finding.caused_by)}
-        placed = kernel.place(self.host, options) if self.choice.kernel else None
         causes = tuple(plan for plan in every if not set(plan.findings) <= follow)
+        asked = (
+            links.complete(self.host, options) if self.choice.symlink and not causes else None,
+            kernel.place(self.host, options) if self.choice.kernel else None,
+        )
         done = {plan.id for plan in besides}
-        return tuple(plan for plan in (*causes, *((placed,) if placed else ())) if plan.id not in done)
+        return tuple(plan for plan in (*causes, *asked) if plan and plan.id not in done)
 
     def variables(self) -> dict[str, str]:
         """What `glmdoctor run` and `chat` would set now for the libraries."""

@@ -112,7 +112,9 @@ def carry_out(work: Repair, language: str, as_json: bool, yes: bool) -> int:
                 break
             prepared = executor.prepare(plans, work.disk, f"{run}-{number}")
             if not as_json:
-                output.emit(repairs.announced(prepared, work.beyond(plans), language))
+                output.emit(
+                    repairs.announced(prepared, () if results else work.beyond(plans), language, first=len(results) + 1)
+                )
             if not yes and any(plan.steps for plan in prepared) and not sys.stdin.isatty():
                 output.note(text("there is no terminal to ask on; --yes repairs without asking").render(language))
                 return USAGE

@@ -28,15 +28,15 @@ def exit_status(results: Sequence[Result], beyond: Sequence[Finding]) -> int:
     return int(broken or any(finding.status is Status.FAIL for finding in beyond))
 
 
-def announced(plans: Sequence[Prepared], beyond: Sequence[Finding], language: str) -> str:
-    """Every step of every plan, and advice where there is none."""
-    return "\n".join([*_plans(plans, language), *_beyond(beyond, language)]) + "\n"
+def announced(plans: Sequence[Prepared], beyond: Sequence[Finding], language: str, first: int = 1) -> str:
+    """Every step of every plan, numbered from ``first``, and advice where there is none."""
+    return "\n".join([*_plans(plans, language, first), *_beyond(beyond, language)]) + "\n"
 
 
-def _plans(plans: Sequence[Prepared], language: str) -> Iterator[str]:
+def _plans(plans: Sequence[Prepared], language: str, first: int) -> Iterator[str]:
     if not plans:
         yield text("There is nothing that glmdoctor can repair here.").render(language)
-    for number, prepared in enumerate(plans, 1):
+    for number, prepared in enumerate(plans, first):
         plan = prepared.plan
         yield f"{number}. {shown(plan.title, language)}  [{', '.join(plan.findings)}]"
         yield from (f"   - {shown(action.describe(changes), language)}" for action, changes in prepared.steps)

@@ -92,7 +92,7 @@ def _refresh(host: Machine, mended: Sequence[str]) -> tuple[RefreshLinkerCache, 
 def refresh(finding: Finding, host: Machine, options: Options) -> Plan | None:
     """Rebuild the linker cache, after the link that it would name; else go round it."""
     if not options.may_write(posixpath.dirname(LINKER_CACHE)):
-        return around(finding, host, options)
+        return around(finding, host, options) if driver_links(host, options.private) else None
     actions: tuple[Action, ...] = (*_missing_soname(host), RefreshLinkerCache())
     return Plan("refresh-linker-cache", text("Rebuild the linker cache"), (finding.id,), actions, needs_root=True)
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from glmdoctor.checks.base import Machine
 
 NAMES = ("cuda", *TOOLKIT_NAMES)
+CHECK = "cuda.libcuda-link"
 
 
 def plan(finding: Finding, host: Machine, options: Options) -> Plan | None:
@@ -43,22 +44,31 @@ def plan(finding: Finding, host: Machine, options: Options) -> Plan | None:
     best = max((system, private), key=lambda links: len(wrong & links.keys()))  # the system's where both do
     if not needed or not needed <= best.keys():
         return None
-    return _system_plan(finding, best) if best is system else private_plan(finding, host, options)
+    return _system_plan(finding.id, best) if best is system else private_plan(finding.id, host, options)
 
 
-def _system_plan(finding: Finding, links: dict[str, list[PlaceLink]]) -> Plan:
+def complete(host: Machine, options: Options) -> Plan | None:
+    """The plain names that are not there, asked for by the user: what works by a mere SONAME works for others then."""
+    unlinked = unlinked_names(host)
+    system = system_links(host, options, unlinked)
+    if driver_library(host) is None or not unlinked:
+        return None
+    return _system_plan(CHECK, system) if system else private_plan(CHECK, host, options)
+
+
+def _system_plan(finding: str, links: dict[str, list[PlaceLink]]) -> Plan:
     actions = tuple(link for found in links.values() for link in found)
     folder = posixpath.dirname(actions[0].path)
     title = text("Link {names} in {folder}", names=_plain(links), folder=folder)
-    return Plan("link-libraries", title, (finding.id,), actions, needs_root=True)
+    return Plan("link-libraries", title, (finding,), actions, needs_root=True)
 
 
-def private_plan(finding: Finding, host: Machine, options: Options) -> Plan:
+def private_plan(finding: str, host: Machine, options: Options) -> Plan:
     links, folder = private_links(host, options.private), private_cuda(options.private)
     title = text("Make a private CUDA_PATH, {folder}, with links to {names}", folder=folder, names=_plain(links))
     actions = tuple(link for found in links.values() for link in found)
     export = f"export CUDA_PATH={shlex.quote(folder)}"
-    return Plan("private-cuda-path", title, (finding.id,), actions, {"CUDA_PATH": folder}, (export,))
+    return Plan("private-cuda-path", title, (finding,), actions, {"CUDA_PATH": folder}, (export,))
 
 
 def _plain(links: dict[str, list[PlaceLink]]) -> str:
@@ -69,6 +79,13 @@ def wrong_names(host: Machine) -> set[str]:
     """The libraries for which the search of cpm_kernels gives nothing, or nothing that can be used."""
     cpm = maybe(host.cpm)
     return {hit.library for hit in cpm.hits if not _right(hit, host)} if cpm else set()
+
+
+def unlinked_names(host: Machine) -> set[str]:
+    """Those, and the libraries that it finds by their SONAME alone, as programs with other rules would not."""
+    cpm = maybe(host.cpm)
+    by_soname = {hit.library for hit in cpm.hits if hit.rule == "find_library"} if cpm else set()
+    return wrong_names(host) | by_soname
 
 
 def _right(hit: CpmHit, host: Machine) -> bool:

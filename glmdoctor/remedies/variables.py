@@ -69,7 +69,7 @@ def set_cuda_path(finding: Finding, host: Machine, options: Options) -> Plan | N
     names, toolkit = astray(host), best_toolkit(host)
     link = _default_link(host, toolkit, options) if toolkit else ()
     if not toolkit:
-        private = private_plan(finding, host, options)
+        private = private_plan(finding.id, host, options)
         variables = dict.fromkeys(names, private_cuda(options.private))
         return replace(private, environment=variables, commands=_exports(variables)) if private.actions else None
     if not names and not link:

@@ -65,6 +65,12 @@ class Root:
             self.link(f"{folder}/lib64/lib{name}.so", f"lib{name}.so.12")
         self.link("/usr/local/cuda", folder)
 
+    def refresh_linker_cache(self) -> None:
+        self.file("/etc/ld.so.conf", f"{LIB}\n")
+        program = shutil.which("ldconfig", path="/usr/sbin:/sbin")
+        assert program
+        subprocess.run([program, "-X", "-r", str(self.path)], check=True, capture_output=True)
+
     def glmdoctor(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """The real command on this root, without a terminal."""
         kept = {name: os.environ[name] for name in ("PATH", "XDG_CACHE_HOME") if name in os.environ}
