@@ -22,11 +22,13 @@ def rounded(x: Tensor) -> Tensor:
     blocks = torch.nn.functional.pad(x.float(), (0, -k % BLOCK)).view(m, -1, BLOCK)
     largest = blocks.abs().amax(dim=-1, keepdim=True)
     # In float32 and by the reciprocal, as the kernels do: ties must fall the same way.
-    steps = torch.where(largest > 1e-35, blocks * (127 / largest), torch.zeros_like(blocks)).round()
+    # (127 / largest would be largest.reciprocal() * 127 in torch.)
+    inverse = torch.full_like(largest, 127).div(largest)
+    steps = torch.where(largest > 1e-35, blocks * inverse, torch.zeros_like(blocks)).round()
     return (steps.double() * (largest / 127).double()).view(m, -1)[:, :k]
 
 
-def magnitude(x: Tensor, weight: Tensor, scale: Tensor, bits: int, bias: Tensor | None = None) -> Tensor:
-    """The sum of the terms' magnitudes, which bounds what float32 rounding can do to the result."""
-    return linear(x.abs(), dequantize(weight, scale, bits, torch.float64).abs(), torch.ones_like(scale), 8,
-                  None if bias is None else bias.abs())  # fmt: skip
+def full_scale(x: Tensor, scale: Tensor, bits: int, bias: Tensor | None = None) -> Tensor:
+    """[M, N]: what the largest weights would give with all signs alike; float32 rounding errs by a share of it."""
+    size = x.double().abs().sum(dim=-1, keepdim=True) * (scale.double() * 2 ** (bits - 1))
+    return size if bias is None else size + bias.double().abs()

@@ -1,5 +1,9 @@
 /* AVX2 with FMA, and AVX-VNNI on top of it. */
+#ifdef GLM_EMULATED /* the tests run this on CPUs without the instructions */
+#include "emulate.h"
+#else
 #include <immintrin.h>
+#endif
 
 #define LANES 8
 typedef __m256 vf;

@@ -1,5 +1,9 @@
 /* AVX-512 F, BW, VL, with or without VNNI. */
+#ifdef GLM_EMULATED /* the tests run this on CPUs without the instructions */
+#include "emulate.h"
+#else
 #include <immintrin.h>
+#endif
 
 #define LANES 16
 typedef __m512 vf;

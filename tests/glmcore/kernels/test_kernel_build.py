@@ -19,9 +19,9 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory):
+def best(tmp_path_factory):
     """One library for this machine, and the cache folder that it is in."""
-    cache = tmp_path_factory.mktemp("kernels")
+    cache = tmp_path_factory.mktemp("best")
     return ensure_kernel(cache=cache), cache
 
 
@@ -48,8 +48,8 @@ def c_library(path, source, *flags):
     return path
 
 
-def test_built_kernel_is_verified_and_found_again_at_once(built):
-    library, cache = built
+def test_built_kernel_is_verified_and_found_again_at_once(best):
+    library, cache = best
     assert not library.cached and library.path.is_file() and library.max_error < 2e-6
     assert "gcc" in library.compiler and "-O3" in library.log
     started = time.perf_counter()
@@ -58,8 +58,8 @@ def test_built_kernel_is_verified_and_found_again_at_once(built):
     assert time.perf_counter() - started < 0.1  # no child process: those alone take longer on a busy machine
 
 
-def test_damaged_library_is_rebuilt(built, tmp_path):
-    library, cache = built
+def test_damaged_library_is_rebuilt(best, tmp_path):
+    library, cache = best
     copy = tmp_path / "cache"
     shutil.copytree(cache, copy)
     damaged = copy / library.path.relative_to(cache)
@@ -69,8 +69,8 @@ def test_damaged_library_is_rebuilt(built, tmp_path):
     assert damaged.stat().st_size > 5000
 
 
-def test_damaged_stamp_is_no_proof(built, tmp_path):
-    library, cache = built
+def test_damaged_stamp_is_no_proof(best, tmp_path):
+    library, cache = best
     copy = tmp_path / "cache"
     shutil.copytree(cache, copy)
     stamp = (copy / library.path.relative_to(cache)).with_name(build.STAMP)
@@ -175,8 +175,8 @@ def test_unwritable_cache_gives_way_to_a_private_folder(tmp_path, monkeypatch):
     assert str(blocked) in caught.value.where and "others could" in caught.value.where
 
 
-def test_given_file_is_verified_and_remembered(built, tmp_path):
-    library, _ = built
+def test_given_file_is_verified_and_remembered(best, tmp_path):
+    library, _ = best
     given = tmp_path / "ready.so"
     shutil.copy(library.path, given)
     first = ensure_kernel(given, cache=tmp_path / "cache")
@@ -203,8 +203,8 @@ def test_given_file_that_is_missing_empty_or_text(tmp_path):
     assert "no ELF" in refused(tmp_path / "text.so", tmp_path).what
 
 
-def test_given_file_of_another_machine(built, tmp_path):
-    data = bytearray(built[0].path.read_bytes())
+def test_given_file_of_another_machine(best, tmp_path):
+    data = bytearray(best[0].path.read_bytes())
     data[18:20] = (243).to_bytes(2, "little")
     (tmp_path / "riscv.so").write_bytes(data)
     assert "riscv64" in refused(tmp_path / "riscv.so", tmp_path).what

@@ -1,0 +1,42 @@
+/* The intrinsics of missing instruction sets in plain C, by SIMDe; what its release 0.7.4 lacks or has wrong is added. */
+#define SIMDE_ENABLE_NATIVE_ALIASES
+#include <simde/x86/avx512.h>
+#include <simde/x86/fma.h>
+
+#undef _mm512_madd_epi16
+#define _mm512_madd_epi16 emulated_madd_epi16
+static inline simde__m512i emulated_madd_epi16(simde__m512i a, simde__m512i b) {
+    int16_t x[32], y[32];
+    int32_t out[16];
+    memcpy(x, &a, 64), memcpy(y, &b, 64);
+    for (int i = 0; i < 16; i++) out[i] = x[2 * i] * y[2 * i] + x[2 * i + 1] * y[2 * i + 1];
+    return simde_mm512_loadu_si512(out);
+}
+
+#undef _mm512_cvtepi32_ps
+#define _mm512_cvtepi32_ps emulated_cvtepi32_ps
+static inline simde__m512 emulated_cvtepi32_ps(simde__m512i a) {
+    int32_t x[16];
+    float out[16];
+    memcpy(x, &a, 64);
+    for (int i = 0; i < 16; i++) out[i] = (float)x[i];
+    return simde_mm512_loadu_ps(out);
+}
+
+#undef _mm512_reduce_add_ps
+#define _mm512_reduce_add_ps emulated_reduce_add_ps
+static inline float emulated_reduce_add_ps(simde__m512 a) {
+    float x[16], sum = 0;
+    memcpy(x, &a, 64);
+    for (int i = 0; i < 16; i++) sum += x[i];
+    return sum;
+}
+
+#undef _mm512_shuffle_i32x4
+#define _mm512_shuffle_i32x4 emulated_shuffle_i32x4
+static inline simde__m512i emulated_shuffle_i32x4(simde__m512i a, simde__m512i b, int choice) {
+    uint8_t x[64], y[64], out[64];
+    memcpy(x, &a, 64), memcpy(y, &b, 64);
+    for (int i = 0; i < 4; i++) memcpy(out + 16 * i, (i < 2 ? x : y) + 16 * (choice >> 2 * i & 3), 16);
+    return simde_mm512_loadu_si512(out);
+}

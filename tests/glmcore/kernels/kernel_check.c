@@ -1,0 +1,93 @@
+/* Compares glm_linear with a float64 reference over odd shapes and extreme values; exit status 0 if all agree.
+ * Built with the kernel's sources for instruction sets that this machine lacks, and with sanitizers. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "glm.h"
+
+int glm_linear(int bits, int exact, const void *weight, const float *scale, const float *bias, const float *x, float *y,
+               int64_t m, int64_t n, int64_t k, int threads);
+const char *glm_isa(void);
+
+static uint64_t state = 88172645463325252ull;
+
+static uint32_t next(void) {
+    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+    return (uint32_t)(state >> 32);
+}
+
+/* Sizes are allocated exactly, so that AddressSanitizer sees a read one byte beyond. */
+static void *exactly(int64_t bytes) {
+    void *p = malloc((size_t)bytes);
+    if (!p) exit(2);
+    return p;
+}
+
+static double weight_at(const uint8_t *w, int bits, int64_t k, int64_t row, int64_t col) {
+    if (bits == 8) return (int8_t)w[row * k + col];
+    uint8_t byte = w[(row * k + col) / 2];
+    int nibble = col % 2 ? byte & 15 : byte >> 4;
+    return nibble > 7 ? nibble - 16 : nibble;
+}
+
+/* What int8 with one scale per block keeps of x. */
+static void round_row(const float *x, int64_t k, double *out) {
+    for (int64_t at = 0; at < k; at += BLOCK) {
+        int64_t end = at + BLOCK < k ? at + BLOCK : k;
+        float largest = 0;
+        for (int64_t i = at; i < end; i++) largest = fmaxf(largest, fabsf(x[i]));
+        for (int64_t i = at; i < end; i++)
+            out[i] = largest > 0 ? nearbyintf(x[i] * (127.f / largest)) * (double)(largest / 127.f) : 0;
+    }
+}
+
+static int check(int bits, int exact, int64_t m, int64_t n, int64_t k, int extreme, int threads) {
+    int64_t bytes = n * k * bits / 8;
+    uint8_t *w = exactly(bytes);
+    float *scale = exactly(n * 4), *bias = exactly(n * 4), *x = exactly(m * k * 4), *y = exactly(m * n * 4);
+    double *kept = exactly(k * 8), worst = 0;
+    const uint8_t extremes[] = {0x80, 0x7f, 0x88, 0x77, 0x81, 0xff};
+    for (int64_t i = 0; i < bytes; i++) w[i] = extreme ? extremes[(uint32_t)extreme % 6] : (uint8_t)next();
+    for (int64_t i = 0; i < n; i++) scale[i] = (float)(next() % 100 + 1) / 64, bias[i] = (float)(next() % 200) - 100;
+    for (int64_t i = 0; i < m * k; i++)
+        x[i] = extreme ? (extreme % 2 ? 3.f : -3.f) : (float)((int32_t)next() / 65536) / 512.f;
+    if (glm_linear(bits, exact, w, scale, bias, x, y, m, n, k, threads)) return 1;
+    for (int64_t i = 0; i < m; i++) {
+        if (exact)
+            for (int64_t c = 0; c < k; c++) kept[c] = x[i * k + c];
+        else
+            round_row(x + i * k, k, kept);
+        for (int64_t r = 0; r < n; r++) {
+            double sum = 0, size = 0;
+            for (int64_t c = 0; c < k; c++) {
+                double term = weight_at(w, bits, k, r, c) * kept[c];
+                sum += term, size += fabs(term);
+            }
+            double error = fabs(y[i * n + r] - (sum * scale[r] + bias[r])) / (size * scale[r] + fabs(bias[r]) + 1e-9);
+            worst = error > worst || isnan(error) ? error : worst;
+        }
+    }
+    free(w), free(scale), free(bias), free(x), free(y), free(kept);
+    if (worst < 2e-6) return 0;
+    printf("int%d %s m=%d n=%d k=%d extreme=%d: off by %g\n", bits, exact ? "exact" : "fast", (int)m, (int)n, (int)k,
+           extreme, worst);
+    return 1;
+}
+
+int main(void) {
+    const int64_t shapes[][3] = {{1, 1, 2},     {1, 33, 128},  {1, 67, 386}, {2, 5, 62},    {3, 40, 256}, {4, 31, 130},
+                                 {5, 65, 128},  {7, 64, 384},  {8, 7, 514},  {13, 129, 66}, {16, 32, 128}, {37, 70, 258},
+                                 {131, 33, 130}};
+    int failures = 0;
+    for (int bits = 4; bits <= 8; bits += 4)
+        for (int exact = 0; exact < 2; exact++)
+            for (int threads = 1; threads <= 3; threads += 2) {
+                for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+                    failures += check(bits, exact, shapes[s][0], shapes[s][1], shapes[s][2], 0, threads);
+                for (int extreme = 1; extreme <= 12; extreme++)
+                    failures += check(bits, exact, extreme % 3 ? 1 : 17, 9, 256, extreme, threads);
+            }
+    printf("%s: %d failures\n", glm_isa(), failures);
+    return failures != 0;
+}
