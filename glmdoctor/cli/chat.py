@@ -36,6 +36,9 @@ def chat(context: click.Context, anyway: bool, arguments: tuple[str, ...]) -> No
         refuse(diagnosis)
         if not anyway:
             context.exit(1)
+    else:
+        checked = text("{count} checks, nothing failed; starting the chat", count=len(diagnosis.report.findings))
+        output.note(checked.render(output.language(None)))
     command = [*interpreter(diagnosis.host), "-m", "glmcore", "chat", *arguments]
     if kernel_file is None:
         command += found_kernel(diagnosis.host)
