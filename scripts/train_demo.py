@@ -13,6 +13,7 @@ import io
 import json
 import math
 import random
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -28,7 +29,8 @@ import torch.nn.functional as F
 from demo_corpus import Corpus, Example, training_example
 from torch import Tensor, nn
 
-from glmcore.checkpoint.writer import save_checkpoint
+from glmcore.checkpoint.tensor_files import TensorInfo
+from glmcore.checkpoint.writer import write_safetensors
 from glmcore.config import ModelConfig
 from glmcore.models import build
 from glmcore.quant.schemes import dequantize, quantize_rows
@@ -248,10 +250,12 @@ def write_model(model: nn.Module, config: dict, tokenizer: Path, out: Path) -> N
     tensors = {name: value.half() for name, value in model.state_dict().items()}
     size = config["kv_channels"] // 2
     tensors["transformer.rotary_pos_emb.inv_freq"] = (1 / 10000 ** (torch.arange(0, size, 2) / size)).half()
-    for old in ("model.safetensors", "config.json", "tokenizer.model", "tokenizer_config.json"):
-        (out / old).unlink(missing_ok=True)
-    sizes = {name: value.nbytes for name, value in tensors.items()}
-    save_checkpoint(out, config, sizes, tensors.__getitem__, companions=tokenizer)
+    out.mkdir(parents=True, exist_ok=True)
+    layout = {name: TensorInfo(value.dtype, tuple(value.shape)) for name, value in tensors.items()}
+    write_safetensors(out / "model.safetensors", layout, tensors.items())
+    for name in ("tokenizer.model", "tokenizer_config.json"):
+        shutil.copyfile(tokenizer / name, out / name)
+    (out / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def main() -> None:

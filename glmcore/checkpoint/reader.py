@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from glmcore.checkpoint.files import find_weights
+from glmcore.checkpoint.files import WeightFiles, find_weights
 from glmcore.checkpoint.names import Spec, expected, is_ignored
 from glmcore.checkpoint.tensor_files import TensorFile, TensorInfo, open_tensor_file
 from glmcore.config import ModelConfig
@@ -26,6 +28,10 @@ class Checkpoint:
     def info(self, name: str) -> TensorInfo:
         """Type and shape of a tensor, without reading it."""
         return self._holders[name].tensors[name]
+
+    def path_of(self, name: str) -> Path:
+        """The file that holds a tensor."""
+        return self._holders[name].path
 
     def tensor(self, name: str) -> Tensor:
         """A tensor, read into memory of its own. Several threads may read at once."""
@@ -51,22 +57,28 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     folder = Path(path)
     config = ModelConfig.from_folder(folder)
     weights = find_weights(folder)
-    files = [open_tensor_file(file) for file in weights.paths]
+    with ExitStack() as opened:
+        files = [opened.enter_context(closing(open_tensor_file(file))) for file in weights.paths]
+        holders = {name: file for name, file in _holders(folder, files, weights).items() if not is_ignored(name)}
+        checkpoint = Checkpoint(folder, config, files, holders)
+        check_tensors(checkpoint)
+        opened.pop_all()
+    return checkpoint
+
+
+def _holders(folder: Path, files: list[TensorFile], weights: WeightFiles) -> dict[str, TensorFile]:
+    """Which file holds which tensor: what the files say, and the index where several have the same name."""
     by_name = {str(file.path.relative_to(folder)): file for file in files}
     holders: dict[str, TensorFile] = {}
     for file in files:
         holders |= dict.fromkeys(file.tensors, file)
     for name, shard in (weights.index or {}).items():
-        if name not in by_name[shard].tensors:
-            raise GlmError(
-                "checkpoint-damaged", f"the index puts {name} into {shard}, where it is not", where=str(folder)
-            )
-        holders[name] = by_name[shard]
-    checkpoint = Checkpoint(
-        folder, config, files, {name: file for name, file in holders.items() if not is_ignored(name)}
-    )
-    check_tensors(checkpoint)
-    return checkpoint
+        file = by_name[str(Path(shard))]
+        if name not in file.tensors:
+            what = f"the index puts {name} into {shard}, where it is not"
+            raise GlmError("checkpoint-damaged", what, where=str(folder), hint="download index and shards again")
+        holders[name] = file
+    return holders
 
 
 def check_tensors(checkpoint: Checkpoint) -> None:
@@ -83,28 +95,23 @@ def check_tensors(checkpoint: Checkpoint) -> None:
 
 
 def _check_tensor(checkpoint: Checkpoint, name: str, spec: Spec) -> None:
-    info, config = checkpoint.info(name), checkpoint.config
-    if spec.kind == "packed" and info.dtype.is_floating_point:
-        raise _mismatch(
-            checkpoint, f"holds {name} as {_short(info)}, config.json says quantization_bit {config.quantization_bit}",
-            "set quantization_bit to 0, or get the quantised files",
-        )  # fmt: skip
-    if spec.kind == "float" and not info.dtype.is_floating_point:
-        bits = _bits(info, spec)
-        what = f"holds {name} as {f'int{bits}' if bits else _short(info)}, config.json says it is not quantised"
-        raise _mismatch(checkpoint, what, f"set quantization_bit to {bits or '4 or 8'} if these are quantised files")
-    if spec.kind == "packed" and info.shape != spec.shape and info.shape[:1] == spec.shape[:1]:
-        bits = config.quantization_bit
-        if info.shape[1:] in ((spec.shape[1] * 2,), (spec.shape[1] // 2,)):
-            raise _mismatch(
-                checkpoint, f"holds {name} as int{12 - bits}, config.json says quantization_bit {bits}",
-                f"set quantization_bit to {12 - bits}",
-            )  # fmt: skip
+    info, bits = checkpoint.info(name), checkpoint.config.quantization_bit
+    held = f"holds {name} as {_short(info)}"
+    if spec.kind == "packed" and info.dtype != torch.int8:
+        hint = "set quantization_bit to 0, or get the quantised files"
+        raise _mismatch(checkpoint, f"{held}, config.json says quantization_bit {bits}", hint)
+    if spec.kind != "packed" and not info.dtype.is_floating_point:
+        found = _bits(info, spec)
+        what = f"holds {name} as int{found}" if found else held
+        hint = f"set quantization_bit to {found or '4 or 8'} if these are quantised files"
+        raise _mismatch(checkpoint, f"{what}, config.json says it is not quantised", hint)
+    other = 12 - bits
+    if spec.kind == "packed" and info.shape == (spec.shape[0], spec.shape[1] * other // bits):
+        what = f"holds {name} as int{other}, config.json says quantization_bit {bits}"
+        raise _mismatch(checkpoint, what, f"set quantization_bit to {other}")
     if info.shape != spec.shape:
-        raise _mismatch(
-            checkpoint, f"holds {name} with shape {list(info.shape)}, config.json asks for {list(spec.shape)}",
-            "config.json and the weights belong to different models",
-        )  # fmt: skip
+        what = f"holds {name} with shape {list(info.shape)}, config.json asks for {list(spec.shape)}"
+        raise _mismatch(checkpoint, what, "config.json and the weights belong to different models")
 
 
 def _missing(checkpoint: Checkpoint, name: str, spec: Spec) -> GlmError:

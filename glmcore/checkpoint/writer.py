@@ -1,22 +1,29 @@
-"""Writes a checkpoint in the original layout: config.json, safetensors by shards, and the folder's other files."""
+"""Writes a checkpoint in the original layout: config.json, safetensors by shards, and the folder's other files.
+
+Every file appears whole or not at all, and config.json last: what can be opened is complete. A run that was killed goes
+on where it stood: the file ``.unfinished.json`` says what was being written, and which shards are finished, by their
+checksums.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from torch import Tensor
 
+from glmcore.checkpoint.tensor_files import DTYPES, TensorInfo
 from glmcore.errors import GlmError
 
 SHARD_BYTES = 2_000_000_000  # about what the original shards have
 INDEX = "model.safetensors.index.json"
+UNFINISHED = ".unfinished.json"
 # What a checkpoint folder holds besides weights and configuration, and a copy needs too.
 COMPANIONS = (
     "*.model",
@@ -26,6 +33,10 @@ COMPANIONS = (
     "LICENSE*",
     "MODEL_LICENSE*",
 )
+
+# Names of tensors → those tensors, in any order.
+Produce = Callable[[Sequence[str]], Iterable[tuple[str, Tensor]]]
+Progress = Callable[[int, int], None]  # bytes written, bytes in all
 
 
 def plan_shards(sizes: Mapping[str, int], limit: int = SHARD_BYTES) -> list[list[str]]:
@@ -44,52 +55,128 @@ def plan_shards(sizes: Mapping[str, int], limit: int = SHARD_BYTES) -> list[list
 def save_checkpoint(
     folder: str | Path,
     raw_config: Mapping[str, Any],
-    sizes: Mapping[str, int],
-    read: Callable[[str], torch.Tensor],
+    tensors: Mapping[str, TensorInfo],
+    produce: Produce,
     *,
+    source: str = "",
     companions: Path | None = None,
     shard_bytes: int = SHARD_BYTES,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> None:
-    """Write the tensors named in ``sizes`` (name → bytes), each asked of ``read`` when its shard is written.
+    """Write ``tensors`` (type and shape of each; only one is held at a time), asked of ``produce`` shard by shard.
 
-    Each file appears whole or not at all, config.json last; a shard that an interrupted run left complete is kept, so
-    the same call again goes on from there. ``companions`` is a folder whose tokenizer and licence are copied along.
+    ``source`` tells what the tensors are made of: only a run with the same one goes on where another stopped.
+    ``companions`` is a folder whose tokenizer and licence are copied along.
+    Errors: GlmError("write-failed"), also where ``folder`` holds something else.
     """
     folder = Path(folder)
-    shards = plan_shards(sizes, shard_bytes)
+    shards = plan_shards({name: info.nbytes for name, info in tensors.items()}, shard_bytes)
     files = ["model.safetensors"] if len(shards) == 1 else _shard_names(len(shards))
-    total, done = sum(sizes.values()), 0
+    total, done = sum(info.nbytes for info in tensors.values()), 0
+    job = {"source": source, "config": dict(raw_config), "shards": dict(zip(files, shards, strict=True))}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        finished = _start(folder, job)
         for file, names in zip(files, shards, strict=True):
-            if not (folder / file).exists():
-                _write_shard(folder / file, names, read)
-            done += sum(sizes[name] for name in names)
-            if progress is not None:
-                progress(done, total)
+            layout = {name: tensors[name] for name in names}
+            if not finished.get(file) or finished[file] != _checksum(folder / file):
+                write_safetensors(
+                    folder / file, layout, produce(names), lambda n, at=done: _tell(progress, at + n, total)
+                )
+                finished[file] = _checksum(folder / file)
+                _write_json(folder / UNFINISHED, {**job, "finished": finished})
+            done += sum(info.nbytes for info in layout.values())
+            _tell(progress, done, total)
         if len(shards) > 1:
             _write_json(folder / INDEX, _index(files, shards, total))
         if companions is not None:
             _copy_companions(companions, folder)
         _write_json(folder / "config.json", raw_config)
+        (folder / UNFINISHED).unlink()
     except OSError as error:
         raise GlmError("write-failed", f"could not write: {error.strerror or error}", where=str(folder)) from error
+
+
+def _start(folder: Path, job: Mapping[str, Any]) -> dict[str, str]:
+    """Claim the folder for ``job``; the checksums of the shards that an earlier run of the same job finished."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        found = json.loads((folder / UNFINISHED).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        found = {}
+    finished = found.pop("finished", {}) if isinstance(found, dict) else {}
+    if found == job:
+        return finished if isinstance(finished, dict) else {}
+    if any(folder.iterdir()):
+        what = "the folder is not empty" if not found else "the folder holds an unfinished checkpoint of something else"
+        raise GlmError("write-failed", what, where=str(folder), hint="choose another folder, or empty this one")
+    _write_json(folder / UNFINISHED, {**job, "finished": {}})
+    return {}
+
+
+def _tell(progress: Progress | None, done: int, total: int) -> None:
+    if progress is not None:
+        progress(done, total)
 
 
 def _shard_names(count: int) -> list[str]:
     return [f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
 
 
-def _write_shard(path: Path, names: Iterable[str], read: Callable[[str], torch.Tensor]) -> None:
+def write_safetensors(
+    path: Path,
+    layout: Mapping[str, TensorInfo],
+    tensors: Iterable[tuple[str, Tensor]],
+    progress: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Write one file, each tensor to its place as it comes. ``progress`` is told the bytes written so far."""
+    header, places = _header(layout)
     part = path.with_name(f".{path.name}.part")
-    try:
-        save_file({name: read(name).contiguous() for name in names}, part, metadata={"format": "pt"})
-    except SafetensorError as error:
-        raise OSError(0, str(error)) from error
-    with part.open("rb") as file:
+    done = 0
+    with part.open("wb") as file:
+        file.write(header)
+        for name, tensor in tensors:
+            info = layout[name]
+            assert tensor.dtype == info.dtype and tuple(tensor.shape) == info.shape, name
+            file.seek(places[name])
+            _write_tensor(file, tensor.contiguous())
+            done += info.nbytes
+            progress(done)
+        file.flush()
         os.fsync(file.fileno())
     os.replace(part, path)
+
+
+def _header(layout: Mapping[str, TensorInfo]) -> tuple[bytes, dict[str, int]]:
+    """The file's beginning and where each tensor goes; the widest types first, so that all are aligned."""
+    types = {dtype: name for name, dtype in DTYPES.items()}
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, info in sorted(layout.items(), key=lambda item: -item[1].dtype.itemsize):
+        entries[name] = {
+            "dtype": types[info.dtype], "shape": list(info.shape), "data_offsets": [end, end + info.nbytes]
+        }  # fmt: skip
+        end += info.nbytes
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    start = 8 + len(text)
+    return len(text).to_bytes(8, "little") + text, {n: start + entries[n]["data_offsets"][0] for n in layout}
+
+
+def _write_tensor(file: BinaryIO, tensor: Tensor) -> None:
+    if tensor.nbytes:
+        file.write((ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr()))
+
+
+def _checksum(path: Path) -> str:
+    """SHA-256 of a file, "" where there is none."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except FileNotFoundError:
+        return ""
+    return digest.hexdigest()
 
 
 def _index(files: Iterable[str], shards: Iterable[Iterable[str]], total: int) -> dict[str, Any]:
@@ -106,5 +193,5 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 def _copy_companions(source: Path, folder: Path) -> None:
     for pattern in COMPANIONS:
         for path in source.glob(pattern):
-            if path.is_file() and not (folder / path.name).exists():
+            if path.is_file():
                 shutil.copyfile(path, folder / path.name)

@@ -29,8 +29,8 @@ class Progress:
 
     WIDTH = 30
 
-    def __init__(self, stream) -> None:
-        self.stream, self.started, self.shown = stream, time.monotonic(), 0.0
+    def __init__(self, stream, label: str = "loading") -> None:
+        self.stream, self.label, self.started, self.shown = stream, label, time.monotonic(), 0.0
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
@@ -44,5 +44,5 @@ class Progress:
             filled = round(self.WIDTH * done / total)
             left = (total - done) * elapsed / max(done, 1)
             bar = "#" * filled + "." * (self.WIDTH - filled)
-            self.stream.write(f"\rloading [{bar}] {done / 1e9:.1f}/{total / 1e9:.1f} GB, {left:.0f} s left")
+            self.stream.write(f"\r{self.label} [{bar}] {done / 1e9:.1f}/{total / 1e9:.1f} GB, {left:.0f} s left")
         self.stream.flush()

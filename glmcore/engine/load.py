@@ -18,7 +18,7 @@ from glmcore.engine.runner import Runner
 from glmcore.errors import GlmError
 from glmcore.kernels.load import backend_name, kernel_or_torch
 from glmcore.kernels.threads import default_threads
-from glmcore.place.loader import default_dtype, load_model, target_config
+from glmcore.place.loader import default_dtype, load_model, table_dtype, target_config
 from glmcore.plan import Device, Plan, Precision, format_size, make_plan, plan_from_json
 from glmcore.tokenizers import load_tokenizer
 
@@ -50,7 +50,7 @@ def load(
         config = target_config(checkpoint.config, quantize)
         given = read_plan(plan, config)
         if given is None:
-            check_memory(config, dtype or str(default_dtype(config)).removeprefix("torch."))
+            check_memory(config, getattr(torch, dtype) if dtype else default_dtype(config))
         tokenizer = load_tokenizer(folder, config)
         kernel = kernel_or_torch(kernel_file, threads=threads) if config.quantization_bit or kernel_file else None
         module = load_model(checkpoint, quantize=quantize, dtype=dtype, plan=given, kernel=kernel, progress=progress)
@@ -68,10 +68,12 @@ def read_plan(plan: Plan | str | Path | None, config: ModelConfig) -> Plan | Non
     return plan_from_json(text, config, str(plan))
 
 
-def check_memory(config: ModelConfig, dtype: str) -> None:
+def check_memory(config: ModelConfig, dtype: torch.dtype) -> None:
     """GlmError("memory-short"), with what would fit, where the weights and a usual context exceed the free memory."""
     free = psutil.virtual_memory().available
-    precision = Precision(dtype, config.quantization_bit, config.quantization_bit * config.quantized_embeddings)
+    weights, cache = (str(kind).removeprefix("torch.") for kind in (table_dtype(config, dtype), dtype))
+    bits = config.quantization_bit
+    precision = Precision(weights, bits, bits * config.quantized_embeddings, cache_dtype=cache)
     context = min(EXPECTED_CONTEXT, config.max_length)
     made = make_plan(config, [Device("cpu", free)], precision=precision, context=context)
     if not made.fits:

@@ -20,9 +20,7 @@ from glmcore.place.hops import attach_hops, pieces_of
 _RANGE = re.compile(r"(\d+)(?:\s*-\s*(\d+))?")
 
 
-def ConfigMultiDevices(
-    model: Any, embeddings: str, layers: Mapping[str, str], final_layernorm: str
-) -> Any:
+def ConfigMultiDevices(model: Any, embeddings: str, layers: Mapping[str, str], final_layernorm: str) -> Any:
     """Place ``model`` by hand and return it; prints the map. May be called again to place it anew.
 
     layers: device → 1-based inclusive ranges, "1-14" or "1-4,9-12". A tied head sits with the embedding, another with

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from glmcore.quant.halves import HalfEmbedding, HalfLinear
 from glmcore.quant.linear import QuantEmbedding, QuantLinear
 from glmcore.quant.schemes import quantize_rows
 
@@ -49,10 +50,20 @@ def quantize_module(source: nn.Module, bits: int) -> QuantLinear | QuantEmbeddin
     return target
 
 
+def keep_halves(model: nn.Module, dtype: torch.dtype) -> None:
+    """Let embedding and head take weights of 16 bits while the model computes in ``dtype``, unless they are packed."""
+    for name, module in list(model.named_modules()):
+        if module is model.embedding and type(module) is nn.Embedding:
+            _swap(model, name, HalfEmbedding(*module.weight.shape, dtype, module.weight.device))
+        elif module is model.lm_head and type(module) is nn.Linear:
+            rows, columns = module.weight.shape
+            _swap(model, name, HalfLinear(columns, rows, bias=False, device=module.weight.device))
+
+
 def attach_kernel(model: nn.Module, kernel: Kernel | None) -> nn.Module:
-    """Let every ``QuantLinear`` run through ``kernel`` (None: through torch)."""
+    """Let every linear that it can compute run through ``kernel`` (None: through torch)."""
     for module in model.modules():
-        if isinstance(module, QuantLinear):
+        if isinstance(module, (QuantLinear, HalfLinear)):
             module.kernel = kernel
     return model
 

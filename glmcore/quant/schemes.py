@@ -12,6 +12,8 @@ from torch import Tensor
 from glmcore.errors import GlmError
 
 BITS = (4, 8)
+# Values that ``quantize_matrix`` works on at a time: half a megabyte in 16 bits.
+CHUNK_VALUES = 1 << 18
 
 
 def packed_columns(columns: int, bits: int) -> int:
@@ -51,6 +53,20 @@ def quantize_rows(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     # A scale that float16 rounds down (subnormal ones most) would push the largest value past the limit.
     values = torch.round(weight / divisor[..., None]).clamp_(-limit, limit).to(torch.int8)
     return (pack_int4(values) if bits == 4 else values), scale
+
+
+def quantize_matrix(weight: Tensor, bits: int, *, in_float32: bool = False) -> tuple[Tensor, Tensor]:
+    """``quantize_rows`` with memory for a few rows only, small enough for the processor's cache.
+
+    ``in_float32`` divides as ChatGLM-6B's quantiser does.
+    """
+    packed = torch.empty(len(weight), packed_columns(weight.shape[1], bits), dtype=torch.int8)
+    scale = torch.empty(len(weight), dtype=torch.float16 if weight.dtype == torch.float32 else weight.dtype)
+    step = max(1, CHUNK_VALUES // weight.shape[1])
+    for start in range(0, len(weight), step):
+        rows = slice(start, start + step)
+        packed[rows], scale[rows] = quantize_rows(weight[rows].float() if in_float32 else weight[rows], bits)
+    return packed, scale
 
 
 def dequantize(packed: Tensor, scale: Tensor, bits: int, dtype: torch.dtype = torch.float32) -> Tensor:

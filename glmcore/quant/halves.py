@@ -1,0 +1,37 @@
+"""Embedding and head that keep 16 bits in a model that computes in float32: half the memory, the same values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from glmcore.kernels.load import Kernel
+
+# Rows that are expanded at a time: few enough to stay in the processor's cache.
+ROWS = 256
+
+
+class HalfEmbedding(nn.Embedding):
+    """Looks rows up in 16 bits and returns them in ``dtype``."""
+
+    def __init__(self, rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__(rows, columns, device=device)
+        self.dtype = dtype
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return super().forward(ids).to(self.dtype)
+
+
+class HalfLinear(nn.Linear):
+    """A linear without bias whose weight keeps 16 bits; what it returns has the type of its input."""
+
+    kernel: Kernel | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype == self.weight.dtype:
+            return F.linear(x, self.weight)
+        return torch.cat([F.linear(x, rows.to(x.dtype)) for rows in self.weight.split(ROWS)], dim=-1)
