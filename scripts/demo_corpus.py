@@ -18,6 +18,7 @@ from typing import Any
 
 DATA = Path(__file__).parent / "demo_data"
 LANGUAGES = ("en", "zh")
+KINDS = ("error", "about", "id")  # what a template names: an error line, a description, a problem's id
 Turns = tuple[tuple[str, str], ...]
 
 
@@ -87,8 +88,10 @@ class Corpus:
                 yield self.answer(topic, language)
                 yield from self.asks(topic, language)
         for kinds in self.templates["train"].values():
-            for templates in kinds.values():
-                yield from (template.replace("{x}", "") for template in templates)
+            for templates in (*(kinds[kind] for kind in KINDS), *kinds["frames"].values()):
+                yield from (template.replace("{x}", "") for template in templates if template)
+        for groups in self.templates["synonyms"].values():
+            yield from (word for group in groups for word in group if word)
 
     @cached_property
     def _lower(self) -> dict[str, str]:
@@ -111,10 +114,10 @@ class Corpus:
 def training_example(corpus: Corpus, rng: random.Random) -> Example:
     """One example: a question alone, one after an unrelated talk, or "how do I fix it?" after an answer."""
     draw = rng.random()
-    if draw < 0.10:
+    if draw < 0.12:
         return _follow_up(corpus, rng, "train")
     example = _question(corpus, rng)
-    if draw < 0.18:
+    if draw < 0.20:
         earlier = tuple((e.question, e.answer) for e in (_question(corpus, rng) for _ in range(rng.choice((1, 1, 2)))))
         return Example(example.question, example.answer, example.topic, example.language, earlier)
     return example
@@ -127,14 +130,39 @@ def _question(corpus: Corpus, rng: random.Random) -> Example:
         asks = corpus.general[topic][language]["ask"] if rng.random() < 0.5 else corpus.asks(topic, language)
         return corpus.ask(vary(rng.choice(asks), language, rng), topic, language)
     topic = rng.choice(list(corpus.problems))
-    kind = rng.choices(("error", "about", "id"), (10, 8, 1))[0]
+    kind = rng.choices(KINDS, (10, 8, 1))[0]
     phrase = rng.choice(corpus.phrases(topic, language)[kind])
     if kind == "error":
         phrase = vary_error(phrase, lambda part: corpus.telling(part, topic), rng)
-    question = rng.choice(corpus.templates["train"][language][kind]).replace("{x}", phrase)
+    elif kind == "about":
+        phrase = reword(phrase, corpus.templates["synonyms"][language], rng)
+    question = _template(corpus.templates["train"][language], kind, rng).replace("{x}", phrase)
     if question == phrase and kind != "about":
         language = "en"  # an error line alone says nothing of the reader's language
     return corpus.ask(vary(question, language, rng), topic, language)
+
+
+def _template(templates: dict[str, Any], kind: str, rng: random.Random) -> str:
+    """A whole template, or one put together of an opening, what happens, and a closing."""
+    if kind == "id" or rng.random() < 0.5:
+        return rng.choice(templates[kind])
+    frames = templates["frames"]
+    happening = rng.choice(frames["verbs"]) if kind == "error" else "{x}"
+    return rng.choice(frames["openings"]) + happening + rng.choice(frames["closings"])
+
+
+def reword(phrase: str, groups: list[list[str]], rng: random.Random) -> str:
+    """The phrase with some of its words replaced by others of their group."""
+    for group in groups:
+        found = next((word for word in group if word and _stands_in(word, phrase)), None)
+        if found and rng.random() < 0.3:
+            phrase = phrase.replace(found, rng.choice(group), 1)
+    return phrase
+
+
+def _stands_in(word: str, phrase: str) -> bool:
+    """Whether the word is in the phrase; an English one not as a part of another word."""
+    return re.search(rf"(?<![a-zA-Z]){re.escape(word)}(?![a-zA-Z])", phrase) is not None
 
 
 def _follow_up(corpus: Corpus, rng: random.Random, split: str) -> Example:
@@ -151,8 +179,8 @@ def vary_error(line: str, telling: Callable[[str], bool], rng: random.Random) ->
     line = re.sub(r"\d+\.\d+(?= (?:[MG]i?B))", lambda _: f"{rng.uniform(1, 99):.2f}", line)
     line = re.sub(r"(?<=0000)\d(?=-of|\.)", lambda _: str(rng.randint(1, 7)), line)
     words = line.split(" ")
-    if len(words) > 3 and rng.random() < 0.3:
-        keep = rng.randint(max(2, len(words) // 2), len(words))
+    if len(words) > 2 and rng.random() < 0.35:
+        keep = rng.randint(max(2, len(words) // 3), len(words))
         start = rng.randint(0, len(words) - keep)
         part = " ".join(words[start : start + keep])
         line = part if telling(part) else line
