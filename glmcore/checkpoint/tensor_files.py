@@ -6,7 +6,7 @@ import ctypes
 import json
 import os
 import pickle
-import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from glmcore.checkpoint.pickles import foreign_call
 from glmcore.errors import GlmError
 
 DTYPES = {
@@ -153,11 +154,11 @@ class TorchFile:
 
     def _load(self, mappable: bool) -> dict[str, Tensor]:
         try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True, mmap=mappable)
-        except pickle.UnpicklingError as error:
-            raise _refused(self.path, str(error)) from None
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about pickles that are refused a moment later
+                state = torch.load(self.path, map_location="cpu", weights_only=True, mmap=mappable)
         except Exception as error:  # torch lets whatever its readers meet in a damaged file through
-            raise _damaged(self.path, f"torch cannot read it ({str(error).splitlines()[0][:120]})") from None
+            raise _refused(self.path, error) from None
         if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
             raise _damaged(self.path, "it holds no table of tensors")
         return state
@@ -169,13 +170,13 @@ class TorchFile:
         self.state = {}
 
 
-def _refused(path: Path, message: str) -> GlmError:
-    """The pickle names something besides tensors (it would have run), or is no pickle at all."""
-    found = re.search(r"(?:GLOBAL|global|class|function)\s+`?([\w.]+)", message)
-    if found is None:
-        return _damaged(path, "it is no weight file that torch could read")
+def _refused(path: Path, error: Exception) -> GlmError:
+    """Torch refused the file: its pickle asks for something besides tensors (it would have run), or it is damaged."""
+    call = foreign_call(path) if isinstance(error, pickle.UnpicklingError) else None
+    if call is None:
+        return _damaged(path, f"torch cannot read it ({(str(error).splitlines() or [''])[0][:120]})")
     return GlmError(
-        "checkpoint-unsafe", f"{path.name} would run code: its pickle calls {found[1]}", where=str(path),
+        "checkpoint-unsafe", f"{path.name} would run code: its pickle calls {call[:80]}", where=str(path),
         hint="do not use this file; get the safetensors of the checkpoint",
     )  # fmt: skip
 
