@@ -38,8 +38,12 @@ def chain(host: Machine) -> Iterator[Finding]:
         return
     first, fault = broken[0]
     whole = loaded_as(host, "libcuda.so.1")
-    named = NAMED_PLACES - ({"toolkit"} if gone_round(host) else set())
-    harmless = whole and whole.fault is None and not any(named & set(lib.found_by) for lib, _ in broken)
+    met = {place for lib, _ in broken for place in lib.found_by} & NAMED_PLACES
+    harmless = bool(whole and whole.fault is None and not met)
+    if whole and whole.fault is None and gone_round(host) and met <= {"toolkit"}:
+        detail = text("{chain} is broken, but programs here are led round it.", chain=" → ".join(first.chain))
+        yield ok(CHAIN, detail, chains={lib.path: list(lib.chain) for lib, _ in broken})
+        return
     yield bad(
         Status.WARN if harmless else grade(host),
         "libcuda-link-broken",

@@ -177,9 +177,12 @@ def link_version(host: Machine) -> Iterator[Finding]:
         yield ok(LINK, text("No link leads to a libcuda of another version than {version}.", version=driver.version))
         return
     used = loaded_as(host, "libcuda.so.1")
-    avoided = used is not None and driver_version(used) == driver.version and gone_round(host)
+    if used is not None and driver_version(used) == driver.version and gone_round(host):
+        detail = text("{link} leads to another driver's file, but programs here are led round it.", link=wrong[0].path)
+        yield ok(LINK, detail, chains={lib.path: list(lib.chain) for lib in wrong})
+        return
     yield bad(
-        Status.WARN if avoided else Status.FAIL,
+        Status.FAIL,
         "libcuda-link-broken",
         text("libcuda leads to another driver's file"),
         text(
