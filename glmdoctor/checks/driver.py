@@ -25,7 +25,7 @@ def card(host: Machine) -> Iterator[Finding]:
         yield ok(CARD, text("Found on the PCI bus: {cards}.", cards=", ".join(names)), cards=names)
         return
     if has_card(host):
-        yield ok(CARD, text("No card on the PCI bus, but the NVIDIA kernel module is loaded and serves one."))
+        yield ok(CARD, text("No card on the PCI bus, but the driver is running and serves one."))
         return
     leftovers = sorted({lib.file for lib in driver_libraries(host)})
     if leftovers and not _wsl(host):
@@ -187,14 +187,17 @@ def uvm(host: Machine) -> Iterator[Finding]:
 
 
 def _uvm_missing(host: Machine, driver: KernelDriver) -> Finding:
-    """nvidia-modprobe makes the node at the first use, so its absence is decisive only in a container."""
-    detail = text("The node /dev/nvidia-uvm is not there; without it cuInit answers 999 (unknown error).")
+    """nvidia-modprobe makes the node at the first use, so its absence is fatal only in a container."""
     others = [n.path for n in driver.nodes if n.kind == "char"]
-    if _container(host) and others:
-        return bad(
-            Status.FAIL, "cuda-unknown-error-999", text("nvidia-uvm missing in this container"), detail, nodes=others
-        )
-    return unknown(UVM, text("The node /dev/nvidia-uvm is not there yet; the driver makes it at the first use."))
+    if not others:
+        return unknown(UVM, text("The node /dev/nvidia-uvm is not there yet; the driver makes it at the first use."))
+    return bad(
+        Status.FAIL if _container(host) else Status.WARN,
+        "cuda-unknown-error-999",
+        text("nvidia-uvm is missing"),
+        text("The node /dev/nvidia-uvm is not there; without it cuInit answers 999 (unknown error)."),
+        nodes=others,
+    )
 
 
 def _is_control_or_card(node: DeviceNode) -> bool:

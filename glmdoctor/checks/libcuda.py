@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
-from glmdoctor.checks.situation import driver_libraries, grade, has_card, loaded_as, name
+from glmdoctor.checks.situation import driver_libraries, grade, has_card, loaded_as, model, name
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import CpmHit, Library
 from glmdoctor.messages import Text, text
@@ -145,7 +145,7 @@ def _not_linked(host: Machine, hit: CpmHit, real: list[Library]) -> Finding:
     else:
         detail = text("It looked for {tried}, and no libcuda was found elsewhere either.", tried=tried)
     return bad(
-        grade(host),
+        _link_grade(host),
         "libcuda-not-in-cuda-path",
         text("cpm_kernels does not find libcuda"),
         detail,
@@ -154,6 +154,14 @@ def _not_linked(host: Machine, hit: CpmHit, real: list[Library]) -> Finding:
         candidates=files,
         names=sorted({name(lib) for lib in real}),
     )
+
+
+def _link_grade(host: Machine) -> Status:
+    """A Python with torch and without cpm_kernels does not need its search; of one without torch nothing is known."""
+    cpm, checkpoint = maybe(host.cpm), model(host)
+    quantised = checkpoint is not None and checkpoint.quantization_bit
+    needed = (cpm and cpm.version) or quantised or maybe(host.torch) is None
+    return grade(host) if needed else Status.WARN
 
 
 def _cpm_hit(host: Machine, library: str) -> CpmHit | None:

@@ -154,13 +154,16 @@ def _stray(library: Library) -> bool:
 
 
 def _files(reading: Reading) -> dict[str, list[str]]:
-    """Version → the files that belong to it, the files that are used first of all."""
-    files: dict[str, list[str]] = {}
+    """Version → the files that belong to it, the files that are used first of all; each file under one name.
+
+    Where /lib is a link to /usr/lib, the loader's folders reach every file twice.
+    """
+    files: dict[str, dict[str, str]] = {}
     for lib in (*reading.used, *reading.others):
         version = driver_version(lib)
-        if version and lib.file not in files.setdefault(version, []):
-            files[version].append(lib.file)
-    return files
+        if version:
+            files.setdefault(version, {}).setdefault(lib.real or lib.file, lib.file)
+    return {version: list(named.values()) for version, named in files.items()}
 
 
 def link_version(host: Machine) -> Iterator[Finding]:

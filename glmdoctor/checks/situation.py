@@ -1,4 +1,10 @@
-"""What the machine is for: the readings that decide how grave a finding is."""
+"""What the machine is for: the readings that decide how grave a finding is.
+
+- A card without a working driver is a failure; without a card the CPU path stays open and nothing of CUDA fails.
+- What only a model needs (memory, packages, kernels, toolkit libraries of cpm_kernels) fails when ``--model`` names
+  one that needs it, and is a warning or no finding at all before.
+- What works all the same, or is merely slower, is a warning.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +18,7 @@ from glmdoctor.host.facts import Checkpoint, Library, PciDisplay
 
 NVIDIA = "10de"
 DRIVER_LIBRARIES = ("cuda", "nvidia-ml")
+WSL_FOLDER = "/usr/lib/wsl/lib"
 
 
 def cards(host: Machine) -> tuple[PciDisplay, ...]:
@@ -25,7 +32,15 @@ def cards(host: Machine) -> tuple[PciDisplay, ...]:
 def has_card(host: Machine) -> bool:
     """Is this a machine with an NVIDIA card? A loaded module or an answering NVML says so even without a PCI bus."""
     driver, nvml = maybe(host.kernel_driver), maybe(host.nvml)
-    return bool(cards(host) or (driver and driver.loaded) or (nvml and nvml.code == 0 and nvml.gpus))
+    answers = nvml and nvml.code == 0 and nvml.gpus
+    return bool(cards(host) or (driver and driver.loaded) or answers or wsl_libcuda(host))
+
+
+def wsl_libcuda(host: Machine) -> tuple[Library, ...]:
+    """The names of libcuda that Windows' driver lays into WSL; without an NVIDIA driver there are none."""
+    os = maybe(host.os)
+    libraries = maybe(host.libraries) or () if os and os.wsl else ()
+    return tuple(lib for lib in libraries if lib.name == "cuda" and lib.path.startswith(WSL_FOLDER))
 
 
 def grade(host: Machine) -> Status:
@@ -48,12 +63,13 @@ def driver_libraries(host: Machine) -> tuple[Library, ...]:
     """The driver's own user-space libraries: no link-time stubs, no forward-compatibility package, no 32-bit twin."""
     libraries = maybe(host.libraries) or ()
     return tuple(
-        lib
-        for lib in libraries
-        if lib.name in DRIVER_LIBRARIES
-        and lib.fault is None
-        and not (lib.stub or is_compat(lib) or lib.elf_class == 32)
+        lib for lib in libraries if lib.name in DRIVER_LIBRARIES and lib.fault is None and not _beside_driver(lib)
     )
+
+
+def _beside_driver(library: Library) -> bool:
+    # Tegra's libcuda belongs to a GPU that is on no PCI bus and to a driver inside the kernel.
+    return library.stub or is_compat(library) or library.elf_class == 32 or "/tegra" in library.file
 
 
 def is_compat(library: Library) -> bool:

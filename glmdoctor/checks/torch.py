@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from packaging.specifiers import SpecifierSet
-from packaging.version import InvalidVersion, Version
-
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, not_looked_at, ok, skipped
 from glmdoctor.checks.situation import has_card, model_grade, numbers
 from glmdoctor.findings import Finding, Status
@@ -52,6 +49,10 @@ def version(host: Machine) -> Iterator[Finding]:
 
 def matches(specifier: str, found: str) -> bool:
     """Is version ``found`` (a local part like +cu126 aside) within ``specifier``? False where it is no version."""
+    # Imported here because it is slow and a machine without torch and models never asks.
+    from packaging.specifiers import SpecifierSet
+    from packaging.version import InvalidVersion, Version
+
     try:
         public = Version(found).base_version
     except InvalidVersion:

@@ -104,8 +104,10 @@ def test_a_file_in_place_of_a_device_node(gpu_machine: Stub) -> None:
 
 def test_uvm_is_missing_in_a_container_and_to_come_elsewhere(gpu_machine: Stub) -> None:
     machine = gpu_machine.having(kernel_driver={"nodes": gpu_machine.kernel_driver.nodes[:2]})
-    assert finding(machine, "driver.uvm").status is Status.UNKNOWN
-    assert finding(machine.having(os={"container": "docker"}), "driver.uvm").problem == "cuda-unknown-error-999"
+    assert finding(machine, "driver.uvm").status is Status.WARN
+    found = finding(machine.having(os={"container": "docker"}), "driver.uvm")
+    assert (found.problem, found.status) == ("cuda-unknown-error-999", Status.FAIL)
+    assert finding(machine.having(kernel_driver={"nodes": ()}), "driver.uvm").status is Status.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -231,7 +233,15 @@ def test_wsl_without_and_with_the_windows_driver(cpu_machine: Stub) -> None:
     found = finding(wsl, "wsl.adapter")
     assert (found.problem, found.status) == ("wsl-no-adapter", Status.WARN)
     copy = library("cuda", "/usr/lib/wsl/lib/libcuda.so.1", version="1")
-    assert finding(wsl.having(libraries=(copy,)), "wsl.adapter").status is Status.OK
+    wsl = wsl.having(libraries=(copy,), loader=loader_for(copy))
+    assert finding(wsl, "wsl.adapter").status is Status.OK
+    assert finding(wsl, "driver.card").status is Status.OK
+    assert finding(wsl, "torch.build").problem == "torch-cpu-only"
+
+
+def test_a_jetson_is_no_machine_that_lost_its_card(cpu_machine: Stub) -> None:
+    tegra = library("cuda", f"{LIB}/tegra/libcuda.so.1", f"{LIB}/tegra/libcuda.so.1.1")
+    assert examine(cpu_machine.having(libraries=(tegra,), loader=loader_for(tegra))).verdict == "healthy"
 
 
 def test_two_independent_problems_are_two_root_causes(gpu_machine: Stub) -> None:

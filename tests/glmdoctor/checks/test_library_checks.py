@@ -90,6 +90,13 @@ def test_cpm_kernels_does_not_find_libcuda(gpu_machine: Stub) -> None:
     assert found.evidence["candidates"] == [f"{LIB}/libcuda.so.1"]
 
 
+def test_who_needs_the_search_of_cpm_kernels(gpu_machine: Stub) -> None:
+    machine = gpu_machine.having(cpm=facts.Cpm(None, hits(cuda=none("cuda")).hits))
+    assert finding(machine, "cuda.libcuda-link").status is Status.WARN  # torch is here, cpm_kernels is not
+    light = machine.having(torch=facts.Unknown("torch is not installed"))
+    assert finding(light, "cuda.libcuda-link").status is Status.FAIL
+
+
 def test_cpm_kernels_finds_a_file_that_does_not_load(gpu_machine: Stub) -> None:
     hit = facts.CpmHit("cuda", "/usr/local/cuda/lib64/libcuda.so", "CUDA_PATH/lib64", (), False)
     assert finding(gpu_machine.having(cpm=hits(cuda=hit)), "cuda.libcuda-link").problem == "libcuda-not-in-cuda-path"
