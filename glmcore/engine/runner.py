@@ -54,7 +54,7 @@ class Runner:
         """Logits [V] after one more token."""
         self.make_room(len(self.held) + 1)
         self.held.append(token)
-        ids = torch.tensor([[token]])
+        ids = torch.tensor([[token]], device=self.device)
         inputs = step_inputs(self.positions, ids) if self.positions else {}
         return self.model(ids, cache=self.cache, last_only=True, **inputs)[0, -1]
 

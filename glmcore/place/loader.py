@@ -72,12 +72,12 @@ def load_model(
 
     for name, tensors in in_order(names, read):
         for key, tensor in tensors.items():
-            _assign(model, key, tensor)
+            assign(model, key, tensor)
         done += checkpoint.info(name).nbytes
         if progress is not None:
             progress(done, total)
     if config.tie_embeddings:
-        _tie(model)
+        tie(model)
     attach_kernel(model.eval().requires_grad_(False), kernel)
     return attach_hops(model, placement) if placement else model
 
@@ -162,7 +162,7 @@ def in_order(names: Iterable[str], read: Callable[[str], Tensors]) -> Iterator[t
             yield name, result.result()
 
 
-def _assign(model: nn.Module, name: str, tensor: Tensor) -> None:
+def assign(model: nn.Module, name: str, tensor: Tensor) -> None:
     parent, _, attribute = name.rpartition(".")
     module = model.get_submodule(parent)
     if attribute in module._parameters:
@@ -171,7 +171,7 @@ def _assign(model: nn.Module, name: str, tensor: Tensor) -> None:
         module._buffers[attribute] = tensor
 
 
-def _tie(model: nn.Module) -> None:
+def tie(model: nn.Module) -> None:
     """Give the head the embedding's own tensors, packed or not."""
     model.lm_head.weight = model.embedding.weight
     if isinstance(model.embedding, QuantEmbedding):

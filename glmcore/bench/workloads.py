@@ -1,0 +1,94 @@
+"""What is measured: a prompt of so many tokens, an answer of so many, and a model that needs no checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from glmcore.checkpoint.names import piece_of
+from glmcore.config import ModelConfig
+from glmcore.errors import GlmError
+from glmcore.place.hops import attach_hops
+from glmcore.place.loader import assign, empty_model, table_dtype, tie
+from glmcore.quant.convert import attach_kernel
+
+if TYPE_CHECKING:
+    from glmcore.kernels.load import Kernel
+
+# Random weights of this standard deviation keep the hidden states of a deep model finite in float16.
+DEVIATION = 0.02
+# Values that are really drawn; larger tensors repeat them, which costs no measured work anything.
+DRAWN = 1 << 20
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Tokens of the prompt and of the answer."""
+
+    prompt: int
+    generate: int
+
+    def check(self, config: ModelConfig) -> None:
+        """GlmError("usage") where the model's context is shorter."""
+        if self.prompt < 3 or self.generate < 1:
+            raise GlmError("usage", "a workload has at least 3 tokens of prompt and 1 of answer")
+        if self.prompt + self.generate > config.max_length:
+            asked = f"{self.prompt} and {self.generate} tokens"
+            raise GlmError("usage", f"{asked} exceed the model's context of {config.max_length}")
+
+
+def prompt_ids(config: ModelConfig, count: int, seed: int = 0) -> list[int]:
+    """Ordinary token ids, the same for the same seed; ChatGLM-6B's prompt ends as its own do."""
+    drawn = torch.randint(10, config.vocab_size // 2, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
+    if config.generation == "v1":
+        drawn[-2:] = [config.gmask_token_id, config.bos_token_id]
+    return drawn
+
+
+def random_model(
+    config: ModelConfig,
+    dtype: torch.dtype,
+    *,
+    placement: Mapping[str, str] | None = None,
+    kernel: Kernel | None = None,
+) -> nn.Module:
+    """A model of ``config``'s shapes and types with random weights, ready for inference; ``placement`` as in a plan."""
+    model = empty_model(config, dtype)
+    draw = Drawer(seed=0)
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor is None:
+            continue
+        piece = piece_of(config, name)
+        device = torch.device((placement or {}).get(piece, "cpu"))
+        kept = table_dtype(config, dtype) if piece in ("embedding", "lm_head") else dtype
+        assign(model, name, draw(name, tensor, kept, config.quantization_bit, device))
+    if config.tie_embeddings:
+        tie(model)
+    attach_kernel(model.eval().requires_grad_(False), kernel)
+    return attach_hops(model, placement) if placement else model
+
+
+class Drawer:
+    """Random tensors by their names: norms near 1, scales that give the deviation, weights around 0."""
+
+    def __init__(self, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.floats = torch.randn(DRAWN, generator=generator) * DEVIATION
+        self.integers = torch.randint(-127, 128, (DRAWN,), dtype=torch.int8, generator=generator)
+
+    def __call__(self, name: str, like: Tensor, dtype: torch.dtype, bits: int, device: torch.device) -> Tensor:
+        if name.endswith("weight_scale"):
+            # Uniform integers up to 127 (7 for int4) deviate by 73 (4.6).
+            return torch.full(like.shape, DEVIATION / (73 if bits == 8 else 4.6), dtype=dtype, device=device)
+        if "norm" in name:
+            return torch.full(like.shape, float(name.endswith("weight")), dtype=dtype, device=device)
+        source = self.integers if like.dtype == torch.int8 else self.floats.to(dtype)
+        filled = torch.empty(like.shape, dtype=source.dtype, device=device)
+        source = source.to(device)
+        for part in filled.view(-1).split(DRAWN):
+            part.copy_(source[: len(part)])
+        return filled

@@ -1,0 +1,98 @@
+"""glmcore bench: tokens per second of prefill and decode, beside what the memory could give."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from glmcore.config import ModelConfig
+    from glmcore.kernels.load import Kernel
+
+
+@click.command()
+@click.argument("model", metavar="MODEL_OR_CONFIG")
+@click.option("--quant", type=click.Choice(["int8", "int4"]), help="Quantise while loading.")
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Of what is not quantised.")
+@click.option("--prompt", type=click.IntRange(3), default=512, show_default=True, help="Tokens of the prompt.")
+@click.option("--generate", type=click.IntRange(1), default=64, show_default=True, help="Tokens of the answer.")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads; the physical cores by default.")
+@click.option("--plan", "plan_file", metavar="FILE", help="A placement made by glmcore plan.")
+@click.option("--kernel-file", metavar="FILE", help="A ready CPU kernel in place of building one.")
+@click.option("--random-weights", is_flag=True, help="Take the configuration alone, for example chatglm2-6b.")
+@click.option("--json", "as_json", is_flag=True)
+@click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
+def bench(
+    model: str,
+    quant: str | None,
+    dtype: str | None,
+    prompt: int,
+    generate: int,
+    threads: int | None,
+    plan_file: str | None,
+    kernel_file: str | None,
+    random_weights: bool,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Measure prefill and decode of a checkpoint folder, or with --random-weights of a published configuration."""
+    import torch
+
+    from glmcore.bench.measure import measure
+    from glmcore.bench.workloads import Workload
+    from glmcore.engine.load import describe_backend
+    from glmcore.engine.runner import Runner
+    from glmcore.kernels.load import kernel_or_torch
+    from glmcore.kernels.threads import default_threads
+
+    torch.set_num_threads(threads or default_threads())
+    started = time.perf_counter()
+    kernel = kernel_or_torch(kernel_file, threads=threads)
+    opening = open_random if random_weights else open_model
+    module, config = opening(model, quant, dtype, plan_file, kernel, Workload(prompt, generate).check)
+    load_s = time.perf_counter() - started
+    figures = measure(
+        Runner(module, config), Workload(prompt, generate),
+        backend=describe_backend(config, kernel), kernel=kernel, load_s=load_s,
+    )  # fmt: skip
+    click.echo(json.dumps(figures.to_json(), ensure_ascii=False, indent=1) if as_json else figures.text())
+
+
+def open_model(model, quant, dtype, plan_file, kernel: Kernel | None, check) -> tuple[nn.Module, ModelConfig]:
+    """The model of a checkpoint; ``check`` sees its configuration before anything large is read."""
+    from glmcore.checkpoint import open_checkpoint
+    from glmcore.checkpoint.locate import find_folder
+    from glmcore.engine.load import read_plan
+    from glmcore.place.loader import load_model, target_config
+
+    with open_checkpoint(find_folder(model)) as checkpoint:
+        check(checkpoint.config)
+        plan = read_plan(plan_file, target_config(checkpoint.config, quant))
+        module = load_model(checkpoint, quantize=quant, dtype=dtype, plan=plan, kernel=kernel)
+    return module, module.config
+
+
+def open_random(model, quant, dtype, plan_file, kernel: Kernel | None, check) -> tuple[nn.Module, ModelConfig]:
+    """A model with random weights at the shapes of a configuration."""
+    import torch
+
+    from glmcore.bench.workloads import random_model
+    from glmcore.config import find_config
+    from glmcore.engine.load import check_memory, read_plan
+    from glmcore.place.loader import default_dtype, target_config
+
+    config = target_config(find_config(model), quant)
+    check(config)
+    plan = read_plan(plan_file, config)
+    if plan is not None:
+        config = target_config(config, plan.quantize)
+    chosen = dtype or (plan.dtype if plan else None)
+    kept = getattr(torch, chosen) if chosen else default_dtype(config)
+    if plan is None:
+        check_memory(config, kept)
+    return random_model(config, kept, placement=plan.placement if plan else None, kernel=kernel), config
