@@ -27,7 +27,7 @@ def card(host: Machine) -> Iterator[Finding]:
     if has_card(host):
         yield ok(CARD, text("No card on the PCI bus, but the driver is running and serves one."))
         return
-    leftovers = sorted({lib.file for lib in driver_libraries(host)})
+    leftovers = sorted({lib.real or lib.file: lib.file for lib in driver_libraries(host)}.values())
     if leftovers and not _wsl(host):
         yield bad(
             Status.WARN,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -172,6 +173,17 @@ def test_two_versions_name_their_files(gpu_machine: Stub) -> None:
     }
     assert f"libcuda.so.{OTHER} [libcuda1]" in str(found.detail)
     assert list(roots(machine)) == ["driver-library-mismatch"]
+
+
+def test_a_file_that_two_folder_names_reach_is_listed_once(gpu_machine: Stub) -> None:
+    used, rest = driver_libraries(OTHER), driver_libraries(MODULE)
+    twice = [replace(lib, chain=tuple(name.removeprefix("/usr") for name in lib.chain)) for lib in (*used, *rest)]
+    machine = gpu_machine.having(libraries=(*used, *rest, *twice), loader=loader_for(*used), nvml={"code": 18})
+    found = finding(machine, "driver.version").evidence["by_version"]
+    assert found == {
+        OTHER: [f"{LIB}/libnvidia-ml.so.{OTHER}", f"{LIB}/libcuda.so.{OTHER}"],
+        MODULE: [f"{LIB}/libcuda.so.{MODULE}", f"{LIB}/libnvidia-ml.so.{MODULE}"],
+    }
 
 
 def test_a_stray_folder_needs_no_reboot(gpu_machine: Stub) -> None:
