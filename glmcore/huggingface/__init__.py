@@ -13,13 +13,18 @@ from glmcore.huggingface.tokenization import ChatGLM4Tokenizer, ChatGLMTokenizer
 __all__ = ["ChatGLM4Tokenizer", "ChatGLMConfig", "ChatGLMForConditionalGeneration", "ChatGLMTokenizer"]
 
 
-class _Glm4Name(ChatGLMConfig):
-    """Never instantiated: a class must stand for GLM-4's tokenizer, which transformers looks up by the name that
-    tokenizer_config.json gives."""
+class _Name(ChatGLMConfig):
+    """Never instantiated. transformers finds a tokenizer by the name in tokenizer_config.json, or else in the
+    configuration, and registers one for each configuration class. Under ChatGLMConfig itself, transformers 5 would
+    prefer code from the folder wherever ``trust_remote_code`` is given."""
+
+
+class _Glm4Name(_Name):
+    """The same for the name that GLM-4's files give."""
 
 
 AutoConfig.register("chatglm", ChatGLMConfig, exist_ok=True)
 for _auto in (AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM):
     _auto.register(ChatGLMConfig, ChatGLMForConditionalGeneration, exist_ok=True)
-AutoTokenizer.register(ChatGLMConfig, slow_tokenizer_class=ChatGLMTokenizer, exist_ok=True)
+AutoTokenizer.register(_Name, slow_tokenizer_class=ChatGLMTokenizer, exist_ok=True)
 AutoTokenizer.register(_Glm4Name, slow_tokenizer_class=ChatGLM4Tokenizer, exist_ok=True)

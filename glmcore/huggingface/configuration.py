@@ -35,6 +35,7 @@ class ChatGLMConfig(PretrainedConfig):
             "tie_word_embeddings": native.tie_embeddings,
         }
         kwargs.setdefault("eos_token_id", native.eos_token_ids[0])
+        kwargs["tokenizer_class"] = "ChatGLMTokenizer"
         super().__init__(**kwargs)
 
     @classmethod

@@ -168,13 +168,20 @@ def test_caches_hold_what_the_originals_held(case: str) -> None:
         close(keys, data[f"prompt.layer{layer}.key"])
 
 
+OLD_HABIT = pytest.param(
+    {"trust_remote_code": True},
+    marks=pytest.mark.skipif(transformers.__version__.startswith("4.4"), reason="runs remote code where it is trusted"),
+)
+
+
+@pytest.mark.parametrize("trust", [{}, OLD_HABIT])
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_nothing_in_the_folder_is_executed(chat_folder, generation: str) -> None:
+def test_nothing_in_the_folder_is_executed(chat_folder, generation: str, trust: dict) -> None:
     folder = chat_folder(generation)
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, **trust)
     assert config.native.generation == generation
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModel.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, **trust)
+    model = AutoModel.from_pretrained(folder, **trust)
     ids = tokenizer("你好", return_tensors="pt")
     assert torch.isfinite(model(**ids).logits).all()
     model.generate(**ids, max_new_tokens=2, do_sample=False)
@@ -256,6 +263,14 @@ def test_padded_calls_feed_the_model(chat_folder, generation: str) -> None:
         ids = tokenizer(text, return_tensors="pt")
         alone = model.generate(**ids, max_new_tokens=4, do_sample=False, eos_token_id=None)
         assert torch.equal(out[row, -4:], alone[0, -4:])
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_tokenizers_without_their_own_configuration(chat_folder, generation: str) -> None:
+    folder = chat_folder(generation)
+    wanted = AutoTokenizer.from_pretrained(folder)("你好")["input_ids"]
+    (folder / "tokenizer_config.json").unlink()
+    assert AutoTokenizer.from_pretrained(folder)("你好")["input_ids"] == wanted
 
 
 def test_lora_adapters_train() -> None:
