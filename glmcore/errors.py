@@ -9,6 +9,7 @@ from __future__ import annotations
 CODES: dict[str, str] = {
     "usage": "an option or argument that makes no sense",
     "model-path": "the model folder does not exist or is no folder",
+    "adapter-invalid": "the adapter does not fit the model or is of a kind that is not read",
     "checkpoint-missing-file": "a file that the checkpoint needs is not there",
     "checkpoint-lfs-pointer": "a Git LFS pointer lies in place of a file",
     "checkpoint-html": "a web page was saved in place of a file",

@@ -9,6 +9,7 @@ import time
 def load_engine(
     *,
     model: str | None,
+    adapter: str | None = None,
     quant: str | None,
     dtype: str | None,
     plan_file: str | None,
@@ -20,7 +21,14 @@ def load_engine(
 
     progress = Progress(sys.stderr) if sys.stderr.isatty() else None
     return glmcore.load(
-        model, plan=plan_file, quantize=quant, dtype=dtype, kernel_file=kernel_file, threads=threads, progress=progress
+        model,
+        adapter=adapter,
+        plan=plan_file,
+        quantize=quant,
+        dtype=dtype,
+        kernel_file=kernel_file,
+        threads=threads,
+        progress=progress,
     )
 
 

@@ -11,9 +11,10 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--model, --quant, --dtype, --plan, --kernel-file, --threads, --debug: all that loading needs."""
+    """--model, --adapter, --quant, --dtype, --plan, --kernel-file, --threads, --debug: all that loading needs."""
     options: list[Decorator] = [
         click.option("--model", metavar="DIR_OR_NAME", help="Checkpoint folder; without it the demo model."),
+        click.option("--adapter", metavar="DIR", help="A LoRA (PEFT) or P-Tuning v2 to put on the model."),
         click.option("--quant", type=click.Choice(["int8", "int4"]), help="Quantise while loading."),
         click.option(
             "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Of what is not quantised."

@@ -18,6 +18,7 @@ from glmcore.engine.runner import Runner
 from glmcore.errors import GlmError
 from glmcore.kernels.load import backend_name, kernel_or_torch
 from glmcore.kernels.threads import default_threads
+from glmcore.place.adapters import open_adapter
 from glmcore.place.loader import default_dtype, load_model, table_dtype, target_config
 from glmcore.plan import Device, Plan, Precision, format_size, make_plan, plan_from_json
 from glmcore.tokenizers import load_tokenizer
@@ -32,6 +33,7 @@ EXPECTED_CONTEXT = 2048
 def load(
     model: str | Path | None = None,
     *,
+    adapter: str | Path | None = None,
     plan: Plan | str | Path | None = None,
     quantize: str | None = None,
     dtype: str | None = None,
@@ -41,8 +43,9 @@ def load(
 ) -> Engine:
     """The engine for a checkpoint folder or a name in the local hub cache; the demo model where ``model`` is None.
 
-    quantize: "int8" or "int4", while loading. dtype: of what is not quantised. progress: called with bytes done and
-    bytes in all. Errors: GlmError, each before anything large is read where that can be.
+    adapter: the folder of a LoRA or a P-Tuning v2. quantize: "int8" or "int4", while loading. dtype: of what is not
+    quantised. progress: called with bytes done and bytes in all.
+    Errors: GlmError, each before anything large is read where that can be.
     """
     torch.set_num_threads(threads or default_threads())
     folder = demo.folder() if model is None else find_folder(model)
@@ -52,8 +55,11 @@ def load(
         if given is None:
             check_memory(config, getattr(torch, dtype) if dtype else default_dtype(config))
         tokenizer = load_tokenizer(folder, config)
+        added = open_adapter(adapter, config) if adapter is not None else None
         kernel = kernel_or_torch(kernel_file, threads=threads) if config.quantization_bit or kernel_file else None
         module = load_model(checkpoint, quantize=quantize, dtype=dtype, plan=given, kernel=kernel, progress=progress)
+    if added is not None:
+        added.apply(module)
     return Engine(config, tokenizer, Runner(module, config), describe_backend(config, kernel))
 
 

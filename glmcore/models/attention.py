@@ -12,11 +12,17 @@ def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
     return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
 
 
-def attention_mask_of(keep: Tensor | None, queries: int, keys: int, device: torch.device) -> Tensor | None:
+def attention_mask_of(
+    keep: Tensor | None, queries: int, keys: int, device: torch.device, prefix: int = 0
+) -> Tensor | None:
     """What ``attend`` takes, from a mask of the caller's.
 
     keep: None; [B, keys], 1 where a key is no padding; or [B, 1, queries, keys] booleans, True where a query may look.
+    prefix: how many keys, besides, stand before these; every query sees them.
     """
+    if prefix:
+        keys += prefix
+        keep = None if keep is None else F.pad(keep, (prefix, 0), value=1)
     if keep is None:
         return None if queries in (1, keys) else causal_mask(queries, keys, device)
     if keep.dim() == 4:

@@ -14,7 +14,8 @@ from glmcore.errors import GlmError
 class KVCache:
     """Keys and values of each layer, [batch, kv heads, capacity, head size]; the first ``length`` positions are filled.
 
-    ``device`` is one device or one for each layer. Setting ``length`` back forgets what came after.
+    ``device`` is one device or one for each layer. Setting ``length`` back forgets what came after. Before the first
+    position ``prefix`` others may stand (``put_before``), which count neither in ``length`` nor in ``capacity``.
     """
 
     def __init__(
@@ -29,11 +30,11 @@ class KVCache:
         shape = (batch, config.num_kv_heads, capacity, config.head_dim)
         self.keys = [torch.zeros(shape, dtype=dtype, device=place) for place in devices]
         self.values = [torch.zeros(shape, dtype=dtype, device=place) for place in devices]
-        self.length = 0
+        self.length = self.prefix = 0
 
     @property
     def capacity(self) -> int:
-        return self.keys[0].shape[2]
+        return self.keys[0].shape[2] - self.prefix
 
     @property
     def nbytes(self) -> int:
@@ -41,16 +42,24 @@ class KVCache:
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Write [B, n, S, D] behind what is there; returns all keys and values of the layer so far, as views."""
-        end = self.length + key.shape[2]
-        if end > self.capacity:
-            raise GlmError("context-full", f"{end} tokens do not fit into a cache of {self.capacity}")
-        self.keys[layer][:, :, self.length : end] = key
-        self.values[layer][:, :, self.length : end] = value
+        if self.length + key.shape[2] > self.capacity:
+            count = self.length + key.shape[2]
+            raise GlmError("context-full", f"{count} tokens do not fit into a cache of {self.capacity}")
+        start = self.prefix + self.length
+        end = start + key.shape[2]
+        self.keys[layer][:, :, start:end] = key
+        self.values[layer][:, :, start:end] = value
         return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
 
     def advance(self, count: int) -> None:
         """Called by the model once every layer holds the ``count`` new positions."""
         self.length += count
+
+    def put_before(self, keys: Tensor, values: Tensor) -> None:
+        """Let [layers, kv heads, P, head size] stand before the tokens, for every row of the batch."""
+        self.keys = [_joined(before, tensor) for before, tensor in zip(keys, self.keys, strict=True)]
+        self.values = [_joined(before, tensor) for before, tensor in zip(values, self.values, strict=True)]
+        self.prefix = keys.shape[2]
 
     def reserve(self, capacity: int) -> None:
         """Make room for ``capacity`` positions; what is filled is kept."""
@@ -60,6 +69,11 @@ class KVCache:
 
     def _longer(self, tensor: Tensor, capacity: int) -> Tensor:
         batch, heads, _, size = tensor.shape
-        longer = tensor.new_zeros(batch, heads, capacity, size)
-        longer[:, :, : self.length] = tensor[:, :, : self.length]
+        filled = self.prefix + self.length
+        longer = tensor.new_zeros(batch, heads, self.prefix + capacity, size)
+        longer[:, :, :filled] = tensor[:, :, :filled]
         return longer
+
+
+def _joined(before: Tensor, tensor: Tensor) -> Tensor:
+    return torch.cat((before.to(tensor).expand(len(tensor), -1, -1, -1), tensor), dim=2)

@@ -12,6 +12,7 @@ from glmcore.config import ModelConfig
 from glmcore.models.attention import attend, attention_mask_of
 from glmcore.models.cache import KVCache
 from glmcore.models.inputs import prompt_inputs
+from glmcore.models.prefix import Prefix
 from glmcore.models.rope import Rotation, glm1_rotation, rotate_halves
 
 # The residual's factor. The original never passes its number of layers on, so it is that of 28 layers for every model.
@@ -75,6 +76,7 @@ class GLM1(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.prefix: Prefix | None = None
         self.transformer = nn.ModuleDict(
             {
                 "word_embeddings": nn.Embedding(config.vocab_size, config.hidden_size),
@@ -120,7 +122,10 @@ class GLM1(nn.Module):
         assert position_ids is not None, "after the prompt, ChatGLM-6B needs the positions from models.inputs"
         hidden = self.embedding(input_ids)
         rotation = glm1_rotation(self.config, position_ids, hidden.dtype)
-        mask = attention_mask_of(attention_mask, count, filled + count, input_ids.device)
+        if self.prefix is not None:
+            cache = self.prefix.before(cache or KVCache(self.config, *input_ids.shape, hidden.dtype, hidden.device))
+        before = cache.prefix if self.prefix is not None else 0
+        mask = attention_mask_of(attention_mask, count, filled + count, input_ids.device, before)
         for layer in self.layers:
             hidden = layer(hidden, rotation, mask, cache)
         if cache is not None:

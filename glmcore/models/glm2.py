@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from glmcore.config import ModelConfig
 from glmcore.models.attention import attend, attention_mask_of
 from glmcore.models.cache import KVCache
+from glmcore.models.prefix import Prefix
 from glmcore.models.rope import Rotation, glm2_rotation, rotate_pairs
 
 
@@ -100,6 +101,7 @@ class GLM2(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.prefix: Prefix | None = None
         encoder: dict[str, nn.Module] = {"layers": nn.ModuleList(Layer(config, i) for i in range(config.num_layers))}
         if config.post_layer_norm:
             encoder["final_layernorm"] = make_norm(config)
@@ -147,7 +149,10 @@ class GLM2(nn.Module):
         if position_ids is None:
             position_ids = torch.arange(filled, filled + count, device=input_ids.device)[None]
         rotation = glm2_rotation(self.config, position_ids, hidden.dtype)
-        mask = attention_mask_of(attention_mask, count, filled + count, input_ids.device)
+        if self.prefix is not None:
+            cache = self.prefix.before(cache or KVCache(self.config, *input_ids.shape, hidden.dtype, hidden.device))
+        before = cache.prefix if self.prefix is not None else 0
+        mask = attention_mask_of(attention_mask, count, filled + count, input_ids.device, before)
         for layer in self.layers:
             hidden = layer(hidden, rotation, mask, cache)
         if cache is not None:
