@@ -143,7 +143,7 @@ CHECKS = (
         kernel,
         problems=("cpu-kernel-not-loaded", "kernel-so-not-loadable"),
         needs=("kernel_build",),
-        explained_by=("gcc-missing", "openmp-missing", "disk-full"),
+        explained_by=("gcc-missing", "openmp-missing", "disk-full", "hf-cache-not-writable"),
     ),
     Check("kernel.given", GIVEN, given, problems=("kernel-so-not-loadable",), needs=("given_kernel",)),
 )
