@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glmcore.kernels.cuda import choice
 from glmcore.quant.schemes import dequantize, packed_columns
 
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 # Rows that the torch fallback expands at a time: bounds its memory to 2048 x K floats.
 FALLBACK_ROWS = 2048
+
+
+def on_card(x: Tensor) -> bool:
+    return x.device.type == "cuda"
 
 
 class QuantLinear(nn.Module):
@@ -40,6 +45,8 @@ class QuantLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.kernel is not None and self.kernel.takes(x) and self.weight.device.type == "cpu":
             return self.kernel.linear(x, self.weight, *self._scale_and_bias(), bits=self.bits)
+        if on_card(x) and not (torch.is_grad_enabled() and x.requires_grad):
+            return choice.backend_for(x.device).linear(x, self.weight, self.weight_scale, self.bias, self.bits)
         return self.torch_forward(x)
 
     def _scale_and_bias(self) -> tuple[Tensor, Tensor | None]:
