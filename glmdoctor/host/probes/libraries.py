@@ -11,7 +11,7 @@ from glmdoctor.host.facts import CudaInstall, Interpreter, Library, Loader, Unkn
 from glmdoctor.host.io import IO, MAX_LINKS
 from glmdoctor.host.probes import elf
 
-PATTERN = re.compile(r"lib(cuda|nvidia-ml|cudart|nvrtc|cublasLt)(?:-[0-9a-f]{6,})?\.so(?:\.([\w.]+))?")
+PATTERN = re.compile(r"lib(cuda|nvidia-ml|cudart|nvrtc|nvrtc-builtins|cublasLt)(?:-[0-9a-f]{6,})?\.so(?:\.([\w.]+))?")
 DRIVER = ("cuda", "nvidia-ml")
 WSL = "/usr/lib/wsl/lib"
 # Outside the loader's own: where distributions and containers put the driver's libraries.
