@@ -1,0 +1,108 @@
+"""Advice for every problem, with commands that a shell takes as they stand."""
+
+from __future__ import annotations
+
+import shlex
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from glmdoctor.findings import Finding, Status
+from glmdoctor.host import facts
+from glmdoctor.host.facts import Unknown
+from glmdoctor.knowledge import problems
+from glmdoctor.messages import text
+from glmdoctor.remedies import commands, propose
+
+FACTS = (
+    "os", "cpu", "memory", "disk_cache", "pci", "kernel_driver", "libraries", "loader", "cuda", "nvml", "ceiling",
+    "interpreter", "torch", "toolchain", "kernel_build", "given_kernel", "cpm", "checkpoint", "settings", "state",
+)  # fmt: skip
+
+
+def host(distribution: str = "debian", uid: int = 1000, **known: Any) -> Any:
+    os = facts.Os("Linux", "6.1.0-18-amd64", "x86_64", distribution, "12", "x", None, False, uid, "glibc 2.36")
+    return SimpleNamespace(**{**{name: Unknown("not read") for name in FACTS}, "os": os, **known})
+
+
+def finding(problem: str, **evidence: Any) -> Finding:
+    return Finding("x", Status.FAIL, text("t"), text("d"), problem, evidence, root_cause=True)
+
+
+def python(executable: str = "/opt/my python/bin/python", version: str = "3.11.7") -> facts.Interpreter:
+    return facts.Interpreter(executable, version, "/opt", "linux_x86_64", {}, ())
+
+
+@pytest.mark.parametrize("problem", problems())
+def test_every_problem_has_advice_in_both_languages(problem: str) -> None:
+    remedies = propose(finding(problem), host(interpreter=python()))
+    assert remedies and not any(remedy.automatic for remedy in remedies)
+    for remedy in remedies:
+        assert remedy.title.render("en") and any("\u4e00" <= letter <= "\u9fff" for letter in remedy.title.render("zh"))
+        for command in remedy.commands:
+            assert shlex.split(command) and "\n" not in command
+        assert remedy.needs_root == any(command.startswith("sudo ") for command in remedy.commands)
+
+
+def test_root_needs_no_sudo() -> None:
+    [remedy] = propose(finding("driver-not-loaded"), host(uid=0))
+    assert remedy.commands[0] == "modprobe nvidia"
+
+
+@pytest.mark.parametrize(
+    "distribution, expected",
+    [
+        ("ubuntu", "sudo apt-get install gcc libc6-dev"),
+        ("fedora", "sudo dnf install gcc"),
+        ("opensuse-leap", "sudo zypper install gcc"),
+        ("arch", "sudo pacman -S gcc"),
+        ("alpine", "sudo apk add gcc musl-dev"),
+    ],
+)
+def test_packages_are_installed_as_the_distribution_does(distribution: str, expected: str) -> None:
+    [remedy] = propose(finding("gcc-missing"), host(distribution))
+    assert remedy.commands == (expected,)
+
+
+def test_an_unknown_distribution_gets_words_alone() -> None:
+    [remedy] = propose(finding("gcc-missing"), host("plan9"))
+    assert remedy.commands == ()
+
+
+def test_packages_go_into_the_examined_interpreter() -> None:
+    [remedy] = propose(finding("python-deps-missing", missing=["sentencepiece", "icetk"]), host(interpreter=python()))
+    assert remedy.commands == ("'/opt/my python/bin/python' -m pip install sentencepiece icetk",)
+
+
+def test_torch_is_chosen_by_ceiling_card_and_interpreter() -> None:
+    pascal = facts.Nvml(0, "", None, None, None, (facts.NvmlGpu(0, "Tesla P4", 8 << 30, 8 << 30, (6, 1)),))
+    machine = host(interpreter=python(), nvml=pascal, ceiling=facts.DriverCeiling((12, 4), "libcuda.so.1"))
+    [command] = commands.torch(machine)
+    assert "torch==2.6.0" in command  # CUDA 12.4, and still with code for Pascal
+    assert commands.torch(host(ceiling=facts.DriverCeiling((10, 2), "libcuda.so.1"))) == ()
+
+
+def test_the_three_mismatches_are_advised_each_rightly() -> None:
+    module = facts.KernelDriver(True, "535.183.01", None, False, False, (), (), (facts.Process(42, "python"),))
+
+    def advice(case: str, **evidence: Any) -> tuple[str, tuple[str, ...]]:
+        found = finding("driver-library-mismatch", case=case, module="535.183.01", **evidence)
+        [remedy] = propose(found, host(kernel_driver=module))
+        return str(remedy.title), remedy.commands
+
+    title, lines = advice("upgraded-under-module")
+    assert "python (42)" in title and "reboot" in title and "sudo modprobe -r nvidia_uvm nvidia_drm" in lines[0]
+    owners = {"/l/libcuda.so.550": "libcuda1-550", "/l/libcuda.so.535": "libcuda1"}
+    by_version = {"535.183.01": ["/l/libcuda.so.535"], "550.54.14": ["/l/libcuda.so.550"]}
+    _, lines = advice("two-versions", owners=owners, by_version=by_version)
+    assert lines == ("sudo apt-get remove libcuda1-550",)
+    title, lines = advice("stray-folder")
+    assert "no reboot" in title and lines == ()
+
+
+def test_nouveau_is_blacklisted_in_one_quoted_command() -> None:
+    [remedy] = propose(finding("nouveau-in-the-way"), host(uid=0))
+    words = shlex.split(remedy.commands[0])
+    assert words[:2] == ["sh", "-c"] and words[2].endswith("/etc/modprobe.d/blacklist-nouveau.conf")
+    assert remedy.commands[1:] == ("update-initramfs -u", "reboot")
