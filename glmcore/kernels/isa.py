@@ -30,9 +30,9 @@ ISAS: dict[str, Isa] = {
     isa.name: isa
     for isa in (
         _isa("avx512vnni", "avx512f avx512bw avx512vl avx512_vnni fma", "-DGLM_AVX512VNNI", *_AVX512, "-mavx512vnni"),
-        _isa("avxvnni", "avx2 fma avx_vnni", "-DGLM_AVXVNNI", "-mavx2", "-mfma", "-mavxvnni"),
+        _isa("avxvnni", "avx2 fma f16c avx_vnni", "-DGLM_AVXVNNI", "-mavx2", "-mfma", "-mf16c", "-mavxvnni"),
         _isa("avx512", "avx512f avx512bw avx512vl fma", "-DGLM_AVX512", *_AVX512),
-        _isa("avx2", "avx2 fma", "-DGLM_AVX2", "-mavx2", "-mfma"),
+        _isa("avx2", "avx2 fma f16c", "-DGLM_AVX2", "-mavx2", "-mfma", "-mf16c"),
         _isa("neon-dotprod", "asimd asimddp", "-DGLM_NEON", "-march=armv8.2-a+dotprod"),
         _isa("plain", ""),
     )
@@ -43,7 +43,7 @@ ISAS: dict[str, Isa] = {
 def cpu_features() -> frozenset[str]:
     """The CPU's feature flags as Linux names them."""
     if platform.system() == "Darwin":
-        return frozenset({"asimd", "asimddp"} if platform.machine() == "arm64" else {"avx2", "fma"})
+        return frozenset({"asimd", "asimddp"} if platform.machine() == "arm64" else {"avx2", "fma", "f16c"})
     try:
         with open("/proc/cpuinfo", "rb") as file:
             lines = file.read(CPUINFO_BYTES).decode(errors="replace").splitlines()

@@ -6,6 +6,7 @@ import ctypes
 import functools
 import logging
 import os
+import time
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from glmcore.kernels.threads import default_threads
 PRECISIONS = ("exact", "fast")
 NOT_FINITE, NO_MEMORY = 1, 2
 TYPES = (torch.float32, torch.float16, torch.bfloat16)
+# Activation rows up to which reading 16-bit weights row by row beats expanding them for torch's matrix product.
+FEW_ROWS = 4
 KERNEL_FILE = "GLMCORE_KERNEL_FILE"
 
 log = logging.getLogger("glmcore")
@@ -32,9 +35,12 @@ class Kernel:
         self.threads = threads or default_threads()
         # Torch's own OpenMP runtime is loaded for everybody to see, so the library's calls are bound to it: one pool of
         # threads for both, which is why torch must be imported first (it is, above).
-        self._linear = ctypes.CDLL(str(library.path)).glm_linear
+        code = ctypes.CDLL(str(library.path))
+        self._linear, self._linear16, self._read = code.glm_linear, code.glm_linear16, code.glm_read
         pointer, size = ctypes.c_void_p, ctypes.c_int64
         self._linear.argtypes = [ctypes.c_int, ctypes.c_int, *[pointer] * 5, *[size] * 3, ctypes.c_int]
+        self._linear16.argtypes = [ctypes.c_int, *[pointer] * 3, *[size] * 3, ctypes.c_int]
+        self._read.argtypes = [pointer, size, ctypes.c_int]
 
     @property
     def name(self) -> str:
@@ -64,6 +70,32 @@ class Kernel:
         if status:
             raise _error(status)
         return y.to(x.dtype)
+
+    def takes16(self, x: Tensor, weight: Tensor) -> bool:
+        """Whether ``linear16`` can have this input and is the faster way for it."""
+        halves = weight.dtype in (torch.float16, torch.bfloat16) and weight.device.type == "cpu"
+        return halves and self.takes(x) and x.numel() <= FEW_ROWS * x.shape[-1]
+
+    def linear16(self, x: Tensor, weight: Tensor) -> Tensor:
+        """[..., K] times float16 or bfloat16 [N, K]ᵀ, in the input's type, computed in float32."""
+        n, k = weight.shape
+        if not weight.is_contiguous() or x.shape[-1] != k:
+            raise ValueError(f"weight of shape {tuple(weight.shape)} does not fit an input of width {x.shape[-1]}")
+        rows = x.to(torch.float32).contiguous()
+        y = torch.empty(*x.shape[:-1], n, dtype=torch.float32)
+        status = self._linear16(
+            weight.dtype == torch.bfloat16, weight.data_ptr(), rows.data_ptr(), y.data_ptr(),
+            rows.numel() // k, n, k, self.threads,
+        )  # fmt: skip
+        if status:
+            raise _error(status)
+        return y.to(x.dtype)
+
+    def read_bandwidth(self, data: Tensor) -> float:
+        """GB/s of reading ``data`` once as decoding reads weights: the limit that decoding is held against."""
+        started = time.perf_counter()
+        self._read(data.data_ptr(), data.nbytes, self.threads)
+        return data.nbytes / (time.perf_counter() - started) / 1e9
 
 
 def load_kernel(
@@ -102,8 +134,8 @@ def _announce(message: str) -> None:
 
 def _error(status: int) -> Exception:
     if status == NOT_FINITE:
-        return GlmError("not-finite", "a layer was given NaN or infinite values", where="quantised linear",
+        return GlmError("not-finite", "a layer was given NaN or infinite values", where="linear",
                         hint="try another dtype; float16 overflows where bfloat16 or float32 does not")  # fmt: skip
     if status == NO_MEMORY:
-        return GlmError("memory-short", "no memory for a layer's activations", where="quantised linear")
+        return GlmError("memory-short", "no memory for a layer's activations", where="linear")
     return ValueError(f"the kernel refused its arguments (status {status})")

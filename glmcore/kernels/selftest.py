@@ -10,6 +10,7 @@ import ctypes
 import json
 import math
 import os
+import struct
 import sys
 
 ABI = 1
@@ -63,13 +64,14 @@ def open_library(path: str) -> ctypes.CDLL:
         raise Failure("load", why_not_loaded(path, error)) from error
     try:
         version = library.glm_abi()
+        if version != ABI:
+            raise Failure("symbols", f"it was built for interface {version}, this glmcore needs {ABI}")
         library.glm_isa.restype = ctypes.c_char_p
         pointer, size = ctypes.c_void_p, ctypes.c_int64
         library.glm_linear.argtypes = [ctypes.c_int, ctypes.c_int, *[pointer] * 5, *[size] * 3, ctypes.c_int]
+        library.glm_linear16.argtypes = [ctypes.c_int, *[pointer] * 3, *[size] * 3, ctypes.c_int]
     except AttributeError as error:
         raise Failure("symbols", f"it has no function of glmcore's kernel: {error}") from error
-    if version != ABI:
-        raise Failure("symbols", f"it was built for interface {version}, this glmcore needs {ABI}")
     return library
 
 
@@ -116,6 +118,20 @@ def worst_error(library: ctypes.CDLL, bits: int, exact: bool, shape: tuple[int, 
     return worst
 
 
+def check_halves(library: ctypes.CDLL, brain: bool, rng: Numbers) -> None:
+    """A product with 16-bit floats; small integers are exact in both kinds, whatever the order of summing."""
+    m, n, k = 2, 37, 45
+    w, x = [rng.integer(-100, 100) for _ in range(n * k)], [rng.integer(-100, 100) for _ in range(m * k)]
+    # bfloat16 is the upper half of float32.
+    packed = b"".join(struct.pack("<f", v)[2:] for v in w) if brain else struct.pack(f"<{n * k}e", *w)
+    y = (ctypes.c_float * (m * n))()
+    library.glm_linear16(brain, packed, (ctypes.c_float * len(x))(*x), y, m, n, k, 2)
+    for i in range(m):
+        for j in range(n):
+            if y[i * n + j] != sum(a * b for a, b in zip(x[i * k : (i + 1) * k], w[j * k : (j + 1) * k])):  # noqa: B905
+                raise Failure("verify", f"{'bfloat16' if brain else 'float16'} is off at row {j}")
+
+
 def check(path: str) -> dict[str, object]:
     """Open the library and compare every path with plain Python; raises ``Failure``."""
     library = open_library(path)
@@ -123,6 +139,8 @@ def check(path: str) -> dict[str, object]:
     worst = max(
         worst_error(library, bits, exact, shape, rng) for bits in (4, 8) for exact in (False, True) for shape in SHAPES
     )
+    check_halves(library, False, rng)
+    check_halves(library, True, rng)
     bad = (ctypes.c_float * 2)(1.0, math.nan)
     one, y = (ctypes.c_float * 1)(1.0), (ctypes.c_float * 1)()
     if library.glm_linear(8, 0, b"\1\1", one, None, bad, y, 1, 1, 2, 1) != NOT_FINITE:

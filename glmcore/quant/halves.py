@@ -34,4 +34,6 @@ class HalfLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype == self.weight.dtype:
             return F.linear(x, self.weight)
+        if self.kernel is not None and self.kernel.takes16(x, self.weight):
+            return self.kernel.linear16(x, self.weight)
         return torch.cat([F.linear(x, rows.to(x.dtype)) for rows in self.weight.split(ROWS)], dim=-1)

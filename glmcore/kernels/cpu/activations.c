@@ -4,7 +4,6 @@
 
 #include "glm.h"
 
-#define INFINITE 0x7f800000  /* bits of +inf: every |value| at or above it is infinite or NaN */
 #define SMALLEST 1e-35f      /* a block below this is zero: 127 / max would overflow */
 
 static void *aligned(size_t bytes) { return aligned_alloc(64, (bytes + 63) / 64 * 64); }

@@ -1,4 +1,4 @@
-/* AVX2 with FMA, and AVX-VNNI on top of it. */
+/* AVX2 with FMA and F16C, and AVX-VNNI on top of it. */
 #ifdef GLM_EMULATED /* the tests run this on CPUs without the instructions */
 #include "emulate.h"
 #else
@@ -19,6 +19,10 @@ static inline float vf_sum(vf v) {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+static inline vf vf_from_half(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const void *)p)); }
+static inline vf vf_from_brain(const uint16_t *p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)p)), 16));
 }
 static inline vi vi_zero(void) { return _mm256_setzero_si256(); }
 static inline vi vi_load(const void *p) { return _mm256_loadu_si256(p); }

@@ -1,12 +1,8 @@
 /* Few activation rows: every weight is read from memory once.  A thread takes ROWS_PER_TASK rows and walks through
- * ROWS quarters of them side by side: that many long sequential streams keep the memory busiest (neighbouring rows
+ * STREAMS quarters of them side by side: that many long sequential streams keep the memory busiest (neighbouring rows
  * side by side would share pages, which confuses the hardware's prefetching). */
 #include "glm.h"
 #include "simd.h"
-
-#define ROWS 4
-#define AHEAD 1024 /* bytes to prefetch ahead in each stream; 1 KB was best of 512 … 8192 (Zen 3) */
-#define INLINE static inline __attribute__((always_inline))
 
 /* One block of `rows` rows that lie `stride` bytes apart.  bits, kind and rows are constants in the inlined copies. */
 INLINE void block(const int bits, const int kind, const int rows, const uint8_t *p, int64_t stride, int64_t ahead,
@@ -31,12 +27,12 @@ INLINE void rows_of(const int bits, const int kind, const int rows, const Weight
     const int8_t *q = a->q + m * kind * BLOCK;
     const float *scale = a->scale + m;
     const int64_t stride = step * w->row_bytes;
-    vf total[ROWS];
+    vf total[STREAMS];
     for (int r = 0; r < rows; r++) total[r] = vf_zero();
     for (int64_t b = 0; b < w->full_blocks; b++, p += bits * BLOCK / 8, q += a->m * kind * BLOCK, scale += a->m)
         block(bits, kind, rows, p, stride, AHEAD, q, *scale, total);
     if (w->full_blocks < w->blocks) {
-        uint8_t tail[ROWS][BLOCK];
+        uint8_t tail[STREAMS][BLOCK];
         for (int r = 0; r < rows; r++) copy_block(w, first + r * step, w->full_blocks, tail[r]);
         block(bits, kind, rows, tail[0], BLOCK, 0, q, *scale, total);
     }
@@ -47,16 +43,16 @@ INLINE void rows_of(const int bits, const int kind, const int rows, const Weight
     }
 }
 
-#define DECODE(name, bits, kind)                                                                                  \
-    static void name(const Weights *w, const Activations *a, float *y, int threads) {                             \
-        _Pragma("omp parallel for num_threads(threads) schedule(dynamic, 1)")                                     \
-        for (int64_t first = 0; first < w->n; first += ROWS_PER_TASK) {                                           \
-            int64_t count = w->n - first < ROWS_PER_TASK ? w->n - first : ROWS_PER_TASK, step = count / ROWS;     \
-            for (int64_t i = 0; i < step; i++)                                                                    \
-                for (int64_t m = 0; m < a->m; m++) rows_of(bits, kind, ROWS, w, a, m, first + i, step, y);        \
-            for (int64_t i = step * ROWS; i < count; i++)                                                         \
-                for (int64_t m = 0; m < a->m; m++) rows_of(bits, kind, 1, w, a, m, first + i, 1, y);              \
-        }                                                                                                         \
+#define DECODE(name, bits, kind)                                                                                 \
+    static void name(const Weights *w, const Activations *a, float *y, int threads) {                            \
+        _Pragma("omp parallel for num_threads(threads) schedule(dynamic, 1)")                                    \
+        for (int64_t first = 0; first < w->n; first += ROWS_PER_TASK) {                                          \
+            int64_t count = w->n - first < ROWS_PER_TASK ? w->n - first : ROWS_PER_TASK, step = count / STREAMS; \
+            for (int64_t i = 0; i < step; i++)                                                                   \
+                for (int64_t m = 0; m < a->m; m++) rows_of(bits, kind, STREAMS, w, a, m, first + i, step, y);    \
+            for (int64_t i = step * STREAMS; i < count; i++)                                                     \
+                for (int64_t m = 0; m < a->m; m++) rows_of(bits, kind, 1, w, a, m, first + i, 1, y);             \
+        }                                                                                                        \
     }
 DECODE(bytes4, 4, BYTES)
 DECODE(bytes8, 8, BYTES)

@@ -20,7 +20,12 @@
 #define GLM_ABI 1
 #define BLOCK 128
 #define ROWS_PER_TASK 32  /* decode: rows that a thread takes at a time; cores are shared, so they take turns freely */
+#define STREAMS 4         /* decode: matrix rows side by side */
+#define AHEAD 1024        /* decode: bytes to prefetch ahead in each stream; best of 512 … 8192 on Zen 3 */
 #define CHUNK 128         /* prefill: activation rows that share one unpacked tile */
+
+#define INFINITE 0x7f800000  /* bits of +inf: every |value| at or above it is infinite or NaN */
+#define INLINE static inline __attribute__((always_inline))
 
 enum { GLM_OK = 0, GLM_NOT_FINITE = 1, GLM_NO_MEMORY = 2, GLM_BAD_ARGUMENT = 3 };
 

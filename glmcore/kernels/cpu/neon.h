@@ -13,6 +13,8 @@ static inline void vf_store(float *p, vf v) { vst1q_f32(p, v); }
 static inline vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 static inline vf vf_from(vi v) { return vcvtq_f32_s32(v); }
 static inline float vf_sum(vf v) { return vaddvq_f32(v); }
+static inline vf vf_from_half(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+static inline vf vf_from_brain(const uint16_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
 static inline vi vi_zero(void) { return vdupq_n_s32(0); }
 static inline vi vi_load(const void *p) { return vld1q_s32(p); }
 static inline vi vi_set4(const int8_t *p) {

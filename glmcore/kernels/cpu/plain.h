@@ -15,6 +15,13 @@ static inline void vf_store(float *p, vf v) { memcpy(p, &v, sizeof v); }
 static inline vf vf_fma(vf a, vf b, vf c) { return a * b + c; }
 static inline vf vf_from(vi v) { return (vf){(float)v[0], (float)v[1], (float)v[2], (float)v[3]}; }
 static inline float vf_sum(vf v) { return (v[0] + v[1]) + (v[2] + v[3]); }
+static inline vf vf_from_brain(const uint16_t *p) {
+    return (vf)(vi){(int32_t)((uint32_t)p[0] << 16), (int32_t)((uint32_t)p[1] << 16), (int32_t)((uint32_t)p[2] << 16),
+                    (int32_t)((uint32_t)p[3] << 16)};
+}
+static inline vf vf_from_half(const uint16_t *p) {
+    return (vf){half_to_float(p[0]), half_to_float(p[1]), half_to_float(p[2]), half_to_float(p[3])};
+}
 static inline vi vi_zero(void) { return (vi){0, 0, 0, 0}; }
 static inline vi vi_load(const void *p) {
     vi v;

@@ -53,8 +53,8 @@ static void take_nibble(Tile in, int shift, Tile out) {
 }
 
 /* acc[m][WIDTH] += factor * scale[m] * (tile · q[m]) for m < rows; rows is a constant in the inlined copies. */
-static inline __attribute__((always_inline)) void int_rows(const int rows, const uint32_t *tile, const int8_t *q,
-                                                           const float *scale, float factor, float *acc) {
+INLINE void int_rows(const int rows, const uint32_t *tile, const int8_t *q, const float *scale, float factor,
+                     float *acc) {
 #pragma GCC unroll 1
     for (int step = 0; step < STEPS; step++) {
         vi sum[6][VECTORS];
@@ -79,8 +79,7 @@ static inline __attribute__((always_inline)) void int_rows(const int rows, const
     }
 }
 
-static inline __attribute__((always_inline)) void float_rows(const int rows, const float *tile, const float *x,
-                                                             float *acc) {
+INLINE void float_rows(const int rows, const float *tile, const float *x, float *acc) {
     vf sum[6][VECTORS];
     for (int m = 0; m < rows; m++)
         for (int v = 0; v < VECTORS; v++) sum[m][v] = vf_load(acc + m * TILE + v * LANES);
@@ -170,15 +169,15 @@ static void exact_chunk(const Weights *w, const Activations *a, int64_t first, i
     write_out(w, first, rows, acc, NULL, 0.f, m, y + m0 * w->n);
 }
 
-#define PREFILL(name, chunk)                                                                  \
-    static void name(const Weights *w, const Activations *a, float *y, int threads) {         \
-        int64_t tiles = (w->n + TILE - 1) / TILE, chunks = (a->m + CHUNK - 1) / CHUNK;        \
-        _Pragma("omp parallel for num_threads(threads) schedule(dynamic, 1)")                 \
-        for (int64_t task = 0; task < tiles * chunks; task++) {                               \
-            int64_t first = task % tiles * TILE, m0 = task / tiles * CHUNK;                   \
-            int64_t rows = w->n - first < TILE ? w->n - first : TILE;                         \
-            chunk(w, a, first, rows, m0, a->m - m0 < CHUNK ? a->m - m0 : CHUNK, y);           \
-        }                                                                                     \
+#define PREFILL(name, chunk)                                                           \
+    static void name(const Weights *w, const Activations *a, float *y, int threads) {  \
+        int64_t tiles = (w->n + TILE - 1) / TILE, chunks = (a->m + CHUNK - 1) / CHUNK; \
+        _Pragma("omp parallel for num_threads(threads) schedule(dynamic, 1)")          \
+        for (int64_t task = 0; task < tiles * chunks; task++) {                        \
+            int64_t first = task % tiles * TILE, m0 = task / tiles * CHUNK;            \
+            int64_t rows = w->n - first < TILE ? w->n - first : TILE;                  \
+            chunk(w, a, first, rows, m0, a->m - m0 < CHUNK ? a->m - m0 : CHUNK, y);    \
+        }                                                                              \
     }
 PREFILL(fast, fast_chunk)
 PREFILL(exact, exact_chunk)

@@ -1,6 +1,7 @@
 /* One instruction set, chosen by the builder with -DGLM_<NAME>; each header defines the same few operations.
  *
  *   LANES, vf, vi           floats in a vector; vectors of floats and of integer sums
+ *   vf_from_half, vf_from_brain   LANES numbers of float16 or bfloat16
  *   transpose               LANES x LANES words: out[column * step + row] = the word at p + row * stride + 4 * column
  *   dot4, dot8              one block of weights times 128 int8 activations, as LANES partial integer sums;
  *                           every weight counts as value + OFFSET4 or OFFSET8
@@ -17,6 +18,23 @@
 /* Asks for the bytes that lie `ahead` of p; an address beyond the weights does no harm. */
 static inline void prefetch(const uint8_t *p, int64_t ahead, int64_t bytes) {
     for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch((const void *)((uintptr_t)p + (uintptr_t)(ahead + i)));
+}
+
+static inline float half_to_float(uint16_t half) {
+    const uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31, fraction = half & 1023;
+    uint32_t bits = sign | (exponent + 112) << 23 | fraction << 13;
+    float value;
+    if (exponent == 0) return (sign ? -1.f : 1.f) * (float)fraction * 5.9604645e-8f; /* subnormal: steps of 2^-24 */
+    if (exponent == 31) bits = sign | 0x7f800000u | fraction << 13;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static inline float brain_to_float(uint16_t brain) {
+    const uint32_t bits = (uint32_t)brain << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
 }
 
 #if defined(GLM_AVX512VNNI) || defined(GLM_AVX512)

@@ -1,6 +1,7 @@
 /* The intrinsics of missing instruction sets in plain C, by SIMDe; what its release 0.7.4 lacks or has wrong is added. */
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/x86/avx512.h>
+#include <simde/x86/f16c.h>
 #include <simde/x86/fma.h>
 
 #undef _mm512_madd_epi16
@@ -38,5 +39,25 @@ static inline simde__m512i emulated_shuffle_i32x4(simde__m512i a, simde__m512i b
     uint8_t x[64], y[64], out[64];
     memcpy(x, &a, 64), memcpy(y, &b, 64);
     for (int i = 0; i < 4; i++) memcpy(out + 16 * i, (i < 2 ? x : y) + 16 * (choice >> 2 * i & 3), 16);
+    return simde_mm512_loadu_si512(out);
+}
+
+#undef _mm512_cvtph_ps
+#define _mm512_cvtph_ps emulated_cvtph_ps
+static inline simde__m512 emulated_cvtph_ps(simde__m256i a) {
+    uint16_t halves[16];
+    float out[16];
+    memcpy(halves, &a, 32);
+    for (int i = 0; i < 16; i++) out[i] = half_to_float(halves[i]);
+    return simde_mm512_loadu_ps(out);
+}
+
+#undef _mm512_cvtepu16_epi32
+#define _mm512_cvtepu16_epi32 emulated_cvtepu16_epi32
+static inline simde__m512i emulated_cvtepu16_epi32(simde__m256i a) {
+    uint16_t in[16];
+    int32_t out[16];
+    memcpy(in, &a, 32);
+    for (int i = 0; i < 16; i++) out[i] = in[i];
     return simde_mm512_loadu_si512(out);
 }

@@ -8,6 +8,7 @@
 
 int glm_linear(int bits, int exact, const void *weight, const float *scale, const float *bias, const float *x, float *y,
                int64_t m, int64_t n, int64_t k, int threads);
+int glm_linear16(int brain, const uint16_t *w, const float *x, float *y, int64_t m, int64_t n, int64_t k, int threads);
 const char *glm_isa(void);
 
 static uint64_t state = 88172645463325252ull;
@@ -75,6 +76,39 @@ static int check(int bits, int exact, int64_t m, int64_t n, int64_t k, int extre
     return 1;
 }
 
+/* bfloat16 cuts float32 in half; float16 patterns are taken as they come and read by their definition. */
+static int check16(int brain, int64_t m, int64_t n, int64_t k) {
+    uint16_t *w = exactly(n * k * 2);
+    float *x = exactly(m * k * 4), *y = exactly(m * n * 4);
+    double worst = 0;
+    for (int64_t i = 0; i < n * k; i++) {
+        w[i] = (uint16_t)next();
+        if (brain) w[i] = (uint16_t)((w[i] & 0x83ff) | 0x3c00);     /* 2^-7 … 2 */
+        else if ((w[i] >> 10 & 31) == 31) w[i] &= 0x83ff;           /* no infinities; subnormals instead */
+    }
+    for (int64_t i = 0; i < m * k; i++) x[i] = (float)((int32_t)next() / 65536) / 512.f;
+    if (glm_linear16(brain, w, x, y, m, n, k, 3)) return 1;
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t r = 0; r < n; r++) {
+            double sum = 0, size = 0;
+            for (int64_t c = 0; c < k; c++) {
+                uint16_t bits = w[r * k + c];
+                int fraction = brain ? bits & 127 : bits & 1023, exponent = brain ? bits >> 7 & 255 : bits >> 10 & 31;
+                int width = brain ? 7 : 10, bias = brain ? 127 : 15;
+                double value = exponent ? ldexp((1 << width) + fraction, exponent - bias - width)
+                                        : ldexp(fraction, 1 - bias - width);
+                double term = (bits >> 15 ? -value : value) * x[i * k + c];
+                sum += term, size += fabs(term);
+            }
+            double error = fabs(y[i * n + r] - sum) / (size + 1e-30);
+            worst = error > worst || isnan(error) ? error : worst;
+        }
+    free(w), free(x), free(y);
+    if (worst < 2e-6) return 0;
+    printf("%s m=%d n=%d k=%d: off by %g\n", brain ? "bfloat16" : "float16", (int)m, (int)n, (int)k, worst);
+    return 1;
+}
+
 int main(void) {
     const int64_t shapes[][3] = {{1, 1, 2},     {1, 33, 128},  {1, 67, 386}, {2, 5, 62},    {3, 40, 256}, {4, 31, 130},
                                  {5, 65, 128},  {7, 64, 384},  {8, 7, 514},  {13, 129, 66}, {16, 32, 128}, {37, 70, 258},
@@ -88,6 +122,9 @@ int main(void) {
                 for (int extreme = 1; extreme <= 12; extreme++)
                     failures += check(bits, exact, extreme % 3 ? 1 : 17, 9, 256, extreme, threads);
             }
+    for (int brain = 0; brain < 2; brain++)
+        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+            failures += check16(brain, shapes[s][0], shapes[s][1], shapes[s][2]);
     printf("%s: %d failures\n", glm_isa(), failures);
     return failures != 0;
 }

@@ -16,6 +16,7 @@ from glmcore.errors import GlmError
 from glmcore.kernels import load, reference, threads
 from glmcore.kernels.load import Kernel
 from glmcore.quant.convert import attach_kernel, quantize_model, quantize_module
+from glmcore.quant.halves import HalfLinear
 from glmcore.quant.schemes import dequantize, pack_int4
 
 GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).parents[4] / "shared" / "golden"))
@@ -133,6 +134,26 @@ def test_layer_keeps_gradients_and_follows_new_weights(library):
         layer.load_state_dict(other.state_dict())
         torch.testing.assert_close(layer(x), other(x), atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(layer.half().float()(x), other(x), atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_head_of_16_bits_computes_in_float32(library, dtype):
+    head = HalfLinear(70, 131, bias=False)
+    head.weight = nn.Parameter(torch.randn(131, 70).to(dtype), requires_grad=False)
+    x = torch.randn(2, 1, 70)
+    expected = x.double() @ head.weight.double().T
+    assert torch.allclose(head(x).double(), expected, atol=1e-4)
+    head.kernel = Kernel(library, threads=2)
+    assert torch.allclose(head(x).double(), expected, atol=1e-4)
+    assert not head.kernel.takes16(torch.randn(9, 70), head.weight)
+    with pytest.raises(GlmError, match="NaN"):
+        head(torch.full((1, 70), float("nan")))
+    with pytest.raises(ValueError, match="width 71"):
+        head.kernel.linear16(torch.ones(1, 71), head.weight)
+
+
+def test_reading_speed_is_a_plausible_number(library):
+    assert 0.1 < Kernel(library).read_bandwidth(torch.zeros(1 << 24, dtype=torch.uint8)) < 5000
 
 
 def test_attach_kernel_reaches_every_layer(library):

@@ -14,7 +14,7 @@ from glmcore.kernels.isa import ISAS, cpu_features, usable_isas
 HERE = Path(__file__).parent
 CROSS, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 ARCHER = sorted(Path("/usr/lib").glob("llvm-*/lib/libarcher.so"))
-X86 = {"avx2", "fma"} <= cpu_features()
+X86 = {"avx2", "fma", "f16c"} <= cpu_features()
 BUILD_FLAGS = [flag for flag in FLAGS if flag not in ("-shared", "-O3", "-fvisibility=hidden")]
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is needed")
@@ -52,7 +52,9 @@ def test_no_byte_is_read_or_written_out_of_bounds(isa, tmp_path):
 @pytest.mark.parametrize("isa", ["avx512vnni", "avxvnni", "avx512"])
 def test_x86_instruction_sets_by_emulation(isa, tmp_path):
     name = next(flag for flag in ISAS[isa].flags if flag.startswith("-D"))
-    compile_check(tmp_path / "check", "gcc", name, "-DGLM_EMULATED", "-mavx2", "-mfma", "-O1", "-w", "-Wno-error")
+    compile_check(
+        tmp_path / "check", "gcc", name, "-DGLM_EMULATED", "-mavx2", "-mfma", "-mf16c", "-O1", "-w", "-Wno-error"
+    )
     assert run(tmp_path / "check") == f"{isa}: 0 failures\n"
 
 
