@@ -105,13 +105,14 @@ class KernelDriver:
     ]  # nvidia.ko under /lib/modules/<kernel>, by `modinfo`-like reading; may be empty
     nodes: tuple[DeviceNode, ...]  # /dev/nvidia*
     holders: tuple[Process, ...]  # processes that hold /dev/nvidia* open, as far as this user can see
+    fabric_manager: bool | None = None  # does it run; None without NVSwitch
 
 
 @dataclass(frozen=True)
 class Library:
     """One file name of a CUDA library, with the whole chain of links behind it."""
 
-    name: str  # "cuda", "nvidia-ml", "cudart", "nvrtc", "cublasLt"
+    name: str  # "cuda", "nvidia-ml", "cudart", "nvrtc", "nvrtc-builtins", "cublasLt"
     path: str  # the name as found
     chain: tuple[str, ...]  # path, then each link's target, absolute; the last is the file (or where it stops)
     # "loader-folder" "linker-cache" "LD_LIBRARY_PATH" "CUDA_PATH" "CUDA_HOME" "toolkit" "wheel" "driver-folder"
@@ -170,6 +171,33 @@ class CudaInstall:
 
 
 @dataclass(frozen=True)
+class GpuProcess:
+    pid: int
+    name: str  # "" where this user may not know it
+    memory: int | None  # bytes on the card; None where the driver does not tell (Windows, WSL)
+
+
+@dataclass(frozen=True)
+class GpuLink:
+    """The PCIe link as it is, and the best that this card in this slot can do. An idle card lowers its generation."""
+
+    generation: int
+    generation_max: int
+    width: int
+    width_max: int
+
+
+@dataclass(frozen=True)
+class GpuMemoryFaults:
+    """Uncorrectable errors of the card's memory, and what the driver has done about them."""
+
+    since_boot: int | None  # None where the card has no ECC, or has it switched off
+    ever: int | None
+    remap_pending: bool = False  # a bad row or page is taken out at the next reset
+    remap_failed: bool = False  # there is no spare row left
+
+
+@dataclass(frozen=True)
 class NvmlGpu:
     index: int
     name: str
@@ -177,6 +205,18 @@ class NvmlGpu:
     memory_free: int
     compute_capability: tuple[int, int] | None
     uuid: str = ""
+    # What the driver or the card does not tell is None or empty.
+    pci: str = ""  # "00000000:01:00.0"
+    performance_state: int | None = None  # 0 is the fastest; 8 and above is idle
+    temperature: int | None = None  # degrees Celsius
+    slowed_by: tuple[str, ...] = ()  # "hw-slowdown" "hw-thermal" "sw-thermal" "power-brake" "power-cap"
+    link: GpuLink | None = None
+    memory_faults: GpuMemoryFaults | None = None
+    persistence: bool | None = None
+    mig: bool | None = None
+    mig_instances: int = 0
+    fabric: str | None = None  # "not-started" "in-progress" "completed", or "error 31"; None without NVSwitch
+    processes: tuple[GpuProcess, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -191,6 +231,24 @@ class Nvml:
     gpus: tuple[NvmlGpu, ...] = ()
     asked: bool = True  # False: not called (as root without a driver the call would create nodes), concluded by looking
     code_without_ld_library_path: int | None = None  # asked again where the code is 18 and the variable is set
+
+
+@dataclass(frozen=True)
+class Xid:
+    """A fault that the NVIDIA driver wrote to the kernel log."""
+
+    number: int
+    pci: str
+    line: str
+
+
+@dataclass(frozen=True)
+class KernelLog:
+    """What the kernel's log since the start says about cards and memory."""
+
+    source: str  # "dmesg", or the file
+    xids: tuple[Xid, ...]  # each card's and number's last, in the order of the log
+    killed: tuple[Process, ...] = ()  # by the out-of-memory killer
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from glmdoctor.host.probes import (
     cuda,
     driver,
     kernel,
+    kernel_log,
     leftovers,
     libraries,
     linker,
@@ -84,6 +85,7 @@ class Host:
         lambda host: libraries.libraries(host.io, host.loader, host.cuda, host.interpreter)
     )
     nvml = _Fact[facts.Nvml](lambda host: nvml.nvml(host.io, host.kernel_driver, host.loader))
+    kernel_log = _Fact[facts.KernelLog](lambda host: kernel_log.kernel_log(host.io, host.kernel_driver))
     ceiling = _Fact[facts.DriverCeiling](lambda host: nvml.ceiling(host.io, host.loader))
     torch = _Fact[facts.Torch](lambda host: python.torch(host.io, host.interpreter))
     toolchain = _Fact[facts.Toolchain](lambda host: toolchain.toolchain(host.io))

@@ -81,11 +81,13 @@ class Machine:
             content[4], content[18:20] = 1, (3).to_bytes(2, "little")
         self.write(path, bytes(content), 0o755)
 
-    def driver_libraries(self, version: str, folder: str = LIB, chain: bool = True, nvml_code: int = 0) -> None:
+    def driver_libraries(
+        self, version: str, folder: str = LIB, chain: bool = True, nvml_code: int = 0, health: tuple[str, ...] = ()
+    ) -> None:
         """libcuda and libnvidia-ml of ``version`` as a distribution lays them, with their chains of links."""
         for name, *definitions in (
             ("cuda", "LIB_CUDA", "CUDA_VERSION=12020"),
-            ("nvidia-ml", "LIB_NVML", f"NVML_CODE={nvml_code}", f'DRIVER_VERSION="{version}"', "GPUS=1"),
+            ("nvidia-ml", "LIB_NVML", f"NVML_CODE={nvml_code}", f'DRIVER_VERSION="{version}"', "GPUS=1", *health),
         ):
             self.library(f"{folder}/lib{name}.so.{version}", f"lib{name}.so.1", *definitions)
             if chain:

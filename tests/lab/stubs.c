@@ -2,7 +2,9 @@
  * They are test doubles, used where NVIDIA's own files cannot be had; the lab says "stub" where it uses them.
  *
  * CUDA:  -DLIB_CUDA -DCUDA_VERSION=12020 [-DCU_INIT=0]
- * NVML:  -DLIB_NVML -DNVML_CODE=0 -DDRIVER_VERSION=\"535.183.01\" -DGPUS=1
+ * NVML:  -DLIB_NVML -DNVML_CODE=0 -DDRIVER_VERSION=\"535.183.01\" -DGPUS=1, and for a card that is not well
+ *        -DSLOWED_BY=0x40 -DUNCORRECTED=3 -DREMAP_FAILED=1 -DLINK_WIDTH=4 -DLINK_GENERATION=1 -DSTATE=0 -DMIG=1
+ *        -DMIG_INSTANCES=0 -DFABRIC_STATE=2 -DHOLDER=1 (a pid)
  * other: nothing; an empty library with a SONAME
  */
 #include <string.h>
@@ -61,6 +63,76 @@ int nvmlDeviceGetCudaComputeCapability(void *device, int *major, int *minor) {
     (void)device;
     *major = 6, *minor = 1;
     return answer();
+}
+
+#ifndef SLOWED_BY
+#define SLOWED_BY 1 /* idle */
+#endif
+#ifndef UNCORRECTED
+#define UNCORRECTED 0
+#endif
+#ifndef REMAP_FAILED
+#define REMAP_FAILED 0
+#endif
+#ifndef LINK_WIDTH
+#define LINK_WIDTH 16
+#endif
+#ifndef LINK_GENERATION
+#define LINK_GENERATION 1 /* at rest */
+#endif
+#ifndef STATE
+#define STATE 8
+#endif
+#ifndef MIG
+#define MIG 0
+#endif
+#ifndef MIG_INSTANCES
+#define MIG_INSTANCES 0
+#endif
+enum { NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7 };
+int nvmlDeviceGetTotalEccErrors(void *d, int type, int counter, unsigned long long *n) {
+    (void)d, (void)type, (void)counter, *n = UNCORRECTED;
+    return 0;
+}
+int nvmlDeviceGetRemappedRows(void *d, unsigned *c, unsigned *u, unsigned *pending, unsigned *failed) {
+    (void)d, *c = 0, *u = UNCORRECTED, *pending = 0, *failed = REMAP_FAILED;
+    return 0;
+}
+int nvmlDeviceGetCurrentClocksThrottleReasons(void *d, unsigned long long *r) { (void)d, *r = SLOWED_BY; return 0; }
+int nvmlDeviceGetTemperature(void *d, int sensor, unsigned *t) { (void)d, (void)sensor, *t = 41; return 0; }
+int nvmlDeviceGetPerformanceState(void *d, int *state) { (void)d, *state = STATE; return 0; }
+int nvmlDeviceGetCurrPcieLinkGeneration(void *d, unsigned *v) { (void)d, *v = LINK_GENERATION; return 0; }
+int nvmlDeviceGetMaxPcieLinkGeneration(void *d, unsigned *v) { (void)d, *v = 3; return 0; }
+int nvmlDeviceGetCurrPcieLinkWidth(void *d, unsigned *v) { (void)d, *v = LINK_WIDTH; return 0; }
+int nvmlDeviceGetMaxPcieLinkWidth(void *d, unsigned *v) { (void)d, *v = 16; return 0; }
+int nvmlDeviceGetPersistenceMode(void *d, int *mode) { (void)d, *mode = 1; return 0; }
+int nvmlDeviceGetMigMode(void *d, unsigned *now, unsigned *next) { (void)d, *now = *next = MIG; return 0; }
+int nvmlDeviceGetMaxMigDeviceCount(void *d, unsigned *n) { (void)d, *n = 7; return 0; }
+int nvmlDeviceGetMigDeviceHandleByIndex(void *d, unsigned i, void **found) {
+    *found = d;
+    return i < MIG_INSTANCES ? 0 : NOT_FOUND;
+}
+struct fabric { unsigned char cluster[16]; int status; unsigned clique; unsigned char state; };
+int nvmlDeviceGetGpuFabricInfo(void *d, struct fabric *info) {
+    (void)d, memset(info, 0, sizeof *info);
+#ifdef FABRIC_STATE
+    info->state = FABRIC_STATE;
+    return 0;
+#else
+    return NOT_SUPPORTED;
+#endif
+}
+struct process { unsigned pid; unsigned long long memory; unsigned gpu_instance, compute_instance; };
+int nvmlDeviceGetComputeRunningProcesses_v3(void *d, unsigned *count, struct process *found) {
+    (void)d;
+#ifdef HOLDER
+    if (!found) return *count = 1, INSUFFICIENT_SIZE;
+    found[0] = (struct process){HOLDER, 6ull << 30, ~0u, ~0u};
+    *count = 1;
+#else
+    (void)found, *count = 0;
+#endif
+    return 0;
 }
 #endif
 

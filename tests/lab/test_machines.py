@@ -139,7 +139,31 @@ def no_toolkit_libraries(machine: Machine) -> None:
     machine.refresh_linker_cache()
 
 
+def card_not_well(*health: str) -> Callable[[Machine], None]:
+    """NVML answers, and says what is wrong with the card; the kernel's log is empty."""
+
+    def build(machine: Machine) -> None:
+        gpu_machine(machine)
+        machine.driver_libraries(MODULE, health=health)
+        machine.write("/usr/bin/dmesg", "#!/bin/sh\n", 0o755)
+
+    build.__name__ = "_".join(health).lower()
+    return build
+
+
+def card_off_the_bus(machine: Machine) -> None:
+    gpu_machine(machine)
+    line = "[ 9.0] NVRM: Xid (PCI:0000:01:00): 79, pid=77, GPU has fallen off the bus."
+    machine.write("/usr/bin/dmesg", f"#!/bin/sh\necho '{line}'\n", 0o755)
+
+
 MACHINES = {
+    card_off_the_bus: "gpu-lost",
+    card_not_well("REMAP_FAILED=1", "UNCORRECTED=3"): "gpu-xid-fault",
+    card_not_well("SLOWED_BY=0x40"): "gpu-lost",
+    card_not_well("LINK_WIDTH=4"): "gpu-lost",
+    card_not_well("MIG=1"): "no-cuda-gpu-visible",
+    card_not_well("FABRIC_STATE=2"): "cuda-system-not-ready",
     no_driver: "no-nvidia-driver",
     nouveau: "nouveau-in-the-way",
     module_not_loaded: "driver-not-loaded",
@@ -189,6 +213,15 @@ def test_healthy_machine_with_a_card(machine: Machine) -> None:
     gpu_machine(machine)
     report = machine.check()
     assert failures(report) == [], [f for f in report["findings"] if f["status"] == "fail"]
+
+
+def test_a_healthy_cards_readings_are_told(machine: Machine) -> None:
+    card_not_well("HOLDER=1", "LINK_GENERATION=3", "STATE=0")(machine)
+    report = machine.check()
+    assert failures(report) == []
+    [gpu] = report["host"]["nvml"]["gpus"]
+    assert gpu["link"]["width"] == gpu["link"]["width_max"] == 16 and gpu["processes"][0]["memory"] == 6 << 30
+    assert {f["id"]: f["status"] for f in report["findings"]}["gpu.faults"] == "ok"
 
 
 def test_toolkit_without_driver_and_card_is_healthy(machine: Machine) -> None:

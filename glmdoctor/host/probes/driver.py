@@ -23,6 +23,8 @@ MODULE_FOLDERS = (
     "kernel/drivers/video",
     "kernel/drivers/video/nvidia",
 )
+NVSWITCH = "/dev/nvidia-nvswitch"
+FABRIC_MANAGER = "nv-fabricmanage"  # the kernel keeps 15 letters of a program's name
 MODULE_FILES = ("nvidia.ko", "nvidia-current.ko")
 
 
@@ -67,6 +69,7 @@ def kernel_driver(io: IO) -> KernelDriver | Unknown:
         installed_versions=tuple(sorted(set(_installed_versions(io)))),
         nodes=nodes,
         holders=_holders(io) if nodes else (),
+        fabric_manager=_fabric_manager(io) if any(NVSWITCH in node.path for node in nodes) else None,
     )
 
 
@@ -101,6 +104,10 @@ def _holders(io: IO) -> tuple[Process, ...]:
     """Processes with an open /dev/nvidia*, by the links in /proc/<pid>/fd; other users' stay unseen without root."""
     pids = (int(name) for name in io.names("/proc") if name.isdigit())
     return tuple(Process(pid, io.text_or_none(f"/proc/{pid}/comm") or "") for pid in sorted(pids) if _holds(io, pid))
+
+
+def _fabric_manager(io: IO) -> bool:
+    return any(io.text_or_none(f"/proc/{name}/comm") == FABRIC_MANAGER for name in io.names("/proc") if name.isdigit())
 
 
 def _holds(io: IO, pid: int) -> bool:

@@ -13,7 +13,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from glmdoctor.host.facts import DriverCeiling, KernelDriver, Loader, Nvml, NvmlGpu, Unknown
+from glmdoctor.host.facts import (
+    DriverCeiling,
+    GpuLink,
+    GpuMemoryFaults,
+    GpuProcess,
+    KernelDriver,
+    Loader,
+    Nvml,
+    NvmlGpu,
+    Unknown,
+)
 from glmdoctor.host.io import IO
 from glmdoctor.host.probes import elf
 
@@ -72,9 +82,16 @@ def _ask(io: IO, path: str | None, env: Mapping[str, str]) -> Nvml | Unknown:
     )
 
 
-def _gpu(row: dict[str, Any]) -> NvmlGpu:
-    capability = row.pop("compute_capability")
-    return NvmlGpu(**row, compute_capability=tuple(capability) if capability else None)
+def _gpu(row: Mapping[str, Any]) -> NvmlGpu:
+    capability, link, faults = row["compute_capability"], row.get("link"), row.get("memory_faults")
+    made = {
+        "compute_capability": tuple(capability) if capability else None,
+        "slowed_by": tuple(row.get("slowed_by", ())),
+        "link": GpuLink(**link) if link else None,
+        "memory_faults": GpuMemoryFaults(**faults) if faults else None,
+        "processes": tuple(GpuProcess(**process) for process in row.get("processes", ())),
+    }
+    return NvmlGpu(**{**row, **made})
 
 
 def ceiling(io: IO, loader: Loader | Unknown) -> DriverCeiling | Unknown:

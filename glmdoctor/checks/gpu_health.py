@@ -1,0 +1,263 @@
+"""The health of the cards, by what NVML and the kernel's log say: memory faults, heat, the bus, NVSwitch, MIG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
+from glmdoctor.findings import Finding, Status
+from glmdoctor.host.facts import NvmlGpu, Xid
+from glmdoctor.knowledge import versions
+from glmdoctor.messages import Text, text
+
+FAULTS = text("Faults of the cards")
+SLOWED = text("Clocks of the cards")
+LINK = text("PCIe links of the cards")
+FABRIC = text("NVSwitch fabric")
+MODES = text("Modes of the cards")
+NO_GPU = text("NVML lists no GPU.")
+
+# Above this performance state a card rests, and lowers its link to save power.
+BUSY_STATE = 2
+CAUSES: dict[str, Text] = {
+    "hw-slowdown": text("the board's own protection"),
+    "hw-thermal": text("heat, by the board's own protection"),
+    "sw-thermal": text("heat, by the driver"),
+    "power-brake": text("the power supply's brake signal"),
+}
+
+
+def faults(host: Machine) -> Iterator[Finding]:
+    gpus, log = known(host.nvml).gpus, maybe(host.kernel_log)
+    found = [*_memory_faults(gpus), *(_xids(log.xids, log.source) if log else ())]
+    yield from found
+    if found:
+        return
+    harmless = [xid.number for xid in log.xids] if log else []
+    if harmless:
+        numbers = ", ".join(map(str, harmless))
+        detail = text("The kernel's log has Xid {numbers}: faults of programs, not of a card.", numbers=numbers)
+    elif not gpus:
+        yield skipped(FAULTS, NO_GPU)
+        return
+    elif log:
+        detail = text("No uncorrectable memory errors, no Xid in the kernel's log ({source}).", source=log.source)
+    else:
+        detail = text("No uncorrectable memory errors; the kernel's log cannot be read by this user.")
+    yield ok(FAULTS, detail, cards={str(gpu.index): _memory_reading(gpu) for gpu in gpus}, xids=harmless)
+
+
+def _memory_reading(gpu: NvmlGpu) -> object:
+    faults = gpu.memory_faults
+    return {"since_boot": faults.since_boot, "ever": faults.ever} if faults else None
+
+
+def _memory_faults(gpus: Sequence[NvmlGpu]) -> Iterator[Finding]:
+    for gpu in gpus:
+        faults = gpu.memory_faults
+        if faults and (faults.remap_failed or faults.remap_pending or faults.since_boot):
+            what = (
+                text("no spare row is left for a bad one: have the card exchanged")
+                if faults.remap_failed
+                else text("a bad row waits to be taken out: reset the card or restart the machine")
+                if faults.remap_pending
+                else text("results may be wrong: restart what ran on it, and watch it")
+            )
+            yield bad(
+                Status.FAIL if faults.remap_failed else Status.WARN,
+                "gpu-xid-fault",
+                text("The card's memory has uncorrectable errors"),
+                text(
+                    "GPU {index} ({name}): {count} since the start, {ever} in its life; {what}.",
+                    index=gpu.index,
+                    name=gpu.name,
+                    count=_count(faults.since_boot),
+                    ever=_count(faults.ever),
+                    what=what,
+                ),
+                index=gpu.index,
+                since_boot=faults.since_boot,
+                ever=faults.ever,
+                remap_pending=faults.remap_pending,
+                remap_failed=faults.remap_failed,
+            )
+
+
+def _count(number: int | None) -> str:
+    return "?" if number is None else str(number)
+
+
+def _xids(xids: Sequence[Xid], source: str) -> Iterator[Finding]:
+    """Faults of card and driver; those of programs (13, 31, 43) end with the program and say nothing of the machine."""
+    lost = [xid for xid in xids if kind(xid.number) == "lost"]
+    grave = [xid for xid in xids if kind(xid.number) in ("card", "driver", "unknown")]
+    if lost:
+        yield bad(
+            Status.FAIL,
+            "gpu-lost",
+            text("A card fell off the bus"),
+            text("The kernel's log ({source}): {line}", source=source, line=lost[-1].line),
+            xids=[vars(xid) for xid in lost],
+            source=source,
+        )
+    if grave:
+        numbers = ", ".join(f"{xid.number} ({xid.pci})" for xid in grave)
+        yield bad(
+            Status.WARN,
+            "gpu-xid-fault",
+            text("The driver reported a fault of card or driver"),
+            text("Xid {numbers} in the kernel's log ({source}): {line}", numbers=numbers, source=source,
+                 line=grave[-1].line),
+            xids=[{**vars(xid), "kind": kind(xid.number)} for xid in grave],
+            source=source,
+        )  # fmt: skip
+
+
+def kind(number: int) -> str:
+    """What an Xid speaks of: "program", "driver", "card", "lost" or "unknown"."""
+    rows = versions()["xid"]["rows"]
+    return next((str(row["kind"]) for row in rows if number in row["numbers"]), "unknown")
+
+
+def slowed(host: Machine) -> Iterator[Finding]:
+    gpus = known(host.nvml).gpus
+    braked = [gpu for gpu in gpus if set(gpu.slowed_by) & set(CAUSES)]
+    for gpu in braked:
+        reasons = [name for name in gpu.slowed_by if name in CAUSES]
+        yield bad(
+            Status.WARN,
+            "gpu-lost",  # its causes are these: power, heat, riser; the card brakes before it falls off the bus
+            text("A card slows itself down"),
+            text(
+                "GPU {index} ({name}, {temperature}) is slowed down by {reason}: look at its cooling and power.",
+                index=gpu.index,
+                name=gpu.name,
+                temperature="?" if gpu.temperature is None else f"{gpu.temperature} °C",
+                reason=CAUSES[reasons[-1]],
+            ),
+            index=gpu.index,
+            slowed_by=list(gpu.slowed_by),
+            temperature=gpu.temperature,
+            performance_state=gpu.performance_state,
+        )
+    if not gpus:
+        yield skipped(SLOWED, NO_GPU)
+    elif not braked:
+        temperatures = {str(gpu.index): gpu.temperature for gpu in gpus}
+        hottest = max((gpu.temperature for gpu in gpus if gpu.temperature is not None), default=None)
+        yield ok(
+            SLOWED,
+            text("No card is slowed down by heat or its power supply.")
+            if hottest is None
+            else text("No card is slowed down by heat or its power supply; the hottest has {hottest} °C.",
+                      hottest=hottest),
+            temperatures=temperatures,
+            at_power_cap=[gpu.index for gpu in gpus if "power-cap" in gpu.slowed_by],
+        )  # fmt: skip
+
+
+def link(host: Machine) -> Iterator[Finding]:
+    gpus = [gpu for gpu in known(host.nvml).gpus if gpu.link]
+    slow = [gpu for gpu in gpus if _is_slow(gpu)]
+    for gpu in slow:
+        assert gpu.link is not None
+        yield bad(
+            Status.WARN,
+            "gpu-lost",  # the riser, the slot or a contact: what later loses the card
+            text("A card's PCIe link is below what it can do"),
+            text(
+                "GPU {index} ({name}) has {now}, and could have {best}: loading a model and splitting it are slower. "
+                "Look at slot, riser and firmware settings.",
+                index=gpu.index,
+                name=gpu.name,
+                now=f"PCIe {gpu.link.generation}.0 x{gpu.link.width}",
+                best=f"PCIe {gpu.link.generation_max}.0 x{gpu.link.width_max}",
+            ),
+            index=gpu.index,
+            performance_state=gpu.performance_state,
+            **vars(gpu.link),
+        )
+    if not gpus:
+        yield skipped(LINK, text("NVML tells no PCIe link."))
+    elif not slow:
+        found = {str(gpu.index): vars(gpu.link) for gpu in gpus}
+        yield ok(LINK, text("Each as wide and as fast as card and slot allow (a resting card lowers it)."), **found)
+
+
+def _is_slow(gpu: NvmlGpu) -> bool:
+    """Narrower at any time, or of an older generation while it works."""
+    assert gpu.link is not None
+    busy = gpu.performance_state is not None and gpu.performance_state <= BUSY_STATE
+    return gpu.link.width < gpu.link.width_max or (busy and gpu.link.generation < gpu.link.generation_max)
+
+
+def fabric(host: Machine) -> Iterator[Finding]:
+    nvml, driver, os = maybe(host.nvml), maybe(host.kernel_driver), maybe(host.os)
+    told = {gpu.index: gpu.fabric for gpu in (nvml.gpus if nvml else ()) if gpu.fabric}
+    behind = {index: state for index, state in told.items() if state != "completed"}
+    running = driver.fabric_manager if driver else None
+    if behind:
+        index, state = next(iter(behind.items()))
+        detail = text("GPU {index}: the fabric is '{state}', not 'completed'.", index=index, state=state)
+    elif running is False and not told and not (os and os.container):
+        detail = text("The machine has NVSwitch, but nv-fabricmanager does not run.")
+    elif told or running:
+        yield ok(FABRIC, text("Ready."), states=told, fabric_manager=running)
+        return
+    else:
+        yield skipped(FABRIC, text("No NVSwitch here."))
+        return
+    yield bad(
+        Status.FAIL,
+        "cuda-system-not-ready",
+        text("The NVSwitch fabric is not ready"),
+        text(
+            "{detail} {more}",
+            detail=detail,
+            more=text("cuInit answers 802 until the fabric manager of the driver's own version {version} runs.",
+                      version=(driver.version if driver else None) or "?"),
+        ),
+        states=told,
+        fabric_manager=running,
+    )  # fmt: skip
+
+
+def modes(host: Machine) -> Iterator[Finding]:
+    gpus = known(host.nvml).gpus
+    empty = [gpu for gpu in gpus if gpu.mig and not gpu.mig_instances]
+    for gpu in empty:
+        yield bad(
+            Status.FAIL if len(empty) == len(gpus) else Status.WARN,
+            "no-cuda-gpu-visible",
+            text("MIG is on, but no instance was made"),
+            text(
+                "GPU {index} ({name}) is in MIG mode without instances: CUDA programs see no device on it.",
+                index=gpu.index,
+                name=gpu.name,
+            ),
+            index=gpu.index,
+            mig=True,
+            mig_instances=0,
+        )
+    if not gpus:
+        yield skipped(MODES, NO_GPU)
+    elif not empty:
+        yield ok(
+            MODES,
+            text("Persistence mode is off on {cards}: each first call wakes the driver, which takes seconds.",
+                 cards=", ".join(str(gpu.index) for gpu in gpus if gpu.persistence is False))
+            if any(gpu.persistence is False for gpu in gpus)
+            else text("Nothing in the way."),
+            persistence={str(gpu.index): gpu.persistence for gpu in gpus},
+            mig={str(gpu.index): gpu.mig_instances for gpu in gpus if gpu.mig},
+        )  # fmt: skip
+
+
+CHECKS = (
+    Check("gpu.faults", FAULTS, faults, problems=("gpu-xid-fault", "gpu-lost"), needs=("nvml",),
+          explained_by=("gpu-lost",)),
+    Check("gpu.clocks", SLOWED, slowed, problems=("gpu-lost",), needs=("nvml",)),
+    Check("gpu.link", LINK, link, problems=("gpu-lost",), needs=("nvml",)),
+    Check("gpu.fabric", FABRIC, fabric, problems=("cuda-system-not-ready",)),
+    Check("gpu.modes", MODES, modes, problems=("no-cuda-gpu-visible",), needs=("nvml",)),
+)  # fmt: skip

@@ -1,0 +1,74 @@
+"""The kernel's log: the faults that the NVIDIA driver reports in it (Xid), and whom the memory killer ended."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from glmdoctor.host.facts import KernelDriver, KernelLog, Process, Unknown, Xid
+from glmdoctor.host.io import IO
+
+FILES = ("/var/log/kern.log", "/var/log/messages", "/var/log/syslog")
+TIME_LIMIT = 3.0  # seconds
+TAIL = 1 << 20  # bytes of a log file's end
+XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F:.]+)\): (\d+)")
+KILLED = re.compile(r"Out of memory: Killed process (\d+) \(([^)]*)\)|oom-kill:.*task=([^,]+),pid=(\d+)")
+STARTED = re.compile(r"kernel: .*Linux version \d")
+
+
+def kernel_log(io: IO, driver: KernelDriver | Unknown) -> KernelLog | Unknown:
+    """Read only where the NVIDIA module is loaded; by ``dmesg``, or where that is not allowed from the log files."""
+    if isinstance(driver, Unknown):
+        return driver
+    if not driver.loaded:
+        return Unknown("the NVIDIA module is not loaded, so it wrote nothing to the kernel's log")
+    text, source = _by_dmesg(io), "dmesg"
+    if text is None:
+        text, source = _by_file(io)
+    if text is None:
+        return Unknown("this user may not read the kernel's log")
+    return parsed(text, source)
+
+
+def _by_dmesg(io: IO) -> str | None:
+    if io.root != "/":  # a fake root has files alone: the running kernel's log is not its own
+        return None
+    done = io.run(["dmesg"], TIME_LIMIT)
+    return done.out if done.code == 0 else None
+
+
+def _by_file(io: IO) -> tuple[str | None, str]:
+    for path in FILES:
+        try:
+            if io.is_file(path):
+                return _since_start(_tail(io, path)), path
+        except OSError:
+            continue
+    return None, ""
+
+
+def _tail(io: IO, path: str) -> str:
+    with io.open(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - TAIL))
+        return file.read().decode("utf-8", "replace")
+
+
+def _since_start(text: str) -> str:
+    """A log file holds earlier starts of the machine too; their faults are over."""
+    starts = [match.start() for match in STARTED.finditer(text)]
+    return text[starts[-1] :] if starts else text
+
+
+def parsed(text: str, source: str) -> KernelLog:
+    xids: dict[tuple[str, int], Xid] = {}
+    killed: dict[int, Process] = {}
+    for line in text.splitlines():
+        if found := XID.search(line):
+            key = (found[1], int(found[2]))
+            xids.pop(key, None)
+            xids[key] = Xid(key[1], found[1], line.strip()[:300])
+        elif found := KILLED.search(line):
+            pid = int(found[1] or found[4])
+            killed[pid] = Process(pid, found[2] or found[3])
+    return KernelLog(source, tuple(xids.values()), tuple(killed.values()))

@@ -1,0 +1,53 @@
+"""The kernel's log: which lines count, where it is read from, and when it is not read at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from glmdoctor.host.facts import KernelDriver, KernelLog, Process, Unknown, Xid
+from glmdoctor.host.io import Result
+from glmdoctor.host.probes.driver import kernel_driver
+from glmdoctor.host.probes.kernel_log import kernel_log
+from glmdoctor.host.recorded import RecordedIO
+
+LOADED = KernelDriver(True, "535.183.01", "/proc/driver/nvidia/version", False, False, (), (), ())
+LOG = """[    0.000000] Linux version 6.1.0
+[   12.100000] NVRM: Xid (PCI:0000:01:00): 31, pid=1200, name=python, Ch 00000008, intr 00000000. MMU Fault
+[   13.100000] NVRM: Xid (PCI:0000:01:00): 31, pid=1300, name=python, again
+[   99.000000] NVRM: Xid (0000:02:00): 79, GPU has fallen off the bus.
+[  120.000000] Out of memory: Killed process 4242 (python3) total-vm:16384000kB, anon-rss:1kB
+[  121.000000] Xid is a word
+"""
+
+
+def test_each_cards_and_numbers_last_line():
+    io = RecordedIO({}, answers={("dmesg",): Result(0, LOG, "")})
+    found = kernel_log(io, LOADED)
+    assert isinstance(found, KernelLog) and found.source == "dmesg"
+    assert [(x.number, x.pci) for x in found.xids] == [(31, "0000:01:00"), (79, "0000:02:00")]
+    assert found.xids[0].line.endswith("again")
+    assert found.killed == (Process(4242, "python3"),)
+
+
+def test_a_file_where_dmesg_is_not_allowed_and_only_since_the_last_start():
+    file = "Nov 20 host kernel: [ 1.0] Linux version 6.1.0\nkernel: NVRM: Xid (PCI:0000:01:00): 79, lost\n" * 2
+    file += "Nov 21 host kernel: [ 0.0] Linux version 6.1.0\nkernel: NVRM: Xid (PCI:0000:01:00): 48, x\n"
+    io = RecordedIO({"/var/log/kern.log": file}, answers={("dmesg",): Result(1, "", "not permitted")})
+    found = kernel_log(io, LOADED)
+    assert isinstance(found, KernelLog) and found.source == "/var/log/kern.log"
+    assert found.xids == (Xid(48, "0000:01:00", "kernel: NVRM: Xid (PCI:0000:01:00): 48, x"),)
+
+
+def test_not_read_without_the_module_and_unknown_where_it_may_not_be():
+    io = RecordedIO({}, answers={("dmesg",): Result(0, LOG, "")})
+    assert isinstance(kernel_log(io, replace(LOADED, loaded=False)), Unknown)
+    assert isinstance(kernel_log(RecordedIO({}), LOADED), Unknown)
+
+
+def test_the_fabric_manager_matters_where_there_is_nvswitch():
+    files = {"/dev/nvidiactl": "", "/proc/sys/kernel/osrelease": "6.1"}
+    assert kernel_driver(RecordedIO(files)).fabric_manager is None
+    switch = {**files, "/dev/nvidia-nvswitch0": "", "/proc/812/comm": "nv-fabricmanage\n", "/proc/9/comm": "bash\n"}
+    assert kernel_driver(RecordedIO(switch)).fabric_manager is True
+    del switch["/proc/812/comm"]
+    assert kernel_driver(RecordedIO(switch)).fabric_manager is False
