@@ -99,6 +99,9 @@ class Disk:
         """Does ``path`` lead to something, all links followed inside the root?"""
         return self._eyes.exists(path)
 
+    def is_mine(self, path: str) -> bool:
+        return os.lstat(self.real(path)).st_uid == os.geteuid()
+
     def may_write(self, folder: str) -> bool:
         """May this process create names in ``folder``? False where it is no folder."""
         place = self.real(folder + "/.")

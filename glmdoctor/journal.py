@@ -32,6 +32,14 @@ FORMAT = 1
 PRIVATE_MODE = 0o700  # of the folders of the journal
 
 
+class Damaged(Exception):
+    """A run's file holds something that no glmdoctor wrote; ``path`` names it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+
 class NoHome(Exception):
     """There is no folder in which this user's state could lie."""
 
@@ -84,11 +92,16 @@ class Store:
         self.disk, self.folder = disk, posixpath.join(folder, "runs")
 
     def ids(self) -> list[str]:
-        """Oldest first."""
-        return [name.removesuffix(".jsonl") for name in self.disk.names(self.folder) if name.endswith(".jsonl")]
+        """Oldest first; only this user's own: under sudo, root must not restore what somebody else wrote down."""
+        names = [name for name in self.disk.names(self.folder) if name.endswith(".jsonl")]
+        return [run for run in (name.removesuffix(".jsonl") for name in names) if self.disk.is_mine(self._path(run))]
 
     def read(self, run: str) -> Run:
-        return parse(run, self.disk.read(self._path(run)).decode("utf-8", "replace"))
+        content = self.disk.read(self._path(run)).decode("utf-8", "replace")
+        try:
+            return parse(run, content)
+        except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
+            raise Damaged(self._path(run)) from error
 
     def runs(self) -> list[Run]:
         return [self.read(run) for run in self.ids()]

@@ -31,6 +31,10 @@ class Choice:
     model: str | None = None
 
     @property
+    def named(self) -> bool:
+        return bool(self.symlink or self.kernel or self.only)
+
+    @property
     def problems(self) -> frozenset[str]:
         """The catalogue's problems that were asked for; empty for all."""
         named = {check.id: check.problems for check in checks.ALL}

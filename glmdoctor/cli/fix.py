@@ -63,7 +63,7 @@ def fix(
 @contextmanager
 def one_line_each(context: click.Context, language: str) -> Iterator[None]:
     """Refusals and failures of the journal, each as one line with exit status 1."""
-    from glmdoctor.journal import NoHome
+    from glmdoctor.journal import Damaged, NoHome
     from glmdoctor.recovery import Refused
 
     try:
@@ -72,6 +72,8 @@ def one_line_each(context: click.Context, language: str) -> Iterator[None]:
         output.note(refused.reason.render(language))
     except NoHome:
         output.note(text("this user has no home folder for the journal; set HOME").render(language))
+    except Damaged as damaged:
+        output.note(text("the journal {path} is damaged; nothing was done", path=damaged.path).render(language))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         output.note(text("the repair stopped: {what}", what=where + (error.strerror or str(error))).render(language))
@@ -93,7 +95,7 @@ def rehearse(work: Repair, language: str, as_json: bool) -> int:
         if as_json
         else repairs.announced(prepared, beyond, language) + text("Dry run: nothing was changed.").render(language)
     )
-    return repairs.exit_status((), beyond)
+    return repairs.exit_status((), beyond, work.choice.named)
 
 
 def carry_out(work: Repair, language: str, as_json: bool, yes: bool) -> int:
@@ -127,7 +129,7 @@ def carry_out(work: Repair, language: str, as_json: bool, yes: bool) -> int:
         if as_json
         else repairs.outcome(run, results, language)
     )
-    return repairs.exit_status(results, beyond)
+    return repairs.exit_status(results, beyond, work.choice.named)
 
 
 def recovered(store: Store, language: str) -> list[str]:

@@ -22,10 +22,10 @@ OUTCOMES = {
 }
 
 
-def exit_status(results: Sequence[Result], beyond: Sequence[Finding]) -> int:
-    """1 where a chosen repair does not hold, or a failure has none."""
+def exit_status(results: Sequence[Result], beyond: Sequence[Finding], named: bool) -> int:
+    """1 where a chosen repair does not hold, or a failure has none, or a warning that was asked for by name."""
     broken = any(result.outcome in (Outcome.NOT_REPAIRED, Outcome.FAILED) for result in results)
-    return int(broken or any(finding.status is Status.FAIL for finding in beyond))
+    return int(broken or any(named or finding.status is Status.FAIL for finding in beyond))
 
 
 def announced(plans: Sequence[Prepared], beyond: Sequence[Finding], language: str, first: int = 1) -> str:

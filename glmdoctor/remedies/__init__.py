@@ -43,7 +43,7 @@ SYMLINK = frozenset(
         "cuda-path-wrong",
     )
 )
-KERNEL = frozenset(("cpu-kernel-not-loaded", "kernel-so-not-loadable", "gcc-missing", "openmp-missing"))
+KERNEL = frozenset(("cpu-kernel-not-loaded", "kernel-so-not-loadable", "gcc-missing"))
 
 
 def plan(finding: Finding, host: Machine, *, options: Options) -> Plan | None:

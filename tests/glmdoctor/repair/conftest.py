@@ -23,7 +23,7 @@ DATA, STATE = f"{HOME}/.local/share/glmdoctor", f"{HOME}/.local/state/glmdoctor"
 class Root:
     """A machine below ``path``; paths given to its methods are those inside."""
 
-    LIB, MODULE, OTHER, DATA, STATE = LIB, MODULE, OTHER, DATA, STATE
+    LIB, MODULE, OTHER, HOME, DATA, STATE = LIB, MODULE, OTHER, HOME, DATA, STATE
     path: Path
     elf: Path
     environ: dict[str, str] = field(default_factory=dict)

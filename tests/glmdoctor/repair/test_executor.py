@@ -223,3 +223,13 @@ def test_a_killed_run_whose_path_others_took_over_leaves_theirs_alone(disk: Disk
     assert Path(disk.root + "/lib/libcuda.so").read_text() == "a package's new file"
     assert os.readlink(disk.root + "/lib/libcuda.so.1") == "libcuda.so.470"
     assert any(name.endswith(".kept") for name in os.listdir(disk.root + "/lib"))  # the former file is not lost
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_root_takes_nothing_back_that_another_user_wrote_down(disk: Disk) -> None:
+    """HOME may be somebody else's under sudo, and a journal says what to put where."""
+    carry_out(disk, prepare([PLAN], disk, "R1-1")[0])
+    os.chown(disk.root + f"{STATE}/runs/R1.jsonl", 12345, 12345)
+    with executor.locked(disk, STATE) as store:
+        assert store.ids() == [] and recovery.undo(store) is None
+    assert os.readlink(disk.root + "/lib/libcuda.so.1") == "libcuda.so.535"

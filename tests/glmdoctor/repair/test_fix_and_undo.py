@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 
 from glmdoctor import environment, journal
@@ -182,3 +184,70 @@ def test_the_report_speaks_chinese(root: Any) -> None:
     not_in_cuda_path(root)
     done = root.glmdoctor("fix", "--symlink", "--yes", "--lang", "zh")
     assert done.returncode == 0 and "已修复" in done.stdout and "repaired" not in done.stdout
+
+
+def test_the_kernel_gets_a_lasting_name(root: Any) -> None:
+    """The running system's home is used: a kernel is built for this machine, not for a folder."""
+    home = str(root.path / "home")
+    real = {"GLMDOCTOR_ROOT": "/", "HOME": home}
+    done = root.glmdoctor("fix", "--kernel", "--yes", "--json", **real)
+    [plan] = json.loads(done.stdout)["plans"]
+    assert (done.returncode, plan["outcome"]) == (0, "repaired"), done.stderr
+    placed = plan["environment"]["GLMCORE_KERNEL_FILE"]
+    assert placed.startswith(home) and Path(placed).resolve().is_file()
+    again = json.loads(root.glmdoctor("fix", "--kernel", "--yes", "--json", **real).stdout)
+    assert again["plans"][0]["actions"] == [] and again["run"] is None
+    assert root.glmdoctor("undo", **real).returncode == 0
+    assert not os.path.lexists(placed)
+
+
+def test_a_kernel_that_cannot_be_built_is_no_repair(root: Any) -> None:
+    real = {"GLMDOCTOR_ROOT": "/", "HOME": str(root.path / "home"), "XDG_CACHE_HOME": str(root.path / "cache")}
+    done = root.glmdoctor("fix", "--kernel", "--yes", PATH="/nowhere", **real)
+    assert done.returncode == 1 and "gcc" in done.stdout, done.stdout + done.stderr
+
+
+def asked(root: Any) -> Any:
+    """A fix on a terminal of its own, at its question."""
+    variables = {"GLMDOCTOR_ROOT": str(root.path), "HOME": root.HOME, "LANG": "C.UTF-8", "PATH": os.environ["PATH"]}
+    command = ["-m", "glmdoctor", "fix", "--symlink"]
+    child = pexpect.spawn(sys.executable, command, env=variables, encoding="utf-8", timeout=60)
+    child.expect("do it")
+    return child
+
+
+@pytest.mark.parametrize("answer, outcome, status", [("n", "left out", 0), ("y", "repaired", 0)])
+def test_each_plan_is_asked_for_on_a_terminal(root: Any, answer: str, outcome: str, status: int) -> None:
+    not_in_cuda_path(root)
+    before, child = root.tree(), asked(root)
+    assert "libcuda.so" in child.before
+    child.sendline(answer)
+    child.expect(pexpect.EOF)
+    child.close()
+    assert outcome in child.before and child.exitstatus == status
+    assert (root.tree() == before) == (answer == "n")
+
+
+def test_an_interrupt_at_the_question_changes_nothing(root: Any) -> None:
+    not_in_cuda_path(root)
+    before, child = root.tree(), asked(root)
+    child.sendintr()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 130 and "Traceback" not in child.before
+    assert root.tree() == before
+
+
+def test_a_journal_that_cannot_be_written_stops_the_repair_in_one_line(root: Any) -> None:
+    not_in_cuda_path(root)
+    root.file(root.STATE, "a file where the journal's folder belongs")
+    done = root.glmdoctor("fix", "--symlink", "--yes")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert "Not a directory" in done.stderr and root.STATE in done.stderr
+    assert not os.path.lexists(root.place("/usr/local/cuda-12.2/lib64/libcuda.so"))
+
+
+def test_a_damaged_journal_stops_undo_in_one_line(root: Any) -> None:
+    root.file(f"{root.STATE}/runs/20260101T000000Z-0000.jsonl", '{"record": "intent", "step": 1}\n')
+    done = root.glmdoctor("undo")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "20260101T000000Z-0000" in done.stderr
