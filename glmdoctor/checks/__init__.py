@@ -10,8 +10,8 @@ from glmdoctor.checks import (
     cpm,
     cuda_path,
     driver,
+    fit,
     gpu_health,
-    gpu_memory,
     libcuda,
     linker,
     mismatch,
@@ -40,10 +40,10 @@ ALL: tuple[Check, ...] = (
     *cpm.CHECKS,
     *torch.CHECKS,
     *gpu_health.CHECKS,
-    *gpu_memory.CHECKS,
     *packages.CHECKS,
     *compiler.CHECKS,
     *checkpoint.CHECKS,
+    *fit.CHECKS,
     *remote_code.CHECKS,
 )
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok
-from glmdoctor.checks.situation import model
 from glmdoctor.findings import Finding, Status
-from glmdoctor.host.facts import Checkpoint
 from glmdoctor.messages import text
 
 PLATFORM = text("Operating system")
@@ -21,41 +19,32 @@ GIB = 2**30
 LEAST_MEMORY = 1 * GIB
 # Room for the compiled kernel, the modules cache and temporary files of an installation.
 LEAST_DISK = 512 * 2**20
-# Beyond the weights: the runtime, the KV cache of a short chat and one shard while it is read.
-OVERHEAD = 1 * GIB
 
 
 def memory(host: Machine) -> Iterator[Finding]:
-    fact, checkpoint = known(host.memory), model(host)
-    needed = _needed(host, checkpoint)
+    """Enough to run anything at all; what a model needs is judged by its own check."""
+    fact = known(host.memory)
     evidence = {"usable": fact.usable, "total": fact.total, "limit": fact.limit, "swap_free": fact.swap_free}
-    values = {"usable": gib(fact.usable), "total": gib(fact.total), "needed": gib(needed)}
-    if fact.usable >= needed:
+    values = {"usable": gib(fact.usable), "total": gib(fact.total)}
+    if fact.usable >= LEAST_MEMORY:
         yield ok(MEMORY, text("{usable} of {total} are free.", **values), **evidence)
         return
     yield bad(
         Status.FAIL,
         "ram-oom",
-        text("Too little memory for this model") if checkpoint else text("Too little memory"),
+        text("Too little memory"),
         text(
-            "{usable} of {total} can be used here, but {needed} are needed{limit}.", limit=_limit(fact.limit), **values
+            "{usable} of {total} can be used here, but {needed} are needed{limit}.",
+            limit=limited(fact.limit),
+            needed=gib(LEAST_MEMORY),
+            **values,
         ),
-        needed=needed,
-        weights=checkpoint.weight_bytes if checkpoint else None,
+        needed=LEAST_MEMORY,
         **evidence,
     )
 
 
-def _needed(host: Machine, checkpoint: Checkpoint | None) -> int:
-    """Bytes of host memory: the whole model, or only a shard on its way where the cards have room for all of it."""
-    if checkpoint is None:
-        return LEAST_MEMORY
-    nvml, torch = maybe(host.nvml), maybe(host.torch)
-    on_cards = sum(gpu.memory_free for gpu in nvml.gpus) if nvml and torch and torch.cuda else 0
-    return OVERHEAD if on_cards > checkpoint.weight_bytes + OVERHEAD else checkpoint.weight_bytes + OVERHEAD
-
-
-def _limit(limit: int | None) -> object:
+def limited(limit: int | None) -> object:
     return text(" (this process is limited to {limit})", limit=gib(limit)) if limit is not None else ""
 
 

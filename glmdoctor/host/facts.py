@@ -129,7 +129,7 @@ class Library:
 
     @property
     def file(self) -> str:
-        return self.chain[-1]
+        return self.chain[-1] if self.chain else self.path
 
     @property
     def is_link(self) -> bool:
