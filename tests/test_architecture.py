@@ -54,7 +54,9 @@ GLMDOCTOR_OF_GLMCORE = {"plan", "config", "errors", "kernels.build"}
 GLMCORE = {
     "": {"config", "errors", "engine", "place"},
     "__main__": {"cli"},
+    "machine": {"plan", "kernels"},
     "cli": {
+        "machine",
         "server",
         "bench",
         "engine",
@@ -75,6 +77,7 @@ GLMCORE = {
     "server": {"engine", "chat", "plan", "config", "errors", "demo", ""},
     "bench": {"engine", "place", "models", "quant", "kernels", "checkpoint", "plan", "config", "errors"},
     "engine": {
+        "machine",
         "place",
         "models",
         "quant",
@@ -101,8 +104,8 @@ GLMCORE = {
     "errors": set(),
 }
 WITHOUT_TORCH = [
-    "glmcore/__init__.py", "glmcore/errors.py", "glmcore/config.py", "glmcore/plan", "glmcore/chat",
-    "glmcore/kernels/build.py", "glmcore/engine/sequence.py", "glmdoctor",
+    "glmcore/__init__.py", "glmcore/errors.py", "glmcore/config.py", "glmcore/machine.py", "glmcore/plan",
+    "glmcore/chat", "glmcore/kernels/build.py", "glmcore/engine/sequence.py", "glmdoctor",
 ]  # fmt: skip
 
 

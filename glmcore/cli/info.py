@@ -20,7 +20,7 @@ from glmcore.plan import Device, Precision, format_size, make_plan, pieces
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 def info(model: str, as_json: bool, debug: bool) -> None:
     """Say what MODEL (a checkpoint folder or a name such as chatglm2-6b) is, and what of it fits on this machine."""
-    from glmcore.cli.machine import present_devices
+    from glmcore.machine import present_devices
 
     folder = folder_of(model)
     config = ModelConfig.from_folder(folder) if folder else find_config(model)

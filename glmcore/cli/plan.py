@@ -10,7 +10,19 @@ import click
 from glmcore.cli.files import write_text
 from glmcore.config import ModelConfig, find_config
 from glmcore.errors import GlmError
-from glmcore.plan import STRATEGIES, Plan, Precision, format_size, make_plan, parse_device
+from glmcore.plan import (
+    NUMBERED,
+    STRATEGIES,
+    Device,
+    DevicePlan,
+    Plan,
+    Precision,
+    format_size,
+    make_plan,
+    manual_placement,
+    parse_device,
+)
+from glmcore.plan.planner import describe_pieces
 
 BAR_WIDTH = 40
 
@@ -24,7 +36,14 @@ BAR_WIDTH = 40
     metavar="NAME=SIZE[@BANDWIDTH]",
     help="For example cuda:0=7GiB, cpu=16GiB@20GB; the machine's own by default.",
 )
-@click.option("--strategy", type=click.Choice(STRATEGIES), default="greedy", show_default=True)
+@click.option(
+    "--strategy",
+    type=click.Choice([*STRATEGIES, *NUMBERED]),
+    help="[default: greedy, manual with --layers]; 0, 1 and 2 stand for the first three.",
+)
+@click.option("--layers", multiple=True, metavar="NAME=RANGES", help="By hand: cuda:0=1-14, counted from 1.")
+@click.option("--embeddings", metavar="NAME", help="By hand. [default: where layer 1 is]")
+@click.option("--final-layernorm", metavar="NAME", help="By hand. [default: where the last layer is]")
 @click.option("--quant", type=click.Choice(["int8", "int4"]))
 @click.option("--dtype", type=click.Choice(["float16", "bfloat16", "float32"]), help="[default: the checkpoint's]")
 @click.option("--context", type=click.IntRange(1), help="Tokens to keep in the cache. [default: 2048 or the model's]")
@@ -36,7 +55,10 @@ BAR_WIDTH = 40
 def plan(
     model: str,
     written: tuple[str, ...],
-    strategy: str,
+    strategy: str | None,
+    layers: tuple[str, ...],
+    embeddings: str | None,
+    final_layernorm: str | None,
     quant: str | None,
     dtype: str | None,
     context: int | None,
@@ -49,10 +71,12 @@ def plan(
     """Say which device holds which piece of MODEL (a checkpoint folder or a name such as chatglm2-6b)."""
     config = find_config(model)
     devices = [parse_device(entry) for entry in written] or default_devices()
+    placement = placed_by_hand(config, layers, embeddings, final_layernorm)
     made = make_plan(
         config,
         devices,
-        strategy=strategy,
+        strategy=strategy or ("greedy" if placement is None else "manual"),
+        placement=placement,
         precision=precision_for(config, quant, dtype),
         context=context or min(2048, config.max_length),
         batch=batch,
@@ -67,8 +91,28 @@ def plan(
         raise SystemExit(1)
 
 
-def default_devices() -> list:
-    from glmcore.cli.machine import present_devices
+def placed_by_hand(
+    config: ModelConfig, layers: tuple[str, ...], embeddings: str | None, final_layernorm: str | None
+) -> dict[str, str] | None:
+    """Piece → device of --layers, --embeddings and --final-layernorm; None where no range is given."""
+    if not layers:
+        if embeddings or final_layernorm:
+            raise GlmError("usage", "--embeddings and --final-layernorm go with --layers", hint="--layers cuda:0=1-14")
+        return None
+    ranges: dict[str, str] = {}
+    for entry in layers:
+        device, _, part = entry.partition("=")
+        ranges[device] = f"{ranges[device]},{part}" if device in ranges else part
+    first = next(iter(ranges))
+    placement = manual_placement(config, embeddings or first, ranges, final_layernorm or first)
+    # Where nothing is said, the ends sit with the layers beside them.
+    before = embeddings or placement["layer.0"]
+    after = final_layernorm or placement[f"layer.{config.num_layers - 1}"]
+    return manual_placement(config, before, ranges, after)
+
+
+def default_devices() -> list[Device]:
+    from glmcore.machine import present_devices
 
     return present_devices()
 
@@ -88,14 +132,12 @@ def table(made: Plan, explain: bool) -> str:
         return "\n".join([*lines, "would fit:", *(f"  {option}" for option in made.would_fit)])
     lines = [head, ""]
     for share in made.devices:
-        span = f"layers {share.layers[0]}-{share.layers[-1]}" if share.layers else "no layers"
-        others = [piece for piece in share.pieces if not piece.startswith("layer.")]
         lines.append(
             f"{share.name:8} {bar(share)} {format_size(share.total_bytes)} of {format_size(share.budget_bytes)}"
         )
         lines.append(
             f"{'':8} weights {format_size(share.weights_bytes)}, cache {format_size(share.kv_cache_bytes)}, "
-            f"workspace {format_size(share.workspace_bytes)}; {', '.join([span, *others])}"
+            f"workspace {format_size(share.workspace_bytes)}; {describe_pieces(share) or 'nothing'}"
         )
     speed = f", about {made.tokens_per_s:.1f} tokens/s by bandwidth" if made.tokens_per_s else ""
     lines += ["", f"{made.hops} hop(s), longest context {made.max_context}{speed}"]
@@ -106,7 +148,7 @@ def table(made: Plan, explain: bool) -> str:
     return "\n".join(lines)
 
 
-def bar(share) -> str:
+def bar(share: DevicePlan) -> str:
     """A device's budget as a row of marks."""
     kinds = (("#", share.weights_bytes), ("=", share.kv_cache_bytes), ("+", share.workspace_bytes))
     marks = "".join(mark * round(size / share.budget_bytes * BAR_WIDTH) for mark, size in kinds)[:BAR_WIDTH]

@@ -5,8 +5,7 @@ Other forms of the same wish are taken too: the device maps of transformers and 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -16,8 +15,7 @@ from glmcore.checkpoint.names import layout
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
 from glmcore.place.hops import attach_hops, pieces_of
-
-_RANGE = re.compile(r"(\d+)(?:\s*-\s*(\d+))?")
+from glmcore.plan.manual import check_name, manual_placement
 
 
 def ConfigMultiDevices(model: Any, embeddings: str, layers: Mapping[str, str], final_layernorm: str) -> Any:
@@ -45,60 +43,14 @@ def native_model(model: Any) -> nn.Module:
     return getattr(model, "native", model)
 
 
-def manual_placement(
-    config: ModelConfig, embeddings: str, layers: Mapping[str, str], final_layernorm: str
-) -> dict[str, str]:
-    """Piece → device, from the arguments of ``ConfigMultiDevices``."""
-    for argument, value in (("embeddings", embeddings), ("final_layernorm", final_layernorm)):
-        check_device(argument, value)
-    holders: dict[int, str] = {}
-    for device, ranges in layers.items():
-        check_device("layers", device)
-        for layer in parse_ranges(device, ranges, config.num_layers):
-            if layer in holders:
-                both = f"{holders[layer]} and {device}"
-                raise GlmError("plan-invalid", f"layer {layer} is given to both {both}", where="layers")
-            holders[layer] = device
-    gaps = [layer for layer in range(1, config.num_layers + 1) if layer not in holders]
-    if gaps:
-        raise GlmError("plan-invalid", f"no device is given for layers {', '.join(map(str, gaps))}", where="layers")
-    placement = {"embedding": embeddings}
-    placement |= {f"layer.{layer - 1}": holders[layer] for layer in sorted(holders)}
-    if config.post_layer_norm:
-        placement["final_norm"] = final_layernorm
-    placement["lm_head"] = embeddings if config.tie_embeddings else final_layernorm
-    return placement
-
-
-def parse_ranges(device: str, ranges: object, count: int) -> list[int]:
-    """The 1-based layers of "1-4,9-12"."""
-    if not isinstance(ranges, str):
-        raise GlmError("plan-invalid", f"the layers of {device} are {ranges!r}", where="layers", hint='write "1-14"')
-    found: list[int] = []
-    for part in ranges.split(","):
-        match = _RANGE.fullmatch(part.strip())
-        if match is None:
-            raise GlmError("plan-invalid", f"{part.strip()!r} is no range of layers", where=device, hint='write "1-14"')
-        first, last = int(match[1]), int(match[2] or match[1])
-        if not 1 <= first <= last <= count:
-            what = f"layers {first}-{last} are outside the model's 1-{count}"
-            raise GlmError("plan-invalid", what, where=device, hint="ranges count from 1 and include both ends")
-        found += range(first, last + 1)
-    return found
-
-
-def check_device(argument: str, name: object) -> None:
-    """A device by its torch name that this machine has."""
-    if isinstance(name, tuple):
-        hint = f"a comma at the end of the line makes it one: {argument}={name[0]!r}" if name else ""
-        raise GlmError("plan-invalid", f"{argument} is a tuple, {name!r}", hint=hint)
-    try:
-        device = torch.device(name)  # type: ignore[arg-type]
-    except (RuntimeError, TypeError) as error:
-        raise GlmError("device-missing", f"{name!r} is no device", where=argument) from error
-    available = torch.cuda.device_count() if device.type == "cuda" else 1
-    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and (device.index or 0) >= available):
-        raise GlmError("device-missing", f"{name} is not on this machine", where=argument, hint="see glmdoctor check")
+def check_present(names: Iterable[str]) -> None:
+    """GlmError("device-missing") for a device that this machine has not."""
+    for name in sorted(set(names)):
+        check_name("placement", name)
+        device = torch.device(name)
+        available = torch.cuda.device_count() if device.type == "cuda" else 1
+        if device.type not in ("cpu", "cuda") or (device.type == "cuda" and (device.index or 0) >= available):
+            raise GlmError("device-missing", f"{name} is not on this machine", hint="see glmdoctor check")
 
 
 def placement_from_map(config: ModelConfig, device_map: Mapping[str, Any]) -> dict[str, str]:
@@ -129,8 +81,7 @@ def module_names(config: ModelConfig) -> dict[str, str]:
 
 def place_model(model: nn.Module, placement: Mapping[str, str]) -> nn.Module:
     """Move each piece to its device and attach the hops."""
-    for device in set(placement.values()):
-        check_device("placement", device)
+    check_present(placement.values())
     for name, module in pieces_of(model):
         module.to(torch.device(placement[name]))
     return attach_hops(model, placement)

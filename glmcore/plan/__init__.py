@@ -2,11 +2,13 @@
 
 from glmcore.plan.costs import CUDA_CONTEXT_BYTES, Piece, Precision, kv_bytes_per_token, pieces, workspace_bytes
 from glmcore.plan.devices import Device, format_size, parse_device, parse_size
+from glmcore.plan.manual import manual_placement
 from glmcore.plan.planner import DevicePlan, Plan, make_plan, plan_from_json
-from glmcore.plan.strategies import STRATEGIES
+from glmcore.plan.strategies import NUMBERED, STRATEGIES
 
 __all__ = [
     "CUDA_CONTEXT_BYTES",
+    "NUMBERED",
     "STRATEGIES",
     "Device",
     "DevicePlan",
@@ -16,6 +18,7 @@ __all__ = [
     "format_size",
     "kv_bytes_per_token",
     "make_plan",
+    "manual_placement",
     "parse_device",
     "parse_size",
     "pieces",

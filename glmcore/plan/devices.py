@@ -25,6 +25,11 @@ class Device:
         return self.name.startswith("cuda")
 
 
+def is_device_name(name: str) -> bool:
+    """ "cpu", "cuda:1", and the logical "cpu:1" too."""
+    return _NAME.fullmatch(name) is not None
+
+
 def parse_size(written: str) -> int:
     """Bytes of "7GiB", "7.5 GB", "512m" or a plain number (units of 1000, with an i of 1024)."""
     match = _SIZE.fullmatch(written.strip())
@@ -37,7 +42,7 @@ def parse_device(written: str) -> Device:
     """A device of "cuda:0=7GiB" or, with its read bandwidth, "cpu=16GiB@24GB"; a size of zero is refused."""
     name, equals, rest = written.partition("=")
     size, _, bandwidth = rest.partition("@")
-    if not equals or not _NAME.fullmatch(name):
+    if not equals or not is_device_name(name):
         raise GlmError(
             "usage", f"{written!r} names no device and budget", hint="write for example cuda:0=7GiB or cpu=16GiB"
         )

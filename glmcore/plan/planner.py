@@ -12,7 +12,7 @@ from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
 from glmcore.plan.costs import CUDA_CONTEXT_BYTES, Piece, Precision, pieces, workspace_bytes
 from glmcore.plan.devices import Device, format_size
-from glmcore.plan.strategies import STRATEGIES, cut
+from glmcore.plan.strategies import NUMBERED, STRATEGIES, cut
 
 SCHEMA_VERSION = 1
 PREFILL_CHUNK = 512  # tokens of a prompt that go through the model at once; the workspace is counted for these
@@ -28,6 +28,7 @@ class DevicePlan:
     kv_cache_bytes: int
     workspace_bytes: int
     pieces: tuple[str, ...]
+    bandwidth: float | None = None  # bytes/s, where known
 
     @property
     def total_bytes(self) -> int:
@@ -87,6 +88,7 @@ class Load:
     precision: Precision
     context: int
     batch: int
+    given: Mapping[str, str] | None = None  # piece → device, where it is placed by hand
 
     def chain(self) -> tuple[Piece, ...]:
         """The pieces to be cut; a tied head follows the embedding and is left out here."""
@@ -106,13 +108,16 @@ class Load:
             sum(piece.cache_per_token for piece in held) * tokens,
             used * (workspace + device.is_cuda * CUDA_CONTEXT_BYTES),
             tuple(piece.name for piece in held),
+            device.bandwidth,
         )
 
 
 def shares_of(load: Load, devices: Sequence[Device], strategy: str) -> tuple[DevicePlan, ...] | None:
     """Each device's share under the strategy, or None where the model does not fit."""
+    if load.given is not None:
+        held = given_shares(load, devices)
+        return held if all(share.total_bytes <= share.budget_bytes for share in held) else None
     chain = load.chain()
-
     sizes = [piece.weights + piece.cache_per_token * load.context * load.batch for piece in chain]
     before = [0, *accumulate(sizes)]
     fixed = [load.share(device, chain[:1]).workspace_bytes for device in devices]
@@ -124,12 +129,24 @@ def shares_of(load: Load, devices: Sequence[Device], strategy: str) -> tuple[Dev
     if cuts is None:
         return None
     shares = [load.share(device, chain[cuts[n] : cuts[n + 1]]) for n, device in enumerate(devices)]
-    return tuple(with_tied_head(share) for share in shares) if load.config.tie_embeddings else tuple(shares)
+    return with_tied_head(load, shares)
 
 
-def with_tied_head(share: DevicePlan) -> DevicePlan:
+def given_shares(load: Load, devices: Sequence[Device]) -> tuple[DevicePlan, ...]:
+    """Each device's share of a placement by hand, whether it fits or not."""
+    assert load.given is not None
+    chain, given = load.chain(), load.given
+    shares = [load.share(device, [piece for piece in chain if given[piece.name] == device.name]) for device in devices]
+    return with_tied_head(load, shares)
+
+
+def with_tied_head(load: Load, shares: Sequence[DevicePlan]) -> tuple[DevicePlan, ...]:
     """A tied head is the embedding's own matrix: it sits where that sits and is counted once."""
-    return replace(share, pieces=(*share.pieces, "lm_head")) if "embedding" in share.pieces else share
+    if not load.config.tie_embeddings:
+        return tuple(shares)
+    return tuple(
+        replace(share, pieces=(*share.pieces, "lm_head")) if "embedding" in share.pieces else share for share in shares
+    )
 
 
 def longest_context(load: Load, devices: Sequence[Device], strategy: str) -> int:
@@ -176,10 +193,16 @@ def make_plan(
     precision: Precision,
     context: int = 2048,
     batch: int = 1,
+    placement: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Place ``config`` on ``devices`` in their given order. Errors: GlmError("usage") for a senseless request."""
+    """Place ``config`` on ``devices`` in their given order; ``placement`` is what "manual" asks for.
+
+    Errors: GlmError("usage") for a senseless request.
+    """
+    strategy = NUMBERED.get(strategy, strategy)
     check_request(config, devices, strategy, context, batch)
-    load = Load(config, precision, context, batch)
+    check_given(devices, strategy, placement)
+    load = Load(config, precision, context, batch, placement)
     shares = shares_of(load, devices, strategy)
     longest = longest_context(load, devices, strategy)
     plan = Plan(
@@ -217,23 +240,45 @@ def check_request(config: ModelConfig, devices: Sequence[Device], strategy: str,
         raise GlmError("usage", f"a batch of {batch} makes no sense")
 
 
+def check_given(devices: Sequence[Device], strategy: str, placement: Mapping[str, str] | None) -> None:
+    """The placement by hand and the strategy go together, and every device that it names has a budget."""
+    if (strategy == "manual") != (placement is not None):
+        raise GlmError("usage", "the strategy manual and ranges of layers go together", hint="--layers cuda:0=1-14 …")
+    absent = sorted(set((placement or {}).values()) - {device.name for device in devices})
+    if absent:
+        hint = f"--device {absent[0]}=8GiB"
+        raise GlmError("device-missing", f"{', '.join(absent)} is asked for and has no budget", hint=hint)
+
+
 def misfit(load: Load, devices: Sequence[Device], strategy: str, longest: int) -> dict[str, Any]:
     """By how much it does not fit, and what would."""
-    everything = load.share(devices[0], load.chain())
-    budget = sum(device.budget for device in devices)
-    overhead = sum(load.share(device, load.chain()[:1]).workspace_bytes for device in devices)
-    needed = everything.weights_bytes + everything.kv_cache_bytes + overhead
-    suggestions = []
-    if longest:
-        suggestions.append(f"--context {longest}")
+    suggestions = [f"--context {longest}"] if longest else []
     for bits in (8, 4):
         smaller = replace(load, precision=replace(load.precision, bits=bits))
         if (not load.precision.bits or bits < load.precision.bits) and shares_of(smaller, devices, strategy):
             suggestions.append(f"--quant int{bits}")
+    if load.given is not None:
+        return overfull(given_shares(load, devices), suggestions)
+    everything = load.share(devices[0], load.chain())
+    budget = sum(device.budget for device in devices)
+    overhead = sum(load.share(device, load.chain()[:1]).workspace_bytes for device in devices)
+    needed = everything.weights_bytes + everything.kv_cache_bytes + overhead
     missing = max(needed - budget, 1)
     suggestions.append(more_memory(load, devices, strategy))
     reason = f"{format_size(needed)} are needed, {format_size(budget)} are given on {len(devices)} device(s)"
     return {"missing_bytes": missing, "would_fit": tuple(suggestions), "reasons": (reason,)}
+
+
+def overfull(shares: Sequence[DevicePlan], suggestions: list[str]) -> dict[str, Any]:
+    """The same for a placement by hand: which devices it asks too much of."""
+    full = [share for share in shares if share.total_bytes > share.budget_bytes]
+    reasons = [f"{s.name}: {format_size(s.total_bytes)} of {format_size(s.budget_bytes)} are needed" for s in full]
+    step = 2**20
+    return {
+        "missing_bytes": sum(share.total_bytes - share.budget_bytes for share in full),
+        "would_fit": (*suggestions, *(f"--device {s.name}={-(-s.total_bytes // step)}MiB" for s in full)),
+        "reasons": ("; ".join(reasons),),
+    }
 
 
 def more_memory(load: Load, devices: Sequence[Device], strategy: str) -> str:
@@ -261,6 +306,8 @@ def explain(plan: Plan, load: Load, devices: Sequence[Device]) -> list[str]:
         "manual": "the placement was given",
     }
     sentences = [f"{plan.strategy}: {rules[plan.strategy]}"]
+    sizes = {piece.name: piece.weights + piece.cache_per_token * plan.context * plan.batch for piece in load.chain()}
+    left = list(sizes)
     for share in plan.devices:
         if not share.pieces:
             sentences.append(f"{share.name}: not needed")
@@ -276,6 +323,9 @@ def explain(plan: Plan, load: Load, devices: Sequence[Device]) -> list[str]:
             f"{format_size(share.kv_cache_bytes)} of cache for {plan.context} tokens and "
             f"{format_size(share.workspace_bytes)} of workspace{context}; {format_size(free)} stay free"
         )
+        left = [piece for piece in left if piece not in share.pieces]
+        if plan.strategy == "greedy" and left:
+            sentences.append(f"{left[0]} needs {format_size(sizes[left[0]])} and goes on to the next device")
     if load.config.tie_embeddings:
         sentences.append("lm_head is the embedding's own matrix: it is counted once and sits on the same device")
     return sentences
@@ -285,11 +335,15 @@ def describe_pieces(share: DevicePlan) -> str:
     """ "embedding, layers 0-13" in place of fifteen names."""
     parts = [piece for piece in share.pieces if not piece.startswith("layer.")]
     if share.layers:
-        first, last = share.layers[0], share.layers[-1]
-        contiguous = len(share.layers) == last - first + 1
-        span = f"layers {first}-{last}" if contiguous else "layers " + ", ".join(map(str, share.layers))
-        parts.insert(1 if parts and parts[0] == "embedding" else 0, span)
+        parts.insert(1 if parts and parts[0] == "embedding" else 0, f"layers {spans(share.layers)}")
     return ", ".join(parts)
+
+
+def spans(layers: Sequence[int]) -> str:
+    """ "0-3, 8-11" of the numbers in order."""
+    starts = [layer for layer in layers if layer - 1 not in layers]
+    ends = [layer for layer in layers if layer + 1 not in layers]
+    return ", ".join(f"{first}-{last}" for first, last in zip(starts, ends, strict=True))
 
 
 def plan_from_json(text: str, config: ModelConfig, where: str = "") -> Plan:
@@ -304,6 +358,7 @@ def plan_from_json(text: str, config: ModelConfig, where: str = "") -> Plan:
                 kv_cache_bytes=int(entry["kv_cache_bytes"]),
                 workspace_bytes=int(entry["workspace_bytes"]),
                 pieces=tuple(entry["pieces"]),
+                bandwidth=entry.get("bandwidth"),
             )
             for entry in data["devices"]
         )

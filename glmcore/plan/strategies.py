@@ -3,6 +3,7 @@
 greedy  fill each device up to its budget before the next one is touched: fewest devices, fewest hops.
 equal   the smallest largest share, where a share is bytes, or seconds where every device's bandwidth is known.
 loose   shares proportional to each device's budget, so that every device keeps the same relative head-room.
+manual  the placement is given, in the original's ranges of layers; nothing is cut here.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from glmcore.plan.devices import Device
 Cost = Callable[[int, int, int], int]
 Cuts = tuple[int, ...]  # device d holds pieces[cuts[d]:cuts[d + 1]]
 
-STRATEGIES = ("greedy", "equal", "loose")
+STRATEGIES = ("greedy", "equal", "loose", "manual")
+# The numbers by which hexaflake's runtime calls its strategies; what they mean there is not public.
+NUMBERED = {"0": "greedy", "1": "equal", "2": "loose"}
 
 
 def greedy(count: int, devices: Sequence[Device], cost: Cost) -> Cuts | None:

@@ -18,6 +18,7 @@ from glmcore.plan import (
     format_size,
     kv_bytes_per_token,
     make_plan,
+    manual_placement,
     parse_device,
     parse_size,
     pieces,
@@ -178,3 +179,55 @@ def test_the_same_device_twice_is_refused() -> None:
 @given(st.integers(0, 2**50))
 def test_sizes_for_people_are_short(size: int) -> None:
     assert len(format_size(size)) <= 16
+
+
+BY_HAND = manual_placement(NAMED["chatglm-6b"], "cpu", {"cuda:0": "1-4,9-14", "cuda:1": "5-8,15-28"}, "cuda:1")
+
+
+def test_a_placement_by_hand_is_kept_as_it_is():
+    devices = [Device("cuda:0", 8 * GIB), Device("cuda:1", 8 * GIB), Device("cpu", 4 * GIB)]
+    plan = make_plan(NAMED["chatglm-6b"], devices, strategy="manual", placement=BY_HAND, precision=HALF)
+    assert plan.fits and plan.placement == BY_HAND
+    assert plan.hops == 5  # cpu, 0, 1, 0, 1, and back to the tied head
+    assert sum(share.weights_bytes for share in plan.devices) == sum(
+        p.weights for p in pieces(NAMED["chatglm-6b"], HALF)
+    )
+    assert any("layers 0-3, 8-13" in reason for reason in plan.reasons)
+
+
+def test_a_placement_by_hand_that_does_not_fit_says_where():
+    devices = [Device("cuda:0", 2 * GIB), Device("cuda:1", 8 * GIB), Device("cpu", 4 * GIB)]
+    plan = make_plan(NAMED["chatglm-6b"], devices, strategy="manual", placement=BY_HAND, precision=HALF)
+    assert not plan.fits and plan.reasons[0].startswith("cuda:0: ")
+    assert "--quant int4" in plan.would_fit
+    more = parse_device(plan.would_fit[-1].removeprefix("--device "))
+    helped = make_plan(NAMED["chatglm-6b"], [more, *devices[1:]], strategy="manual", placement=BY_HAND, precision=HALF)
+    assert more.name == "cuda:0" and helped.fits
+
+
+@pytest.mark.parametrize("number, name", [("0", "greedy"), ("1", "equal"), ("2", "loose")])
+def test_the_numbered_strategies_are_names(number: str, name: str) -> None:
+    devices = [Device("cuda:0", 3 * GIB), Device("cuda:1", 4 * GIB)]
+    numbered = make_plan(SMALL, devices, strategy=number, precision=HALF)
+    assert numbered == make_plan(SMALL, devices, strategy=name, precision=HALF) and numbered.strategy == name
+
+
+@pytest.mark.parametrize(
+    "strategy, placement, said",
+    [
+        ("manual", None, "go together"),
+        ("greedy", BY_HAND, "go together"),
+        ("manual", BY_HAND, "cuda:1 is asked for and has no budget"),
+    ],
+)
+def test_placements_by_hand_without_their_devices_are_refused(strategy, placement, said):
+    devices = [Device("cuda:0", 8 * GIB), Device("cpu", GIB)]
+    with pytest.raises(GlmError, match=said):
+        make_plan(NAMED["chatglm-6b"], devices, strategy=strategy, placement=placement, precision=HALF)
+
+
+def test_a_plan_of_another_version_is_refused():
+    config = NAMED["chatglm2-6b"]
+    data = make_plan(config, [Device("cpu", 24 * GIB)], precision=HALF).to_json()
+    with pytest.raises(GlmError, match="the plan has schema version 2, this program knows 1"):
+        plan_from_json(json.dumps({**data, "schema_version": 2}), config)
