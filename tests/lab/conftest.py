@@ -1,4 +1,4 @@
-"""The lab needs root and mount namespaces; where it has neither, its tests are skipped with the reason."""
+"""The lab mounts: as root, or in a plain user's own namespaces; where neither is there its tests are skipped."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -14,58 +17,86 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from machine import Machine, make_patient
 
+NOBODY = 65534
+ROOT = os.name == "posix" and os.geteuid() == 0
+
 
 def why_not() -> str | None:
-    if sys.platform != "linux" or os.geteuid() != 0:
-        return "the lab mounts: it needs root on Linux"
+    if sys.platform != "linux":
+        return "the lab mounts: it needs Linux"
     for program in ("unshare", "gcc", "mount", "setpriv"):
         if shutil.which(program) is None:
             return f"the lab needs {program}"
-    tried = subprocess.run(["unshare", "--mount", "--net", "true"], capture_output=True, text=True, check=False)
-    return f"no mount namespace here: {tried.stderr.strip()}" if tried.returncode else None
+    tried = tried_as_user() if not ROOT else subprocess.run(["unshare", "--mount", "--net", "true"], check=False)
+    return f"no mount namespace here (exit status {tried.returncode})" if tried.returncode else None
+
+
+def tried_as_user() -> subprocess.CompletedProcess[bytes]:
+    as_user = ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", "--"] if ROOT else []
+    try_overlay = 'd=$(mktemp -d) && mkdir $d/u $d/w && mount -t overlay o -o lowerdir=/etc,upperdir=$d/u,workdir=$d/w,userxattr /etc'  # fmt: skip # noqa: E501
+    command = [*as_user, "unshare", "--user", "--map-root-user", "--mount", "--net", "sh", "-c", try_overlay]
+    return subprocess.run(command, capture_output=True, check=False)
 
 
 @pytest.fixture(scope="session")
-def stubs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def rooms() -> Iterator[Iterator[Path]]:
+    """Folders that plain users reach too: pytest closes its own to everybody but who runs it."""
     reason = why_not()
     if reason:
         pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("stubs")
-    folder.chmod(0o755)  # it holds the caches of plain users too
+    lab = Path(tempfile.mkdtemp(prefix="glmdoctor-lab-"))
+    lab.chmod(0o755)
+    yield (lab / str(number) for number in count())
+    shutil.rmtree(lab)
+
+
+@pytest.fixture(scope="session")
+def stubs(rooms: Iterator[Path]) -> Path:
+    folder = next(rooms)
+    folder.mkdir()
     return folder
 
 
 @pytest.fixture(scope="session")
-def linker_cache(tmp_path_factory: pytest.TempPathFactory, stubs: Path) -> bytes:
+def linker_cache(rooms: Iterator[Path], stubs: Path) -> bytes:
     """The linker cache of a machine without toolkits, as its own ldconfig writes it."""
-    bare = Machine(tmp_path_factory.mktemp("bare") / "machine", stubs)
+    bare = Machine(next(rooms), stubs, rootless=None if ROOT else os.geteuid())
     bare.remove_toolkits()
     bare.refresh_linker_cache()
     return (bare.folder / "etc" / "ld.so.cache").read_bytes()
 
 
 @pytest.fixture(scope="session")
-def patient(tmp_path_factory: pytest.TempPathFactory, stubs: Path) -> str:
-    folder = tmp_path_factory.mktemp("patient")
-    folder.chmod(0o755)  # a plain user examines it too
-    return make_patient(folder / "venv", stubs)
+def patient(rooms: Iterator[Path], stubs: Path) -> str:
+    return make_patient(next(rooms) / "venv", stubs)
 
 
 @pytest.fixture
-def machine(tmp_path: Path, stubs: Path, linker_cache: bytes, patient: str) -> Machine:
+def machine(rooms: Iterator[Path], stubs: Path, linker_cache: bytes, patient: str) -> Iterator[Machine]:
     """A machine without card, driver and toolkit, but with a compiler; tests add what it has and what is broken."""
-    made = Machine(tmp_path / "machine", stubs, patient)
+    made = Machine(next(rooms), stubs, patient, rootless=None if ROOT else os.geteuid())
     made.remove_toolkits()
     made.write("/etc/ld.so.cache", linker_cache)
-    return made
+    yield made
+    shutil.rmtree(made.folder)
 
 
 @pytest.fixture
 def plain_user(machine: Machine) -> int:
     """A user id without rights, for which the machine is open as far as a user needs it."""
-    user = 65534
+    if not ROOT:
+        pytest.skip("only root can become another user")
     machine.open_home()
-    tried = machine.glmdoctor("--version", user=user)
+    tried = machine.glmdoctor("--version", user=NOBODY)
     if tried.returncode:
         pytest.skip(f"the program lies where a plain user cannot run it: {tried.stderr.strip()}")
-    return user
+    return NOBODY
+
+
+@pytest.fixture
+def rootless(machine: Machine) -> Machine:
+    """The machine as a plain user can make it, in namespaces of that user's own."""
+    if tried_as_user().returncode:
+        pytest.skip("plain users may not make user namespaces with overlays here")
+    machine.rootless = NOBODY if ROOT else os.geteuid()
+    return machine

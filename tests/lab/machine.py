@@ -2,7 +2,7 @@
 
 Each command enters a fresh namespace in which ``/usr`` and ``/etc`` are overlays (the upper folders are the exact
 record of what was changed), ``/proc/driver``, ``/sys/module`` and ``/sys/bus/pci`` are what the machine says,
-and ``/dev`` is private. Nothing is visible outside, and the network is off.
+and ``/dev`` is private. Nothing is visible outside, and the network is off. ``entering`` has the mounts.
 """
 
 from __future__ import annotations
@@ -11,17 +11,28 @@ import hashlib
 import json
 import os
 import re
-import shlex
 import stat
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+import entering
 
 STUBS = Path(__file__).with_name("stubs.c")
 LIB = "/usr/lib/x86_64-linux-gnu"
 SCRIPTS = Path(sys.executable).parent
+PACKAGES = {
+    "transformers": "4.44.2",
+    "cpm_kernels": "1.0.11",
+    "sentencepiece": "0.2.0",
+    "safetensors": "0.4.5",
+    "tiktoken": "0.7.0",
+    "accelerate": "0.33.0",
+}
 
 
 @dataclass
@@ -32,9 +43,16 @@ class Machine:
     stubs: Path  # cache of built stand-ins
     python: str = sys.executable  # the interpreter that is examined
     environment: dict[str, str] = field(default_factory=dict)
-    files: dict[str, dict[str, str]] = field(default_factory=lambda: {"driver": {}, "module": {}, "pci": {}})
+    arguments: list[str] = field(default_factory=list)  # given to every check
+    files: dict[str, dict[str, str]] = field(
+        default_factory=lambda: {name: {} for name in (*entering.KERNEL_FOLDERS, *entering.EXTRA_FOLDERS)}
+    )
     links: dict[str, dict[str, str]] = field(default_factory=lambda: {"pci": {}})
-    nodes: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    nodes: dict[str, tuple[int, int, int]] = field(default_factory=dict)  # name → mode, major, minor
+    plain_files_in_dev: list[str] = field(default_factory=list)
+    release: str | None = None  # what /proc/sys/kernel/osrelease says
+    steps: list[tuple[str, ...]] = field(default_factory=list)  # further commands before entering: mounts and limits
+    rootless: int | None = None  # the plain user whose own namespaces make the machine
 
     def __post_init__(self) -> None:
         for name in ("usr", "usr.work", "etc", "etc.work", "home", "tmp", "dev"):
@@ -136,28 +154,43 @@ class Machine:
         return target
 
     def open_home(self) -> None:
-        """Let a plain user reach the home folder, which lies in root's own temporary folder."""
-        for folder in (self.folder / "home", *self.folder.parents):
-            if folder.stat().st_uid == 0 and folder.is_relative_to("/tmp"):
-                folder.chmod(folder.stat().st_mode | 0o755)
+        """Let a plain user write where users write."""
         (self.folder / "home").chmod(0o777)
         (self.folder / "tmp").chmod(0o1777)
+
+    def folder_of_size(self, path: Path, size: str) -> None:
+        """A file system of its own, as small as "64k", lies at ``path`` (a folder outside ``/usr`` and ``/etc``)."""
+        path.mkdir(parents=True, exist_ok=True)
+        self.steps.append(("mount", "-t", "tmpfs", "-o", f"size={size}", "lab", str(path)))
+
+    def mounted_with(self, path: Path, options: str) -> None:
+        """``path`` is mounted with ``options``, as "ro" or "noexec"."""
+        path.mkdir(parents=True, exist_ok=True)
+        self.steps.append(("mount", "--bind", str(path), str(path)))
+        self.steps.append(("mount", "-o", f"remount,bind,{options}", str(path)))
+
+    def patient(self, torch: str | None = "2.4.1+cu121", cuda: str | None = "12.1", **packages: str | None) -> Path:
+        """Have another Python examined: torch and ``packages`` as said; returns its site-packages."""
+        self.python = make_patient(self.folder / "venv", self.stubs, torch, cuda, packages)
+        [site] = (self.folder / "venv").glob("lib/python3*/site-packages")
+        return site
 
     # What is done to it
 
     def run(self, *command: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command inside, as root or as ``user`` (a plain user id)."""
-        script = self.folder / "enter.sh"
-        script.write_text(self._script(command, user), encoding="utf-8")
-        argv = ["unshare", "--mount", "--net", "--propagation", "private", "bash", str(script)]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=120, env=self._environment(user))
+        if self.rootless and os.geteuid() == 0:
+            subprocess.run(["chown", "-R", "-h", f"{self.rootless}:{self.rootless}", str(self.folder)], check=True)
+        argv, environment = entering.argv(self, command, user), self._environment(self.rootless or user)
+        return subprocess.run(argv, capture_output=True, text=True, timeout=120, env=environment)
 
     def glmdoctor(self, *arguments: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
         return self.run(str(SCRIPTS / "glmdoctor"), *arguments, user=user)
 
     def check(self, *arguments: str, user: int | None = None) -> dict[str, Any]:
         """The JSON report; a crashed doctor fails the test with its own words."""
-        done = self.glmdoctor("check", "--json", "--python", self.python, *arguments, user=user)
+        named = ("--python", self.python, *self.arguments, *arguments)
+        done = self.glmdoctor("check", "--json", *named, user=user)
         assert done.returncode in (0, 1), done.stderr + done.stdout
         return json.loads(done.stdout)
 
@@ -185,35 +218,6 @@ class Machine:
             **self.environment,
         }
 
-    def _script(self, command: tuple[str, ...], user: int | None) -> str:
-        quote = shlex.quote
-        steps = ["set -e", f"cd {quote(str(self.folder / 'home'))}"]
-        for top in ("usr", "etc"):
-            upper, work = self.folder / top, self.folder / f"{top}.work"
-            steps.append(f"mount -t overlay lab -o lowerdir=/{top},upperdir={upper},workdir={work} /{top}")
-        for kind, mount in (("driver", "/proc/driver"), ("module", "/sys/module"), ("pci", "/sys/bus/pci")):
-            steps.append(f"mount -t tmpfs lab {mount}")
-            for name, content in self.files[kind].items():
-                steps.append(f"mkdir -p {quote(os.path.dirname(f'{mount}/{name}'))}")
-                steps.append(f"printf %s {quote(content)} >{quote(f'{mount}/{name}')}")
-            for name, target in self.links.get(kind, {}).items():
-                steps.append(f"ln -s {quote(target)} {quote(f'{mount}/{name}')}")
-        steps += self._private_dev()
-        inside = " ".join(map(quote, command))
-        if user is not None:
-            inside = f"setpriv --reuid {user} --regid {user} --clear-groups -- {inside}"
-        return "\n".join([*steps, f"exec {inside}"]) + "\n"
-
-    def _private_dev(self) -> list[str]:
-        dev = self.folder / "dev"
-        steps = [
-            f"mount -t tmpfs lab {dev}",
-            f"cp -a /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty {dev}",
-        ]
-        for name, (mode, major, minor) in self.nodes.items():
-            steps.append(f"mknod -m {mode:o} {dev}/{name} c {major} {minor}")
-        return [*steps, f"mkdir {dev}/shm", f"mount --rbind {dev} /dev"]
-
 
 def build_stub(cache: Path, soname: str, definitions: tuple[str, ...]) -> Path:
     """Compile stubs.c once for each SONAME and set of answers."""
@@ -226,7 +230,13 @@ def build_stub(cache: Path, soname: str, definitions: tuple[str, ...]) -> Path:
     return path
 
 
-def make_patient(folder: Path, stubs: Path, torch: str = "2.4.1+cu121", cuda: str | None = "12.1") -> str:
+def make_patient(
+    folder: Path,
+    stubs: Path,
+    torch: str | None = "2.4.1+cu121",
+    cuda: str | None = "12.1",
+    packages: Mapping[str, str | None] = MappingProxyType({}),
+) -> str:
     """A Python whose packages are metadata and a torch version file alone: all that the doctor reads of them."""
     # The system's own Python, where there is one: a plain user can run it, root's private one perhaps not.
     python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else os.path.realpath(sys.executable)
@@ -234,20 +244,27 @@ def make_patient(folder: Path, stubs: Path, torch: str = "2.4.1+cu121", cuda: st
     (folder / "bin" / "python").symlink_to(python)
     version = subprocess.run([python, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
     (folder / "pyvenv.cfg").write_text(f"home = {os.path.dirname(python)}\nversion = {version}\n")
-    (folder / "lib" / f"python{version.rpartition('.')[0]}" / "site-packages").mkdir(parents=True)
-    [site] = folder.glob("lib/python3*/site-packages")
-    packages = {"torch": torch, "transformers": "4.44.2", "cpm_kernels": "1.0.11", "sentencepiece": "0.2.0"}
-    packages |= {"safetensors": "0.4.5", "tiktoken": "0.7.0", "accelerate": "0.33.0"}
-    for name, version in packages.items():
-        (site / f"{name}-{version}.dist-info").mkdir()
-        (site / f"{name}-{version}.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+    site = folder / "lib" / f"python{version.rpartition('.')[0]}" / "site-packages"
+    site.mkdir(parents=True)
+    for name, version in {**PACKAGES, "torch": torch, **packages}.items():
+        if version is not None:
+            (site / f"{name}-{version}.dist-info").mkdir()
+            (site / f"{name}-{version}.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+    if torch is None:
+        return str(folder / "bin" / "python")
     (site / "torch").mkdir()
     (site / "torch" / "version.py").write_text(f"__version__ = {torch!r}\ncuda = {cuda!r}\nhip = None\n")
-    for wheel, name in (("cuda_runtime", "cudart"), ("cuda_nvrtc", "nvrtc"), ("cublas", "cublasLt")):
-        library = site / "nvidia" / wheel / "lib" / f"lib{name}.so.12"
+    for wheel, name in (("cuda_runtime", "cudart"), ("cuda_nvrtc", "nvrtc"), ("cublas", "cublasLt")) if cuda else ():
+        library = site / "nvidia" / wheel / "lib" / f"lib{name}.so.{numbered(name, cuda)}"
         library.parent.mkdir(parents=True)
         library.write_bytes(build_stub(stubs, library.name, ()).read_bytes())
     return str(folder / "bin" / "python")
+
+
+def numbered(name: str, cuda: str) -> str:
+    """The number in a CUDA library's SONAME; cudart kept its minor number until CUDA 12."""
+    major = cuda.partition(".")[0]
+    return "11.0" if (major, name) == ("11", "cudart") else major
 
 
 def describe(path: Path) -> str:
