@@ -5,6 +5,7 @@ Decided anew from the facts each time: a private folder counts only while its li
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Iterable
 
@@ -23,7 +24,7 @@ def private_folder() -> str | None:
         folder = platformdirs.user_data_dir("glmdoctor", appauthor=False)
     except RuntimeError:  # as platformdirs 4.4 and later have it; before that the path was relative
         return None
-    return folder if posixpath.isabs(folder) else None
+    return folder if os.path.isabs(folder) else None
 
 
 def repaired(host: Host) -> dict[str, str]:

@@ -44,6 +44,9 @@ class Prepared:
         return tuple(name for path, change in changes for name in (path, change.kept) if name)
 
 
+Confirm = Callable[[Prepared], bool]
+
+
 @dataclass(frozen=True)
 class Result:
     prepared: Prepared
@@ -118,9 +121,7 @@ class Treatment:
         if self.writer and not self.half_done:
             self.writer.end("finished" if self.standing else "closed")
 
-    def carry_out(
-        self, prepared: Prepared, confirm: Callable[[Prepared], bool], holds: Callable[[Plan], bool]
-    ) -> Result:
+    def carry_out(self, prepared: Prepared, confirm: Confirm, holds: Callable[[Plan], bool]) -> Result:
         """Do a plan that ``confirm`` allows, and judge it by ``holds``: its own check asked again."""
         if prepared.steps and not confirm(prepared):
             return Result(prepared, Outcome.DECLINED)

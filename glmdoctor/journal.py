@@ -9,6 +9,7 @@ nobody has checked a repair of which only a part was done. A last line that was 
 from __future__ import annotations
 
 import json
+import os
 import posixpath
 import secrets
 import time
@@ -75,7 +76,7 @@ def state_folder() -> str:
         folder = platformdirs.user_state_dir("glmdoctor", appauthor=False)
     except RuntimeError as error:  # as platformdirs 4.4 and later have it; before that the path was relative
         raise NoHome from error
-    if not posixpath.isabs(folder):
+    if not os.path.isabs(folder):
         raise NoHome
     return folder
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from glmdoctor.cli import options, output
 from glmdoctor.messages import Text, text
 
 if TYPE_CHECKING:
-    from glmdoctor.executor import Prepared, Result
+    from glmdoctor.executor import Confirm, Prepared, Result, Treatment
     from glmdoctor.journal import Store
     from glmdoctor.repair import Repair
 
@@ -56,8 +56,10 @@ def fix(
     language = output.language(lang, ascii_safe=as_json)
     with one_line_each(context, language):
         work = repair.Repair(repair.Choice(symlink, kernel, only, python, model))
-        status = rehearse(work, language, as_json) if dry_run else carry_out(work, language, as_json, yes)
-        context.exit(status)
+        # On Windows there are no links and no loader's cache to mend: what can be done there is advice.
+        only_say = dry_run or sys.platform == "win32"
+        confirm = asked(context, language, yes)
+        context.exit(rehearse(work, language, as_json) if only_say else carry_out(work, language, as_json, confirm))
 
 
 @contextmanager
@@ -98,31 +100,16 @@ def rehearse(work: Repair, language: str, as_json: bool) -> int:
     return repairs.exit_status((), beyond, work.choice.named)
 
 
-def carry_out(work: Repair, language: str, as_json: bool, yes: bool) -> int:
+def carry_out(work: Repair, language: str, as_json: bool, confirm: Confirm) -> int:
     """Examine, print, ask, repair, and print what became of it."""
     from glmdoctor import executor, journal
     from glmdoctor.cli import repairs
 
     run = journal.new_id()
-    results: list[Result] = []
-    with executor.locked(work.disk, journal.state_folder()) as store, executor.Treatment(store, run) as treatment:
+    with executor.locked(work.disk, journal.state_folder()) as store:
         recovered(store, language)
-        for number in range(1, ROUNDS + 1):
-            work.examine(work.variables() if results else {})
-            plans = work.plans(besides=[result.prepared.plan for result in results])
-            if results and not plans:
-                break
-            prepared = executor.prepare(plans, work.disk, f"{run}-{number}")
-            if not as_json:
-                output.emit(
-                    repairs.announced(prepared, () if results else work.beyond(plans), language, first=len(results) + 1)
-                )
-            if not yes and any(plan.steps for plan in prepared) and not sys.stdin.isatty():
-                output.note(text("there is no terminal to ask on; --yes repairs without asking").render(language))
-                return USAGE
-            if not prepared:
-                break
-            results += [treatment.carry_out(plan, asked(language, yes), work.holds) for plan in prepared]
+        with executor.Treatment(store, run) as treatment:
+            results = treat(work, treatment, confirm, None if as_json else language)
     beyond = work.beyond(result.prepared.plan for result in results)
     output.emit(
         repairs.as_json([result.prepared for result in results], beyond, run, results, language)
@@ -130,6 +117,25 @@ def carry_out(work: Repair, language: str, as_json: bool, yes: bool) -> int:
         else repairs.outcome(run, results, language)
     )
     return repairs.exit_status(results, beyond, work.choice.named)
+
+
+def treat(work: Repair, treatment: Treatment, confirm: Confirm, language: str | None) -> list[Result]:
+    """Carry out the plans, then those for what is left of the consequences; printed first where there is a language."""
+    from glmdoctor.cli import repairs
+    from glmdoctor.executor import prepare
+
+    results: list[Result] = []
+    for number in range(1, ROUNDS + 1):
+        work.examine(work.variables() if results else {})
+        plans = work.plans(besides=[result.prepared.plan for result in results])
+        prepared = prepare(plans, work.disk, f"{treatment.run}-{number}")
+        if language and (prepared or not results):
+            beyond = () if results else work.beyond(plans)
+            output.emit(repairs.announced(prepared, beyond, language, first=len(results) + 1))
+        if not prepared:
+            break
+        results += [treatment.carry_out(plan, confirm, work.holds) for plan in prepared]
+    return results
 
 
 def recovered(store: Store, language: str) -> list[str]:
@@ -144,10 +150,13 @@ def recovered(store: Store, language: str) -> list[str]:
     return [undone.run for undone in done]
 
 
-def asked(language: str, yes: bool) -> Callable[[Prepared], bool]:
-    """The question before each plan, on standard error."""
+def asked(context: click.Context, language: str, yes: bool) -> Confirm:
+    """The question before each plan, on standard error; where nobody can answer it, the end of the command."""
 
     def confirm(prepared: Prepared) -> bool:
+        if not yes and not sys.stdin.isatty():
+            output.note(text("there is no terminal to ask on; --yes repairs without asking").render(language))
+            context.exit(USAGE)
         question: Text = text("{title}: do it?", title=prepared.plan.title)
         return yes or click.confirm(question.render(language), default=True, err=True)
 

@@ -21,12 +21,12 @@ Planner = Callable[[Finding, "Machine", Options], Plan | None]
 PLANNERS: Mapping[str, tuple[Planner, ...]] = {
     "libcuda-not-in-cuda-path": (links.plan,),
     "cpm-toolkit-libs-missing": (links.plan,),
-    "libcuda-stub-loaded": (variables.drop_strays, links.plan),
+    "libcuda-stub-loaded": (variables.drop_strays, links.plan, chains.around),
     "libcuda-link-broken": (chains.mend,),
     "libcuda-so-missing": (chains.reach,),
     "linker-cache-stale": (chains.refresh,),
     "driver-library-mismatch": (variables.drop_strays, chains.part),
-    "cuda-compat-lib-conflict": (variables.drop_strays,),
+    "cuda-compat-lib-conflict": (variables.drop_strays, chains.around),
     "cublaslt-symbol-conflict": (variables.drop_strays,),
     "cuda-path-wrong": (variables.set_cuda_path,),
 }

@@ -269,3 +269,12 @@ def test_unknown_facts_make_no_plan() -> None:
     nothing = SimpleNamespace(**{name: Unknown("not read") for name in vars(machine())})
     for problem in ("libcuda-not-in-cuda-path", "libcuda-link-broken", "linker-cache-stale", "cuda-path-wrong"):
         assert plan(finding(problem, chains={"/l/libcuda.so.1": ["/l/libcuda.so.1"]}), nothing, options=AS_USER) is None
+
+
+def test_a_stub_that_the_loaders_configuration_brings_is_gone_round() -> None:
+    stub = library("cuda", "/usr/local/cuda/lib64/stubs/libcuda.so.1", stub=True)
+    loader = facts.Loader((), (LIB,), "/etc/ld.so.cache", (), None, {"libcuda.so.1": stub.path})
+    host = machine(stub, *driver(), loader=loader, cpm=facts.Cpm("1.0.11", ()))
+    found = plan(finding("libcuda-stub-loaded", path=stub.path), host, options=AS_ROOT)
+    assert placed(found)[f"{PRIVATE}/driver/libcuda.so.1"] == f"{LIB}/libcuda.so.1"
+    assert found is not None and found.environment == {"LD_LIBRARY_PATH": f"{PRIVATE}/driver"}
