@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from glmcore.config import ModelConfig
 
@@ -49,9 +51,10 @@ def layout(config: ModelConfig) -> Layout:
     return LAYOUT_V1 if config.generation == "v1" else LAYOUT_GLM2
 
 
-def expected(config: ModelConfig) -> dict[str, Spec]:
+@functools.lru_cache(maxsize=8)
+def expected(config: ModelConfig) -> Mapping[str, Spec]:
     """Every tensor that a checkpoint of ``config`` holds, by name."""
-    return dict(_all(config))
+    return MappingProxyType(dict(_all(config)))
 
 
 def is_ignored(name: str) -> bool:

@@ -33,9 +33,9 @@ class Checkpoint:
         """The file that holds a tensor."""
         return self._holders[name].path
 
-    def tensor(self, name: str) -> Tensor:
-        """A tensor, read into memory of its own. Several threads may read at once."""
-        return self._holders[name].read(name)
+    def tensor(self, name: str, first: int = 0, last: int | None = None) -> Tensor:
+        """A tensor, or its rows from ``first`` to before ``last``, in memory of its own. Threads may read at once."""
+        return self._holders[name].read(name, first, last)
 
     @property
     def nbytes(self) -> int:

@@ -46,7 +46,7 @@ class TensorFile(Protocol):
     path: Path
     tensors: Mapping[str, TensorInfo]
 
-    def read(self, name: str) -> Tensor: ...
+    def read(self, name: str, first: int = 0, last: int | None = None) -> Tensor: ...
 
     def close(self) -> None: ...
 
@@ -79,11 +79,15 @@ class SafetensorsFile:
         header.pop("__metadata__", None)
         return {"start": 8 + length, "tensors": header}
 
-    def read(self, name: str) -> Tensor:
+    def read(self, name: str, first: int = 0, last: int | None = None) -> Tensor:
         info = self.tensors[name]
-        tensor = torch.empty(info.shape, dtype=info.dtype)
-        if info.nbytes:
-            self._read_into((ctypes.c_char * info.nbytes).from_address(tensor.data_ptr()), info.begin, name)
+        shape, begin = info.shape, info.begin
+        if last is not None:
+            begin += first * (info.nbytes // shape[0])
+            shape = (last - first, *shape[1:])
+        tensor = torch.empty(shape, dtype=info.dtype)
+        if tensor.nbytes:
+            self._read_into((ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr()), begin, name)
         return tensor
 
     def _read_into(self, target: Any, offset: int, name: str) -> None:
@@ -163,8 +167,9 @@ class TorchFile:
             raise _damaged(self.path, "it holds no table of tensors")
         return state
 
-    def read(self, name: str) -> Tensor:
-        return self.state[name].clone()
+    def read(self, name: str, first: int = 0, last: int | None = None) -> Tensor:
+        tensor = self.state[name]
+        return tensor.clone() if last is None else tensor[first:last].clone()
 
     def close(self) -> None:
         self.state = {}

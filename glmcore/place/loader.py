@@ -13,6 +13,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,8 +136,9 @@ def stored(checkpoint: Checkpoint, config: ModelConfig, name: str) -> Tensors:
     """A tensor of the file as ``config`` stores it: with its scales where it is quantised on the way."""
     if checkpoint.config.quantization_bit == 0 and expected(config)[name].kind == "packed":
         packed, scale = quantize_matrix(
-            checkpoint.tensor(name), config.quantization_bit, in_float32=config.generation == "v1"
-        )
+            partial(checkpoint.tensor, name), checkpoint.info(name).shape, config.quantization_bit,
+            in_float32=config.generation == "v1",
+        )  # fmt: skip
         return {name: packed, f"{name}_scale": scale}
     return {name: checkpoint.tensor(name)}
 

@@ -6,6 +6,8 @@ columns in two's complement: the even column in the high nibble, the odd one in 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -55,18 +57,22 @@ def quantize_rows(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     return (pack_int4(values) if bits == 4 else values), scale
 
 
-def quantize_matrix(weight: Tensor, bits: int, *, in_float32: bool = False) -> tuple[Tensor, Tensor]:
-    """``quantize_rows`` with memory for a few rows only, small enough for the processor's cache.
+def quantize_matrix(
+    rows: Callable[[int, int], Tensor], shape: tuple[int, ...], bits: int, *, in_float32: bool = False
+) -> tuple[Tensor, Tensor]:
+    """``quantize_rows`` of a matrix that ``rows(first, last)`` gives in parts: it is never in memory as a whole.
 
     ``in_float32`` divides as ChatGLM-6B's quantiser does.
     """
-    packed = torch.empty(len(weight), packed_columns(weight.shape[1], bits), dtype=torch.int8)
-    scale = torch.empty(len(weight), dtype=torch.float16 if weight.dtype == torch.float32 else weight.dtype)
-    step = max(1, CHUNK_VALUES // weight.shape[1])
-    for start in range(0, len(weight), step):
-        rows = slice(start, start + step)
-        packed[rows], scale[rows] = quantize_rows(weight[rows].float() if in_float32 else weight[rows], bits)
-    return packed, scale
+    packed = torch.empty(shape[0], packed_columns(shape[1], bits), dtype=torch.int8)
+    scales, step = [], max(1, CHUNK_VALUES // shape[1])
+    for first in range(0, shape[0], step):
+        last = min(first + step, shape[0])
+        part = rows(first, last)
+        packed[first:last], scale = quantize_rows(part.float() if in_float32 else part, bits)
+        scales.append(scale)
+    # float32 rows would have float16 scales either way; a type of 16 bits keeps its own.
+    return packed, torch.cat(scales).to(part.dtype if part.dtype != torch.float32 else torch.float16)
 
 
 def dequantize(packed: Tensor, scale: Tensor, bits: int, dtype: torch.dtype = torch.float32) -> Tensor:
