@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from glmdoctor import checks, remedies
 from glmdoctor.checks.engine import select
 from glmdoctor.findings import Finding, Report
+from glmdoctor.host.facts import DEEP
 
 if TYPE_CHECKING:
     from glmdoctor.host.host import Host
@@ -33,9 +34,10 @@ def diagnose(
     kernel_file: str | None = None,
     only: Collection[str] = (),
     skip: Collection[str] = (),
+    deep: bool = False,
 ) -> Diagnosis:
     """Examine this machine; changes nothing."""
-    return judge(this_host(model=model, python=python, kernel_file=kernel_file), only=only, skip=skip)
+    return judge(this_host(model=model, python=python, kernel_file=kernel_file), only=only, skip=skip, deep=deep)
 
 
 def this_host(*, model: str | None = None, python: str | None = None, kernel_file: str | None = None) -> Host:
@@ -44,16 +46,16 @@ def this_host(*, model: str | None = None, python: str | None = None, kernel_fil
     return Host(interpreter=python, model=model, kernel_file=kernel_file)
 
 
-def judge(host: Host, *, only: Collection[str] = (), skip: Collection[str] = ()) -> Diagnosis:
+def judge(host: Host, *, only: Collection[str] = (), skip: Collection[str] = (), deep: bool = False) -> Diagnosis:
     """Findings with their remedies, from the facts of ``host`` (a real machine or a replayed snapshot)."""
-    host.gather(needed_facts(only, skip))
-    report = checks.examine(host, only=tuple(only), skip=tuple(skip))
+    host.gather(name for name in needed_facts(only, skip) if name not in DEEP)
+    report = checks.examine(host, only=tuple(only), skip=tuple(skip), deep=deep)
     return Diagnosis(host, Report(tuple(_with_remedies(finding, host) for finding in report.findings)))
 
 
 def needed_facts(only: Collection[str] = (), skip: Collection[str] = ()) -> tuple[str, ...]:
     """The facts that the chosen checks and the report's head need."""
-    needs = (fact for check in select(checks.ALL, only, skip) for fact in check.needs)
+    needs = (fact for check in select(checks.ALL, only, skip, deep=True) for fact in check.needs)
     return tuple(dict.fromkeys([*HEAD_FACTS, *needs]))
 
 

@@ -9,6 +9,7 @@ from glmdoctor.checks import (
     compiler,
     cpm,
     cuda_path,
+    deep,
     driver,
     fit,
     gpu_health,
@@ -45,9 +46,10 @@ ALL: tuple[Check, ...] = (
     *checkpoint.CHECKS,
     *fit.CHECKS,
     *remote_code.CHECKS,
+    *deep.CHECKS,
 )
 
 
-def examine(host: Machine, only: Iterable[str] = (), skip: Iterable[str] = ()) -> Report:
+def examine(host: Machine, only: Iterable[str] = (), skip: Iterable[str] = (), deep: bool = False) -> Report:
     """Run the chosen checks on ``host``. Raises ``UnknownCheck`` before anything is read where an id is not known."""
-    return examine_with(select(ALL, only, skip), host)
+    return examine_with(select(ALL, only, skip, deep), host)

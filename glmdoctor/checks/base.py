@@ -60,6 +60,12 @@ class Machine(Protocol):
     @property
     def checkpoint(self) -> facts.Checkpoint | Unknown: ...
     @property
+    def cpu_run(self) -> facts.KernelRun | Unknown: ...
+    @property
+    def gpu_runs(self) -> tuple[facts.KernelRun, ...] | Unknown: ...
+    @property
+    def hashes(self) -> tuple[facts.FileHash, ...] | Unknown: ...
+    @property
     def settings(self) -> facts.Settings | Unknown: ...
     @property
     def state(self) -> facts.State | Unknown: ...
@@ -75,6 +81,7 @@ class Check:
     problems: tuple[str, ...] = ()  # what it can find, by the catalogue's ids
     needs: tuple[str, ...] = ()
     explained_by: tuple[str, ...] = ()  # problems of which everything found here is a mere consequence
+    deep: bool = False  # takes seconds or more: asked only with ``--deep``, or by its id
 
 
 def known(fact: T | Unknown) -> T:

@@ -31,10 +31,17 @@ class UnknownCheck(ValueError):
         return text("There is no check {name}; `glmdoctor list` shows all of them.", name=self.name)
 
 
-def select(checks: Sequence[Check], only: Iterable[str] = (), skip: Iterable[str] = ()) -> tuple[Check, ...]:
-    """The checks in ``only`` (all, where it is empty) less those in ``skip``; a problem's id stands for its checks."""
-    wanted, unwanted = _ids(checks, only), _ids(checks, skip)
-    return tuple(c for c in checks if (not wanted or c.id in wanted) and c.id not in unwanted)
+def select(
+    checks: Sequence[Check], only: Iterable[str] = (), skip: Iterable[str] = (), deep: bool = False
+) -> tuple[Check, ...]:
+    """The checks in ``only`` (all, where it is empty) less those in ``skip``; a problem's id stands for its checks.
+
+    Deep checks are left out unless ``deep`` is said or ``only`` names them by their own ids.
+    """
+    named = tuple(only)
+    wanted, unwanted = _ids(checks, named), _ids(checks, skip)
+    chosen = (c for c in checks if (not wanted or c.id in wanted) and c.id not in unwanted)
+    return tuple(c for c in chosen if deep or not c.deep or c.id in named)
 
 
 def _ids(checks: Sequence[Check], names: Iterable[str]) -> set[str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @options.python
 @options.kernel_file
 @options.snapshot
+@click.option("--deep", is_flag=True, help="Also run a kernel on each device, measure memory, hash the weights.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="terminal", help="The form of the report.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @options.language
@@ -31,6 +32,7 @@ def check(
     python: str | None,
     kernel_file: str | None,
     snapshot: str | None,
+    deep: bool,
     form: str,
     as_json: bool,
     lang: str | None,
@@ -41,7 +43,7 @@ def check(
     """
     form = "json" if as_json else form
     language = output.language(lang, ascii_safe=form == "json")
-    diagnosis = options.diagnosed(model, python, kernel_file, snapshot, only, skip)
+    diagnosis = options.diagnosed(model, python, kernel_file, snapshot, only, skip, deep)
     output.emit(rendered(diagnosis, form, language))
     if form == "github":
         write_job_summary(diagnosis, language)

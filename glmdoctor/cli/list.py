@@ -36,7 +36,13 @@ def catalogue(all_checks: tuple[Check, ...], language: str) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "checks": [
-            {"id": c.id, "title": c.title.render(language), "problems": list(c.problems), "needs": list(c.needs)}
+            {
+                "id": c.id,
+                "title": c.title.render(language),
+                "problems": list(c.problems),
+                "needs": list(c.needs),
+                "deep": c.deep,
+            }
             for c in all_checks
         ],
         "problems": [

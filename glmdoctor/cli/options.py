@@ -101,12 +101,14 @@ def diagnosed(
     snapshot: str | None = None,
     only: Collection[str] = (),
     skip: Collection[str] = (),
+    deep: bool = False,
 ) -> Diagnosis:
     from glmdoctor.diagnosis import judge
     from glmdoctor.host.facts import Unknown
 
-    with output.patience():
-        diagnosis = judge(host(model, python, kernel_file, snapshot), only=only, skip=skip)
+    machine = host(model, python, kernel_file, snapshot)
+    with output.patience(), output.progress() as machine.progress:
+        diagnosis = judge(machine, only=only, skip=skip, deep=deep)
     examined = diagnosis.host.interpreter
     if python is not None and isinstance(examined, Unknown):
         raise click.UsageError(f"{python} does not answer as a Python interpreter: {examined.reason}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from glmdoctor.reports.terminal import Line
 
 SLOW = 1.5  # seconds after which a waiting person is told why
+BAR = 30  # characters
 PROBE = "检查"  # what an output must be able to carry for a Chinese report
 
 
@@ -79,6 +80,29 @@ def patience() -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None] | None]:
+    """A bar on standard error for bytes that are read, where a person watches; it is gone when the work is done."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    shown = -1
+
+    def show(name: str, done: int, total: int) -> None:
+        nonlocal shown
+        percent = 100 * done // max(total, 1)
+        if percent != shown:
+            shown = percent
+            bar = "#" * (percent * BAR // 100)
+            sys.stderr.write(f"\r{bar:-<{BAR}} {percent:3} %  {name[:40]:40}")
+            sys.stderr.flush()
+
+    yield show
+    if shown >= 0:
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
 
 
 def complain(report: str) -> None:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+# Facts that measure, for seconds to minutes: read where they are asked for, one after another, nothing beside them.
+DEEP = ("cpu_run", "gpu_runs", "hashes")
+
 
 @dataclass(frozen=True)
 class Unknown:
@@ -374,6 +377,29 @@ class Checkpoint:
     # what its own Python files show about their age ("tokenizer-init-early", …; "present" first); () where it has none
     remote_code: tuple[str, ...] = ()
     tensors: tuple[Tensor, ...] = ()  # the embedding and each layer's last projection; of safetensors files only
+
+
+@dataclass(frozen=True)
+class KernelRun:
+    """A real product at a model's shape on one device, compared with exact numbers (``--deep``)."""
+
+    device: str  # "cpu", "cuda:0"
+    name: str
+    fault: str | None  # what went wrong, in the device's own words
+    error: float | None = None  # the largest, relative
+    seconds: float | None = None  # the best of some rounds
+    bandwidth: float | None = None  # bytes/s of the device's memory
+
+
+@dataclass(frozen=True)
+class FileHash:
+    """The sha256 of a checkpoint's file beside the one that it should have (``--deep``)."""
+
+    name: str
+    size: int
+    sha256: str
+    expected: str | None  # None where nothing tells
+    source: str  # what tells it: "hub cache" "download record" "git lfs"; ""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from glmdoctor.host.probes import (
     checkpoint,
     cpm,
     cuda,
+    deep,
     driver,
     kernel,
     kernel_log,
@@ -68,6 +69,7 @@ class Host:
         self.python = interpreter or sys.executable
         self.model = model
         self.kernel_file = kernel_file or self.io.env().get("GLMCORE_KERNEL_FILE")
+        self.progress: deep.Progress | None = None  # told while the weights are hashed
         self.timings: dict[str, float] = {}  # seconds, waiting for other facts included
         self._values: dict[str, object] = {}
         self._locks = {name: threading.Lock() for name in self.names()}
@@ -93,6 +95,11 @@ class Host:
     given_kernel = _Fact[facts.GivenKernel](lambda host: kernel.given_kernel(host.io, host.kernel_file))
     cpm = _Fact[facts.Cpm](lambda host: cpm.cpm(host.io, host.interpreter, host.loader))
     checkpoint = _Fact[facts.Checkpoint](lambda host: checkpoint.checkpoint(host.io, host.model))
+    cpu_run = _Fact[facts.KernelRun](lambda host: deep.cpu_run(host.io, host.cpu, host.kernel_file))
+    gpu_runs = _Fact[tuple[facts.KernelRun, ...]](
+        lambda host: deep.gpu_runs(host.io, host.nvml, host.torch, host.interpreter)
+    )
+    hashes = _Fact[tuple[facts.FileHash, ...]](lambda host: deep.hashes(host.io, host.checkpoint, host.progress))
     settings = _Fact[facts.Settings](lambda host: leftovers.settings(host.io))
     state = _Fact[facts.State](lambda host: leftovers.state(host.io))
 
@@ -102,15 +109,16 @@ class Host:
         return tuple(name for name, value in vars(cls).items() if isinstance(value, _Fact))
 
     def gather(self, names: Iterable[str] | None = None) -> Host:
-        """Read the named facts (all by default) concurrently."""
-        wanted = [name for name in names or self.names() if name not in self._values]
+        """Read the named facts (by default all that are quickly read) concurrently."""
+        quick = (name for name in self.names() if name not in facts.DEEP)
+        wanted = [name for name in names or quick if name not in self._values]
         if wanted:
             with ThreadPoolExecutor(min(WORKERS, len(wanted))) as pool:
                 list(pool.map(lambda name: getattr(self, name), wanted))
         return self
 
     def to_snapshot(self) -> dict[str, object]:
-        """All facts as plain JSON data, without names of people and machines."""
+        """The facts as plain JSON data, without names of people and machines; the slow ones where they were read."""
         self.gather()
         return snapshot.encode(self._values, self.timings)
 

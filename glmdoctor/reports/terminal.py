@@ -32,6 +32,8 @@ STYLES = {
     Status.UNKNOWN: "bold magenta",
     Status.CRASHED: "bold magenta",
 }
+# Checks whose reading is worth a line where nothing is wrong: what fits here, how fast it will be.
+TOLD = ("model.memory", "deep.cpu", "deep.gpu", "deep.hashes")
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,9 @@ def _checked(report: Report, language: str, marks: dict[Status, str]) -> Iterato
     passed = checked(report, Status.OK)
     if passed:
         yield Line(f"{marks[Status.OK]} {', '.join(dict.fromkeys(f.id for f in passed))}", 0, STYLES[Status.OK])
+    for finding in passed:
+        if finding.id in TOLD:
+            yield Line(f"{shown(finding.title, language)}: {shown(finding.detail, language)}", 2)
     for reason, ids in skipped_by_reason(report, language).items():
         yield Line(f"{marks[Status.SKIPPED]} {', '.join(ids)}: {reason}", 0, "dim")
     yield Line("")

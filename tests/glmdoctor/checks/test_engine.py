@@ -160,7 +160,7 @@ def test_whatever_is_unknown_no_check_breaks(
 ) -> None:
     whole = (gpu_machine if gpu else cpu_machine).having(checkpoint=chatglm2)
     names = sorted(whole.facts)
-    report = examine(whole.having(**{names[i]: Unknown("hidden") for i in hidden}))
+    report = examine(whole.having(**{names[i]: Unknown("hidden") for i in hidden}), deep=True)
     assert not [f for f in report.findings if f.status is Status.CRASHED]
     assert {c.id for c in ALL} == {f.id for f in report.findings}
     for finding in report.findings:

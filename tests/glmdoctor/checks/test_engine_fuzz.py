@@ -35,7 +35,7 @@ st.register_type_strategy(object, json_values)
 @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(machines())
 def test_no_facts_break_the_examination(host: Any) -> None:
-    report = examine(host)
+    report = examine(host, deep=True)
     assert not [(f.id, f.evidence) for f in report.findings if f.status is Status.CRASHED]
     assert {f.id for f in report.findings} == {c.id for c in ALL}
     assert report.exit_status in (0, 1)

@@ -1,0 +1,115 @@
+"""The deep probes on real things: the kernel runs here, torch's child runs, files are hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from glmdoctor.host.facts import DEEP, KernelRun, NvmlGpu, Unknown
+from glmdoctor.host.host import Host
+from glmdoctor.host.io import RealIO, Result
+from glmdoctor.host.probes.deep import gpu_runs
+from glmdoctor.host.probes.nvml import CHILD
+from glmdoctor.host.recorded import RecordedIO
+
+
+def test_the_kernel_runs_on_a_real_layer():
+    run = Host().cpu_run
+    if isinstance(run, Unknown):
+        pytest.skip(run.reason)
+    assert run.fault is None and run.error < 1e-5
+    assert run.seconds > 0 and run.bandwidth > 1e8
+
+
+def test_the_cards_answers(gpu_facts):
+    nvml, torch, python = gpu_facts
+    row = {"device": "cuda:0", "name": "Tesla P4", "error": 0.0, "seconds": 0.02, "bandwidth": 1.6e11}
+    rows = [row, {"device": "cuda:1", "name": "Tesla P4", "fault": "out of memory"}]
+    key = (python.executable, "-I", "-B", str(CHILD / "gpu_run.py"))
+    io = RecordedIO({}, answers={key: Result(0, json.dumps({"runs": rows}), "")})
+    first, second = gpu_runs(io, nvml, torch, python)
+    assert first == KernelRun("cuda:0", "Tesla P4", None, 0.0, 0.02, 1.6e11)
+    assert second.fault == "out of memory"
+    broken = RecordedIO({}, answers={key: Result(1, "", "ImportError: libcudart")})
+    [only] = gpu_runs(broken, nvml, torch, python)
+    assert only.device == "cuda:0" and "ImportError" in only.fault
+
+
+@pytest.fixture
+def gpu_facts():
+    from glmdoctor.host.facts import Interpreter, Nvml, Torch
+
+    nvml = Nvml(0, "", None, None, "535.183.01", (NvmlGpu(0, "Tesla P4", 8 << 30, 7 << 30, (6, 1)),))
+    python = Interpreter("/venv/bin/python", "3.11", "/venv", "linux_x86_64", {}, ())
+    return nvml, Torch("2.4.0+cu121", "12.1", None, "/venv/torch", ()), python
+
+
+def test_the_childs_own_code_says_that_there_is_no_card():
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a card here")
+    done = RealIO().run([sys.executable, "-I", "-B", str(CHILD / "gpu_run.py")], 120)
+    assert json.loads(done.out) == {"runs": []}, done.err
+
+
+WEIGHTS = (2).to_bytes(8, "little") + b"{}"
+DIGEST = hashlib.sha256(WEIGHTS).hexdigest()
+
+
+def hashed(folder: Path, seen=None):
+    host = Host(model=str(folder))
+    host.progress = seen
+    [file] = [f for f in host.hashes if f.name == "model.safetensors"]
+    return file.sha256 == DIGEST, file.expected, file.source
+
+
+def plain(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"model_type": "chatglm"}')
+    return folder
+
+
+def test_nothing_tells_the_hash(tmp_path):
+    folder = plain(tmp_path / "model")
+    (folder / "model.safetensors").write_bytes(WEIGHTS)
+    seen = []
+    assert hashed(folder, lambda *told: seen.append(told)) == (True, None, "")
+    assert seen[-1] == ("model.safetensors", len(WEIGHTS), len(WEIGHTS))
+
+
+def test_the_hub_cache_names_its_files_by_their_hash(tmp_path):
+    folder = plain(tmp_path / "models--x" / "snapshots" / "main")
+    blobs = tmp_path / "models--x" / "blobs"
+    blobs.mkdir()
+    (blobs / ("0" * 64)).write_bytes(WEIGHTS)
+    (folder / "model.safetensors").symlink_to(f"../../blobs/{'0' * 64}")
+    assert hashed(folder) == (True, "0" * 64, "hub cache")
+
+
+def test_a_download_record(tmp_path):
+    folder = plain(tmp_path / "model")
+    (folder / "model.safetensors").write_bytes(WEIGHTS)
+    records = folder / ".cache" / "huggingface" / "download"
+    records.mkdir(parents=True)
+    (records / "model.safetensors.metadata").write_text(f"{'a' * 40}\n{DIGEST}\n1700000000.0\n")
+    assert hashed(folder) == (True, DIGEST, "download record")
+
+
+def test_git_lfs_objects(tmp_path):
+    folder = plain(tmp_path / "model")
+    (folder / "model.safetensors").write_bytes(WEIGHTS)
+    oid = "ab" + "1" * 62
+    objects = folder / ".git" / "lfs" / "objects" / "ab" / "11"
+    objects.mkdir(parents=True)
+    (objects / oid).write_bytes(WEIGHTS)
+    assert hashed(folder) == (True, oid, "git lfs")
+
+
+def test_a_snapshot_measures_nothing():
+    host = Host(RecordedIO({}))
+    host.gather()
+    assert not set(DEEP) & set(host.timings)
