@@ -125,13 +125,13 @@ def child(
     arguments: Mapping[str, object],
     env: Mapping[str, str] | None = None,
     python: str | None = None,
-    limit: float = TIME_LIMIT,
+    limit: float | None = None,
 ) -> dict[str, Any] | Unknown:
     """Run a script of host/child with JSON on both sides."""
     own = python is None
     # The doctor's own interpreter needs its packages (pynvml), an examined one only the standard library.
     flags = ["-B"] if own else ["-I", "-B"]
-    done = io.run([python or sys.executable, *flags, str(CHILD / script)], limit, env, json.dumps(arguments))
+    done = io.run([python or sys.executable, *flags, str(CHILD / script)], limit or TIME_LIMIT, env, json.dumps(arguments))
     if done.code != 0:
         last = done.err.strip().splitlines()
         return Unknown(f"{last[-1] if last else 'no output'} (exit status {done.code})")
