@@ -9,6 +9,7 @@ import click
 
 from glmcore import __version__
 from glmcore.errors import GlmError
+from glmcore.kernels.threads import share_cores
 
 COMMANDS = {
     "bench": "Measure prefill and decode.",
@@ -47,6 +48,7 @@ def group() -> None:
 
 def main() -> None:
     """Entry point: every failure a user can cause ends in one line and the right exit status."""
+    share_cores()
     try:
         group.main(standalone_mode=False)
     except click.ClickException as error:

@@ -22,6 +22,7 @@
 #define ROWS_PER_TASK 32  /* decode: rows that a thread takes at a time; cores are shared, so they take turns freely */
 #define STREAMS 4         /* decode: matrix rows side by side */
 #define AHEAD 1024        /* decode: bytes to prefetch ahead in each stream; best of 512 … 8192 on Zen 3 */
+#define SMALL 500000      /* multiplications, some 20 microseconds of one thread */
 #define CHUNK 128         /* prefill: activation rows that share one unpacked tile */
 
 #define INFINITE 0x7f800000  /* bits of +inf: every |value| at or above it is infinite or NaN */
@@ -57,6 +58,12 @@ void free_activations(Activations *a);
 /* decode takes BYTES or LIMBS, prefill BYTES or FLOATS */
 void decode(const Weights *w, const Activations *a, int kind, float *y, int threads);
 void prefill(const Weights *w, const Activations *a, int kind, float *y, int threads);
+
+/* One thread for products that take less than waking others does.  Nothing between one and all: OpenMP would end and
+ * start threads each time the number changes. */
+static inline int threads_for(int threads, int64_t m, int64_t n, int64_t k) {
+    return threads < 1 || m * n * k < SMALL ? 1 : threads;
+}
 
 /* Block b of a row, filled up with zero bytes where the row ends. */
 static inline void copy_block(const Weights *w, int64_t row, int64_t b, uint8_t *out) {

@@ -50,6 +50,6 @@ EXPORT int glm_linear16(int brain, const uint16_t *w, const float *x, float *y, 
         largest = bits > largest ? bits : largest;
     }
     if (largest >= INFINITE) return GLM_NOT_FINITE;
-    (brain ? brain_matrix : half_matrix)(w, x, y, m, n, k, threads < 1 ? 1 : threads);
+    (brain ? brain_matrix : half_matrix)(w, x, y, m, n, k, threads_for(threads, m, n, k));
     return GLM_OK;
 }

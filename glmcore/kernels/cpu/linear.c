@@ -18,7 +18,7 @@ EXPORT int glm_openmp(void) {
 EXPORT int glm_linear(int bits, int exact, const void *weight, const float *scale, const float *bias, const float *x,
                       float *y, int64_t m, int64_t n, int64_t k, int threads) {
     if ((bits != 4 && bits != 8) || m < 0 || n < 0 || k < 1 || (bits == 4 && k % 2)) return GLM_BAD_ARGUMENT;
-    if (threads < 1) threads = 1;
+    threads = threads_for(threads, m, n, k);
     Weights w = {bits, weight, scale, bias, n, k, k * bits / 8, BLOCK * bits / 8, (k + BLOCK - 1) / BLOCK, k / BLOCK};
     int few = m <= (exact ? DECODE_ROWS_EXACT : DECODE_ROWS_FAST);
     int kind = !exact ? BYTES : few ? LIMBS : FLOATS;

@@ -238,3 +238,17 @@ def test_threads_honour_the_control_group(tmp_path, file, text, cpus):
     (tmp_path / file).write_text(text)
     assert threads.quota(tmp_path) == cpus
     assert threads.default_threads() >= 1
+
+
+def test_waiting_threads_are_told_to_sleep_unless_the_user_said_otherwise(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    threads.share_cores()
+    assert os.environ["GOMP_SPINCOUNT"] == threads.SPINS
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    threads.share_cores()
+    assert os.environ["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    threads.share_cores()
+    assert "GOMP_SPINCOUNT" not in os.environ
