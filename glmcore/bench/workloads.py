@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from glmcore.checkpoint.names import piece_of
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
-from glmcore.place.hops import attach_hops
-from glmcore.place.loader import assign, empty_model, table_dtype, tie
+from glmcore.place.loader import assign, empty_model, finish, kept_dtype, tie
 from glmcore.quant.convert import attach_kernel
 
 if TYPE_CHECKING:
@@ -57,19 +56,17 @@ def random_model(
     kernel: Kernel | None = None,
 ) -> nn.Module:
     """A model of ``config``'s shapes and types with random weights, ready for inference; ``placement`` as in a plan."""
-    model = empty_model(config, dtype)
+    placement = placement or {}
+    model = empty_model(config, dtype, placement)
     draw = Drawer(seed=0)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if tensor is None:
-            continue
-        piece = piece_of(config, name)
-        device = torch.device((placement or {}).get(piece, "cpu"))
-        kept = table_dtype(config, dtype) if piece in ("embedding", "lm_head") else dtype
-        assign(model, name, draw(name, tensor, kept, config.quantization_bit, device))
+        device = placement.get(piece_of(config, name))
+        kept = kept_dtype(config, name, dtype, device) or dtype
+        assign(model, name, draw(name, tensor, kept, config.quantization_bit, torch.device(device or "cpu")))
     if config.tie_embeddings:
         tie(model)
     attach_kernel(model.eval().requires_grad_(False), kernel)
-    return attach_hops(model, placement) if placement else model
+    return finish(model, dtype, placement)
 
 
 class Drawer:

@@ -58,7 +58,7 @@ def bench(
     load_s = time.perf_counter() - started
     figures = measure(
         Runner(module, config), Workload(prompt, generate),
-        backend=describe_backend(config, kernel), kernel=kernel, load_s=load_s,
+        backend=describe_backend(module, kernel), kernel=kernel, load_s=load_s,
     )  # fmt: skip
     click.echo(json.dumps(figures.to_json(), ensure_ascii=False, indent=1) if as_json else figures.text())
 
@@ -67,13 +67,18 @@ def open_model(model, quant, dtype, plan_file, kernel: Kernel | None, check) -> 
     """The model of a checkpoint; ``check`` sees its configuration before anything large is read."""
     from glmcore.checkpoint import open_checkpoint
     from glmcore.checkpoint.locate import find_folder
-    from glmcore.engine.load import read_plan
+    from glmcore.engine.placing import load_planned, read_plan
     from glmcore.place.loader import load_model, target_config
 
     with open_checkpoint(find_folder(model)) as checkpoint:
         check(checkpoint.config)
-        plan = read_plan(plan_file, target_config(checkpoint.config, quant))
-        module = load_model(checkpoint, quantize=quant, dtype=dtype, plan=plan, kernel=kernel)
+        config = target_config(checkpoint.config, quant)
+        plan = read_plan(plan_file, config)
+        settings = {"quantize": quant, "dtype": dtype, "kernel": kernel}
+        if plan is None:
+            module = load_model(checkpoint, **settings)
+        else:
+            module = load_planned(checkpoint, plan, config, **settings)
     return module, module.config
 
 
@@ -83,7 +88,8 @@ def open_random(model, quant, dtype, plan_file, kernel: Kernel | None, check) ->
 
     from glmcore.bench.workloads import random_model
     from glmcore.config import find_config
-    from glmcore.engine.load import check_memory, read_plan
+    from glmcore.engine.load import check_memory
+    from glmcore.engine.placing import read_plan
     from glmcore.place.loader import default_dtype, target_config
 
     config = target_config(find_config(model), quant)

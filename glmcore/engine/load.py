@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
+from torch import nn
 
 from glmcore import demo
 from glmcore.checkpoint import open_checkpoint
 from glmcore.checkpoint.locate import find_folder
 from glmcore.config import ModelConfig
 from glmcore.engine.engine import Engine
+from glmcore.engine.placing import load_planned, read_plan
 from glmcore.engine.runner import Runner
 from glmcore.errors import GlmError
+from glmcore.kernels.cuda import choice
 from glmcore.kernels.load import backend_name, kernel_or_torch
 from glmcore.kernels.threads import default_threads
 from glmcore.place.adapters import open_adapter
 from glmcore.place.loader import default_dtype, load_model, table_dtype, target_config
-from glmcore.plan import Device, Plan, Precision, format_size, make_plan, plan_from_json
+from glmcore.plan import Device, Plan, Precision, format_size, make_plan
 from glmcore.tokenizers import load_tokenizer
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ def load(
     model: str | Path | None = None,
     *,
     adapter: str | Path | None = None,
-    plan: Plan | str | Path | None = None,
+    plan: Plan | Mapping[str, Any] | str | Path | None = None,
     quantize: str | None = None,
     dtype: str | None = None,
     kernel_file: str | None = None,
@@ -43,8 +46,9 @@ def load(
 ) -> Engine:
     """The engine for a checkpoint folder or a name in the local hub cache; the demo model where ``model`` is None.
 
-    adapter: the folder of a LoRA or a P-Tuning v2. quantize: "int8" or "int4", while loading. dtype: of what is not
-    quantised. progress: called with bytes done and bytes in all.
+    adapter: the folder of a LoRA or a P-Tuning v2. plan: a plan or its file; transformers' device maps are taken too,
+    by module names or as "auto", "balanced", "sequential". quantize: "int8" or "int4", while loading. dtype: of what
+    is not quantised. progress: called with bytes done and bytes in all.
     Errors: GlmError, each before anything large is read where that can be.
     """
     torch.set_num_threads(threads or default_threads())
@@ -52,26 +56,21 @@ def load(
     with open_checkpoint(folder) as checkpoint:
         config = target_config(checkpoint.config, quantize)
         given = read_plan(plan, config)
-        if given is None:
+        if given is not None:
+            config = target_config(config, given.quantize)
+        else:
             check_memory(config, getattr(torch, dtype) if dtype else default_dtype(config))
         tokenizer = load_tokenizer(folder, config)
         added = open_adapter(adapter, config) if adapter is not None else None
         kernel = kernel_or_torch(kernel_file, threads=threads) if config.quantization_bit or kernel_file else None
-        module = load_model(checkpoint, quantize=quantize, dtype=dtype, plan=given, kernel=kernel, progress=progress)
+        settings = {"quantize": quantize, "dtype": dtype, "kernel": kernel, "progress": progress}
+        if given is None:
+            module = load_model(checkpoint, **settings)
+        else:
+            module = load_planned(checkpoint, given, config, **settings)
     if added is not None:
         added.apply(module)
-    return Engine(config, tokenizer, Runner(module, config), describe_backend(config, kernel))
-
-
-def read_plan(plan: Plan | str | Path | None, config: ModelConfig) -> Plan | None:
-    """A plan, or the one saved in a file. Errors: GlmError("plan-invalid")."""
-    if plan is None or isinstance(plan, Plan):
-        return plan
-    try:
-        text = Path(plan).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise GlmError("plan-invalid", f"the plan cannot be read: {error}", where=str(plan)) from error
-    return plan_from_json(text, config, str(plan))
+    return Engine(config, tokenizer, Runner(module, config), describe_backend(module, kernel))
 
 
 def check_memory(config: ModelConfig, dtype: torch.dtype) -> None:
@@ -90,8 +89,13 @@ def check_memory(config: ModelConfig, dtype: torch.dtype) -> None:
         )
 
 
-def describe_backend(config: ModelConfig, kernel: Kernel | None) -> str:
-    """What computes the linear layers, for ``/stats``."""
-    if not config.quantization_bit:
-        return f"torch {torch.get_num_threads()} threads"
-    return f"int{config.quantization_bit} {backend_name(kernel)}"
+def describe_backend(model: nn.Module, kernel: Kernel | None) -> str:
+    """What computes the linear layers on each kind of device, for ``/stats``."""
+    bits = model.config.quantization_bit
+    names = []
+    for device in dict.fromkeys(next(layer.parameters()).device for layer in model.layers):
+        if device.type == "cuda":
+            names.append(f"{device} {choice.backend_for(device).name if bits else 'torch'}")
+        else:
+            names.append(backend_name(kernel) if bits else f"torch {torch.get_num_threads()} threads")
+    return f"int{bits} {', '.join(names)}" if bits else ", ".join(names)

@@ -28,8 +28,7 @@ class Runner:
 
     def forget(self) -> None:
         """An empty cache, where the model's layers are now."""
-        # The norms are never quantised: their type is that of the hidden states.
-        dtype = next(parameter.dtype for name, parameter in self.model.named_parameters() if "norm" in name)
+        dtype = getattr(self.model, "cache_dtype", None) or hidden_dtype(self.model)
         capacity = min(CACHE_BLOCK, self.config.max_length)
         self.cache = KVCache(self.config, 1, capacity, dtype, layer_devices(self.model))
         self.held: list[int] = []  # the tokens whose keys and values are in the cache
@@ -68,6 +67,11 @@ class Runner:
         while capacity < length:
             capacity *= 2
         self.cache.reserve(min(capacity, max(length, self.config.max_length)))
+
+
+def hidden_dtype(model: nn.Module) -> torch.dtype:
+    """The type of the hidden states, which is that of the norms: they are never quantised."""
+    return next(parameter.dtype for name, parameter in model.named_parameters() if "norm" in name)
 
 
 def layer_devices(model: nn.Module) -> list[torch.device]:

@@ -41,7 +41,10 @@ class KVCache:
         return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Write [B, n, S, D] behind what is there; returns all keys and values of the layer so far, as views."""
+        """Write [B, n, S, D] behind what is there; returns all keys and values of the layer so far.
+
+        They are views, unless the cache keeps another type than that of ``key``.
+        """
         if self.length + key.shape[2] > self.capacity:
             count = self.length + key.shape[2]
             raise GlmError("context-full", f"{count} tokens do not fit into a cache of {self.capacity}")
@@ -49,7 +52,7 @@ class KVCache:
         end = start + key.shape[2]
         self.keys[layer][:, :, start:end] = key
         self.values[layer][:, :, start:end] = value
-        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+        return self.keys[layer][:, :, :end].to(key.dtype), self.values[layer][:, :, :end].to(value.dtype)
 
     def advance(self, count: int) -> None:
         """Called by the model once every layer holds the ``count`` new positions."""

@@ -18,7 +18,8 @@ class Hops:
 
     def __init__(self, model: nn.Module, placement: Mapping[str, str]) -> None:
         self.count = 0
-        self._shared: dict[tuple[int, str], Tensor] = {}
+        self._shared: dict[tuple[int, str, torch.dtype | None], Tensor] = {}
+        self._staging = Staging()
         self._handles = []
         before: str | None = None
         for name, module in pieces_of(model):
@@ -33,30 +34,78 @@ class Hops:
             handle.remove()
 
     def _hook(self, module: nn.Module, name: str, *, changes: bool) -> None:
-        device = torch.device(name)
+        device, dtype = torch.device(name), input_dtype(module)
 
         def move(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
             hidden, *shared = arguments
-            if changes:
-                self.count += 1
-                hidden = hidden.to(device, non_blocking=True)
-            return (hidden, *(self._on(device, name, value) for value in shared))
+            self.count += changes
+            hidden = self._staging.move(hidden, device).to(dtype or hidden.dtype)
+            return (hidden, *(self._on(device, name, dtype, value) for value in shared))
 
         self._handles.append(module.register_forward_pre_hook(move))
 
-    def _on(self, device: torch.device, name: str, value: Any) -> Any:
+    def _on(self, device: torch.device, name: str, dtype: torch.dtype | None, value: Any) -> Any:
         """Rotation and mask, moved to each device once in a forward pass; the cache knows its devices itself."""
         if isinstance(value, tuple):
-            return tuple(self._on(device, name, part) for part in value)
+            return tuple(self._on(device, name, dtype, part) for part in value)
         if not isinstance(value, Tensor):
             return value
-        key = (id(value), name)
+        kept = dtype if value.is_floating_point() else None
+        key = (id(value), name, kept)
         if key not in self._shared:
-            self._shared[key] = value.to(device, non_blocking=True)
+            self._shared[key] = value.to(device, kept)
         return self._shared[key]
 
     def _forget(self, *_: Any) -> None:
         self._shared.clear()
+
+
+class Staging:
+    """Moves tensors between the CPU and cards through one pinned buffer, which a card copies from and to by itself."""
+
+    def __init__(self) -> None:
+        self._buffer: Tensor | None = None
+        self._read: torch.cuda.Event | None = None  # when the card has taken what the buffer holds
+
+    def move(self, tensor: Tensor, device: torch.device) -> Tensor:
+        """``tensor`` on ``device``; what is there already is returned itself."""
+        if tensor.device.type == device.type == "cpu":
+            return tensor
+        if device.type == "cuda" and tensor.device.type == "cpu":
+            staged = self._room(tensor).copy_(tensor)
+            moved = staged.to(device, non_blocking=True)
+            self._read = torch.cuda.Event()
+            self._read.record(torch.cuda.current_stream(device))
+            return moved
+        if device.type == "cpu" and tensor.device.type == "cuda":
+            staged = self._room(tensor).copy_(tensor, non_blocking=True)
+            torch.cuda.current_stream(tensor.device).synchronize()
+            return staged.clone()  # the next hop uses the buffer again
+        return tensor.to(device, non_blocking=True)
+
+    def _room(self, tensor: Tensor) -> Tensor:
+        """The buffer in the shape and type of ``tensor``, once the card is done with what it held."""
+        if self._read is not None:
+            self._read.synchronize()
+            self._read = None
+        if self._buffer is None or self._buffer.nbytes < tensor.nbytes:
+            self._buffer = torch.empty(tensor.nbytes, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
+        return self._buffer[: tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+
+
+def input_dtype(module: nn.Module) -> torch.dtype | None:
+    """The type that a piece computes in: that of its norms, or of its plain weight; None where it takes any."""
+    norms = [parameter.dtype for name, parameter in module.named_parameters() if "norm" in name]
+    if norms:
+        return norms[0]
+    plain = type(module) in (nn.Linear, nn.LayerNorm) or hasattr(module, "eps")
+    return module.weight.dtype if plain else None
+
+
+def compute_dtype(dtype: torch.dtype, device: str | None) -> torch.dtype:
+    """The type in which a plan of ``dtype`` computes on ``device``: a CPU has no fast float16, and it overflows."""
+    on_cpu = device is not None and torch.device(device).type == "cpu"
+    return torch.float32 if on_cpu and dtype == torch.float16 else dtype
 
 
 def pieces_of(model: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -4,29 +4,35 @@ The model is built without memory and filled tensor by tensor, so the peak is th
 in flight. On the CPU a model computes in float32, its fastest and most exact type there. The embedding and the head of
 a quantised model, which are larger than any layer, keep the checkpoint's 16 bits; a model that is not quantised is kept
 in float32 where that fits into the free memory, and else in the checkpoint's own type.
+
+With a plan, weights have the plan's type everywhere; what lies on the CPU computes with float16 weights in float32.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from glmcore.checkpoint import Checkpoint, open_checkpoint
 from glmcore.checkpoint.names import Spec, expected, piece_of
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
 from glmcore.models import build
-from glmcore.place.hops import attach_hops
+from glmcore.place.hops import attach_hops, compute_dtype, pieces_of
+from glmcore.place.multi_devices import check_present
+from glmcore.plan.devices import format_size
 from glmcore.quant.convert import attach_kernel, keep_halves
 from glmcore.quant.linear import QuantEmbedding
 from glmcore.quant.schemes import quantize_matrix
@@ -56,20 +62,41 @@ def load_model(
 
     quantize: None, "int8" or "int4". ``plan`` says which device holds what; without one everything is on the CPU.
     ``kernel`` computes the quantised linears on the CPU. ``model.config`` describes the model as it is now.
+    Errors: GlmError("memory-short") where a device has no memory left; what was placed is freed then.
     """
     if not isinstance(checkpoint, Checkpoint):
         with open_checkpoint(checkpoint) as opened:
             return load_model(opened, quantize=quantize, dtype=dtype, plan=plan, kernel=kernel, progress=progress)
     config = target_config(checkpoint.config, quantize or (plan.quantize if plan else None))
     chosen = _dtype(dtype or (plan.dtype if plan else None)) or default_dtype(config)
-    model = empty_model(config, chosen)
     placement = plan.placement if plan is not None else {}
+    check_present(placement.values())
+    model = empty_model(config, chosen, placement)
+    try:
+        fill(model, checkpoint, chosen, placement, progress)
+    except BaseException as error:
+        model.to("meta")
+        free_frames(error)
+        raise
+    if config.tie_embeddings:
+        tie(model)
+    attach_kernel(model.eval().requires_grad_(False), kernel)
+    return finish(model, chosen, placement)
+
+
+def fill(
+    model: nn.Module,
+    checkpoint: Checkpoint,
+    dtype: torch.dtype,
+    placement: Mapping[str, str],
+    progress: Progress | None = None,
+) -> None:
+    """Read every tensor and put it in its place."""
     names = [name for name, spec in expected(checkpoint.config).items() if not spec.optional]
     total, done = sum(checkpoint.info(name).nbytes for name in names), 0
 
     def read(name: str) -> Tensors:
-        device = torch.device(placement.get(piece_of(config, name), "cpu"))
-        return _read(checkpoint, config, name, chosen, device)
+        return _read(checkpoint, model.config, name, dtype, placement.get(piece_of(model.config, name)))
 
     for name, tensors in in_order(names, read):
         for key, tensor in tensors.items():
@@ -77,10 +104,24 @@ def load_model(
         done += checkpoint.info(name).nbytes
         if progress is not None:
             progress(done, total)
-    if config.tie_embeddings:
-        tie(model)
-    attach_kernel(model.eval().requires_grad_(False), kernel)
-    return attach_hops(model, placement) if placement else model
+
+
+def free_frames(error: BaseException) -> None:
+    """Let go of the tensors that the frames of ``error`` and of what caused it hold, and of what a card keeps back."""
+    found: BaseException | None = error
+    while found is not None:
+        traceback.clear_frames(found.__traceback__)
+        found = found.__cause__
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def finish(model: nn.Module, dtype: torch.dtype, placement: Mapping[str, str]) -> nn.Module:
+    """Let a model that is placed run over its devices, with the cache that was planned for it."""
+    if placement:
+        attach_hops(model, placement)
+        model.cache_dtype = dtype
+    return model
 
 
 def target_config(config: ModelConfig, quantize: str | None) -> ModelConfig:
@@ -115,16 +156,45 @@ def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     return getattr(torch, dtype) if isinstance(dtype, str) else dtype
 
 
-def empty_model(config: ModelConfig, dtype: torch.dtype) -> nn.Module:
-    """The model of ``config`` on the meta device, with room for quantised weights where it has them."""
-    with torch.device("meta"):
+class NoInitialisation(TorchFunctionMode):
+    """Leaves new parameters as they are: they are about to be read, and drawing random numbers for tensors without
+    memory makes torch import its compiler (some seconds)."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return (kwargs or {}).get("tensor", args[0] if args else None)
+        return func(*args, **(kwargs or {}))
+
+
+def empty_model(config: ModelConfig, dtype: torch.dtype, placement: Mapping[str, str] | None = None) -> nn.Module:
+    """The model of ``config`` on the meta device, with room for quantised weights where it has them.
+
+    placement: piece → device, where a plan says so.
+    """
+    with torch.device("meta"), NoInitialisation():
         model = build(config)
     for module in model.modules():
         if isinstance(module, QuantEmbedding):
             module.dtype = dtype
     if table_dtype(config, dtype) != dtype:
         keep_halves(model, dtype)
+    for piece, module in pieces_of(model):
+        computing = compute_dtype(dtype, (placement or {}).get(piece))
+        if computing != dtype:
+            keep_halves(model, computing, [module])
+            if isinstance(module, QuantEmbedding):
+                module.dtype = computing
     return model
+
+
+def kept_dtype(config: ModelConfig, name: str, dtype: torch.dtype, device: str | None) -> torch.dtype | None:
+    """The type in which a tensor of the file is kept; None where it stays as it is."""
+    spec = expected(config)[name]
+    if spec.kind != "float":
+        return None
+    if piece_of(config, name) in ("embedding", "lm_head"):
+        return table_dtype(config, dtype)
+    return dtype if len(spec.shape) == 2 else compute_dtype(dtype, device)
 
 
 def table_dtype(config: ModelConfig, dtype: torch.dtype) -> torch.dtype:
@@ -143,12 +213,28 @@ def stored(checkpoint: Checkpoint, config: ModelConfig, name: str) -> Tensors:
     return {name: checkpoint.tensor(name)}
 
 
-def _read(checkpoint: Checkpoint, config: ModelConfig, name: str, dtype: torch.dtype, device: torch.device) -> Tensors:
+def _read(checkpoint: Checkpoint, config: ModelConfig, name: str, dtype: torch.dtype, device: str | None) -> Tensors:
     """A tensor of the file, with its scales where it is quantised, in the type and at the place where it is to work."""
-    kept = dtype if expected(config)[name].kind == "float" else None
-    if piece_of(config, name) in ("embedding", "lm_head") and kept is not None:
-        kept = table_dtype(config, dtype)
-    return {key: tensor.to(device, kept) for key, tensor in stored(checkpoint, config, name).items()}
+    kept = kept_dtype(config, name, dtype, device)
+    return {key: put(key, tensor, device or "cpu", kept) for key, tensor in stored(checkpoint, config, name).items()}
+
+
+def put(name: str, tensor: Tensor, device: str, dtype: torch.dtype | None) -> Tensor:
+    """The tensor on its device. Errors: GlmError("memory-short") with its name and size."""
+    try:
+        return tensor.to(torch.device(device), dtype)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        size = format_size(tensor.numel() * (dtype or tensor.dtype).itemsize)
+        raise GlmError(
+            "memory-short", f"{device} has no memory left for {size}", where=name, hint="make a new plan: glmcore plan"
+        ) from error
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an allocator said this: a card's, torch's on the CPU, or Python's."""
+    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def in_order(names: Iterable[str], read: Callable[[str], Tensors]) -> Iterator[tuple[str, Tensors]]:

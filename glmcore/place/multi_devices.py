@@ -14,8 +14,10 @@ from torch import nn
 from glmcore.checkpoint.names import layout
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
-from glmcore.place.hops import attach_hops, pieces_of
+from glmcore.place.hops import attach_hops, compute_dtype, input_dtype, pieces_of
 from glmcore.plan.manual import check_name, manual_placement
+from glmcore.quant.halves import HalfEmbedding, HalfLinear
+from glmcore.quant.linear import QuantEmbedding
 
 
 def ConfigMultiDevices(model: Any, embeddings: str, layers: Mapping[str, str], final_layernorm: str) -> Any:
@@ -80,11 +82,24 @@ def module_names(config: ModelConfig) -> dict[str, str]:
 
 
 def place_model(model: nn.Module, placement: Mapping[str, str]) -> nn.Module:
-    """Move each piece to its device and attach the hops."""
+    """Move each piece to its device, in the type that it computes in there, and attach the hops."""
     check_present(placement.values())
+    # What the model was before it was placed for the first time: pieces that leave the CPU are it again.
+    model.cache_dtype = getattr(model, "cache_dtype", None) or input_dtype(model.layers[0])
     for name, module in pieces_of(model):
         module.to(torch.device(placement[name]))
+        set_dtype(module, compute_dtype(model.cache_dtype, placement[name]))
     return attach_hops(model, placement)
+
+
+def set_dtype(piece: nn.Module, dtype: torch.dtype) -> None:
+    """Let a piece compute in ``dtype``; weights that are packed or kept in 16 bits on purpose stay so."""
+    for module in piece.modules():
+        if isinstance(module, (QuantEmbedding, HalfEmbedding)):
+            module.dtype = dtype
+        elif not isinstance(module, HalfLinear):
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.to(dtype)
 
 
 def original_name(piece: str) -> str:

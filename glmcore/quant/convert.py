@@ -50,14 +50,22 @@ def quantize_module(source: nn.Module, bits: int) -> QuantLinear | QuantEmbeddin
     return target
 
 
-def keep_halves(model: nn.Module, dtype: torch.dtype) -> None:
-    """Let embedding and head take weights of 16 bits while the model computes in ``dtype``, unless they are packed."""
+def keep_halves(model: nn.Module, dtype: torch.dtype, inside: Iterable[nn.Module] | None = None) -> None:
+    """Let plain embeddings and linears take weights of 16 bits while the model computes in ``dtype``.
+
+    inside: the parts of the model that this is done in; embedding and head where None.
+    """
+    parts = (model.embedding, model.lm_head) if inside is None else inside
+    chosen = {id(module) for part in parts for module in part.modules()}
     for name, module in list(model.named_modules()):
-        if module is model.embedding and type(module) is nn.Embedding:
+        if id(module) not in chosen:
+            continue
+        if type(module) is nn.Embedding:
             _swap(model, name, HalfEmbedding(*module.weight.shape, dtype, module.weight.device))
-        elif module is model.lm_head and type(module) is nn.Linear:
+        elif type(module) is nn.Linear:
             rows, columns = module.weight.shape
-            _swap(model, name, HalfLinear(columns, rows, bias=False, device=module.weight.device))
+            bias = module.bias is not None
+            _swap(model, name, HalfLinear(columns, rows, bias=bias, device=module.weight.device))
 
 
 def attach_kernel(model: nn.Module, kernel: Kernel | None) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Embedding and head that keep 16 bits in a model that computes in float32: half the memory, the same values."""
+"""Embeddings and linears that keep 16 bits in a model that computes in float32: half the memory, the same values."""
 
 from __future__ import annotations
 
@@ -27,11 +27,15 @@ class HalfEmbedding(nn.Embedding):
 
 
 class HalfLinear(nn.Linear):
-    """A linear without bias whose weight keeps 16 bits; what it returns has the type of its input."""
+    """A linear whose weight keeps 16 bits; a bias and what it returns have the type of its input."""
 
     kernel: Kernel | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        y = self.product(x)
+        return y if self.bias is None else y + self.bias.to(y.dtype)
+
+    def product(self, x: Tensor) -> Tensor:
         if x.dtype == self.weight.dtype:
             return F.linear(x, self.weight)
         if self.kernel is not None and self.kernel.takes16(x, self.weight):

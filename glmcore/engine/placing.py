@@ -1,0 +1,133 @@
+"""Carries a plan out on the machine as it is now: a device that has lost memory since is planned around, once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from glmcore.checkpoint import Checkpoint
+from glmcore.config import ModelConfig
+from glmcore.errors import GlmError
+from glmcore.machine import free_memory, present_devices
+from glmcore.place.loader import load_model
+from glmcore.place.multi_devices import placement_from_map
+from glmcore.plan import Device, Plan, Precision, format_size, make_plan, plan_from_json
+
+# transformers' words for a device map that it makes itself.
+WORDS = {"auto": "greedy", "sequential": "greedy", "balanced": "equal"}
+CONTEXT = 2048  # tokens of cache that are counted where nobody says how many
+
+Free = Callable[[str], "int | None"]
+
+log = logging.getLogger("glmcore")
+
+
+def read_plan(plan: Plan | Mapping[str, Any] | str | Path | None, config: ModelConfig) -> Plan | None:
+    """A plan; one saved in a file; a device map by module names; or "auto", "balanced", "sequential".
+
+    Errors: GlmError("plan-invalid", "memory-short", "device-missing").
+    """
+    if plan is None or isinstance(plan, Plan):
+        return plan
+    if isinstance(plan, Mapping):
+        return plan_from_map(plan, config)
+    if plan in WORDS:
+        return fitting(make_plan(config, present_devices(), strategy=WORDS[str(plan)], **usual(config)))
+    try:
+        text = Path(plan).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GlmError("plan-invalid", f"the plan cannot be read: {error}", where=str(plan)) from error
+    return plan_from_json(text, config, str(plan))
+
+
+def plan_from_map(device_map: Mapping[str, Any], config: ModelConfig, free: Free = free_memory) -> Plan:
+    """The plan of a ``device_map`` or ``hf_device_map``, its devices' free memory as budgets."""
+    placement = placement_from_map(config, device_map)
+    devices = [Device(name, budget(name, free)) for name in dict.fromkeys(placement.values())]
+    return fitting(make_plan(config, devices, strategy="manual", placement=placement, **usual(config)))
+
+
+def budget(name: str, free: Free) -> int:
+    found = free(name)
+    if found is None:
+        raise GlmError("device-missing", f"{name} is not on this machine", hint="see glmdoctor check")
+    return found
+
+
+def usual(config: ModelConfig) -> dict[str, Any]:
+    """The precision of the checkpoint itself, and a usual context."""
+    bits = config.quantization_bit
+    precision = Precision(config.dtype, bits, bits * config.quantized_embeddings)
+    return {"precision": precision, "context": min(CONTEXT, config.max_length)}
+
+
+def fitting(plan: Plan) -> Plan:
+    """The plan itself. Errors: GlmError("memory-short") where it does not fit."""
+    if not plan.fits:
+        what = f"{plan.model} does not fit: {plan.reasons[0]}"
+        raise GlmError("memory-short", what, hint=f"would fit: {', '.join(plan.would_fit)}")
+    return plan
+
+
+def load_planned(
+    checkpoint: Checkpoint, plan: Plan, config: ModelConfig, *, free: Free = free_memory, **settings: Any
+) -> nn.Module:
+    """The model placed by ``plan``; made anew once where a device has less memory than the plan asks for.
+
+    settings: those of ``load_model``. Errors: GlmError("memory-short") where that does not help either.
+    """
+    if short := devices_short(plan, free):
+        return load_model(checkpoint, plan=replanned(plan, config, short, free), **settings)
+    try:
+        return load_model(checkpoint, plan=plan, **settings)
+    except GlmError as error:
+        if error.code != "memory-short":
+            raise
+        again = replanned(plan, config, [str(error)], free)
+    return load_model(checkpoint, plan=again, **settings)
+
+
+def devices_short(plan: Plan, free: Free) -> list[str]:
+    """What each device lacks, one sentence for each; the logical devices of the CPU share its memory."""
+    wanted: dict[str, int] = {}
+    for share in plan.devices:
+        wanted[memory_of(share.name)] = wanted.get(memory_of(share.name), 0) + share.total_bytes
+    found = {name: free(name) for name, size in wanted.items() if size}
+    return [
+        f"{name} has {format_size(size)} free, the plan asks for {format_size(wanted[name])}"
+        for name, size in found.items()
+        if size is not None and size < wanted[name]
+    ]
+
+
+def memory_of(name: str) -> str:
+    return "cpu" if name.startswith("cpu") else name
+
+
+def replanned(plan: Plan, config: ModelConfig, why: list[str], free: Free) -> Plan:
+    """A plan by the same strategy within the memory that is free now. Errors: GlmError("memory-short")."""
+    reason = "; ".join(why)
+    if plan.strategy == "manual":
+        raise GlmError("memory-short", reason, hint="the placement was given by hand: give another, see glmcore plan")
+    shared = sum(memory_of(share.name) == "cpu" for share in plan.devices)
+    devices = []
+    for share in plan.devices:
+        left = free(share.name)
+        part = shared if memory_of(share.name) == "cpu" else 1
+        size = share.budget_bytes if left is None else min(share.budget_bytes, left // part)
+        devices.append(Device(share.name, max(size, 1), share.bandwidth))
+    bits = int((plan.quantize or "int0").removeprefix("int"))
+    made = make_plan(
+        config, devices, strategy=plan.strategy, context=plan.context, batch=plan.batch,
+        precision=Precision(plan.dtype, bits, bits * config.quantized_embeddings),
+    )  # fmt: skip
+    if not made.fits:
+        hint = f"would fit: {', '.join(made.would_fit)}"
+        raise GlmError("memory-short", f"{reason}; a new plan does not fit either", hint=hint)
+    log.warning("%s: planned anew", reason)
+    return replace(made, reasons=(*made.reasons, reason))
