@@ -28,6 +28,8 @@ def info(model: str, as_json: bool, debug: bool) -> None:
     if folder is not None:
         described |= {"folder": str(folder), "checkpoint": on_disk(folder), "tokenizer": tokenizer(folder, config)}
     click.echo(json.dumps(described, ensure_ascii=False, indent=1) if as_json else table(described))
+    if folder is not None and described["checkpoint"]["error"]:
+        raise SystemExit(1)
 
 
 def folder_of(model: str) -> Path | None:
@@ -103,7 +105,7 @@ def table(described: dict[str, Any]) -> str:
     kept = described["quantization"] or described["dtype"]
     embeddings = " with its embeddings" if described["quantized_embeddings"] else ""
     lines = [
-        f"{described['name']}: generation {described['generation']}, {described['parameters'] / 1e9:.2f} B parameters",
+        f"{described['name']}: generation {described['generation']}, {described['parameters']:,} parameters",
         f"  shape        {described['layers']} layers of {described['hidden_size']}, {described['heads']} heads, "
         f"{described['kv_heads']} for keys and values, {described['vocabulary']} tokens",
         f"  context      {described['context']} tokens",
