@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from glmcore.config import ModelConfig
+from glmcore.engine.graph import GraphStep, StaticStep, can_record
 from glmcore.engine.sequence import common_prefix
 from glmcore.models.cache import KVCache
 from glmcore.models.inputs import PositionState, is_causal, step_inputs
@@ -32,6 +33,8 @@ class Runner:
         capacity = min(CACHE_BLOCK, self.config.max_length)
         self.cache = KVCache(self.config, 1, capacity, dtype, layer_devices(self.model))
         self.held: list[int] = []  # the tokens whose keys and values are in the cache
+        self.records = can_record(self.model)
+        self.step: StaticStep | None = None
 
     @torch.inference_mode()
     def prefill(self, prompt: Sequence[int]) -> Tensor:
@@ -55,6 +58,11 @@ class Runner:
         self.held.append(token)
         ids = torch.tensor([[token]], device=self.device)
         inputs = step_inputs(self.positions, ids) if self.positions else {}
+        if self.records:
+            if self.step is None or not self.step.usable:
+                self.step = GraphStep(self.model, self.cache)
+            last = torch.tensor([[self.cache.length]], device=self.device)
+            return self.step(ids, inputs.get("position_ids", last))[0]
         return self.model(ids, cache=self.cache, last_only=True, **inputs)[0, -1]
 
     @property

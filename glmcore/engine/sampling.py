@@ -30,19 +30,25 @@ class Sampling:
 
 
 class Sampler:
-    """Draws tokens with its own generator, so that a seed gives the same answer again."""
+    """Draws tokens where the logits are, with its own generator, so that a seed gives the same answer again."""
 
     def __init__(self, sampling: Sampling) -> None:
         self.sampling = sampling
-        self.generator = torch.Generator()
-        if sampling.seed is not None:
-            self.generator.manual_seed(sampling.seed)
-        else:
-            self.generator.seed()
+        self._generator: torch.Generator | None = None
+
+    def generator(self, device: torch.device) -> torch.Generator:
+        """The generator, made at the first token, when it is known where the logits are."""
+        if self._generator is None:
+            self._generator = torch.Generator(device)
+            if self.sampling.seed is not None:
+                self._generator.manual_seed(self.sampling.seed)
+            else:
+                self._generator.seed()
+        return self._generator
 
     def __call__(self, logits: torch.Tensor) -> int:
         """One token id from logits [V]. Errors: GlmError("not-finite") where the model gave NaN or infinity."""
-        logits = logits.float().cpu()
+        logits = logits.float()
         best = int(logits.argmax())
         if not torch.isfinite(logits[best]):  # argmax finds NaN and +inf first
             raise GlmError(
@@ -53,7 +59,7 @@ class Sampler:
         if self.sampling.temperature == 0:
             return best
         ids, probabilities = self.nucleus(logits / self.sampling.temperature)
-        return int(ids[torch.multinomial(probabilities, 1, generator=self.generator)])
+        return int(ids[torch.multinomial(probabilities, 1, generator=self.generator(logits.device))])
 
     def nucleus(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The ids of the smallest set whose probability reaches top_p, and their probabilities, both sorted."""
