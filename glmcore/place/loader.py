@@ -216,6 +216,8 @@ def stored(checkpoint: Checkpoint, config: ModelConfig, name: str) -> Tensors:
 def _read(checkpoint: Checkpoint, config: ModelConfig, name: str, dtype: torch.dtype, device: str | None) -> Tensors:
     """A tensor of the file, with its scales where it is quantised, in the type and at the place where it is to work."""
     kept = kept_dtype(config, name, dtype, device)
+    if kept == table_dtype(config, dtype) != dtype:
+        kept = None  # a table as it is stored, whatever config.json says of its type: nothing is rounded
     return {key: put(key, tensor, device or "cpu", kept) for key, tensor in stored(checkpoint, config, name).items()}
 
 

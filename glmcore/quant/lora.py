@@ -20,7 +20,7 @@ class LowRank(nn.Module):
         self.register_buffer("up", up, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(F.linear(x, self.down.to(x.dtype)), self.up.to(x.dtype)) * self.scaling
+        return F.linear(F.linear(x, self.down.to(x)), self.up.to(x)) * self.scaling
 
 
 def add_low_rank(linear: nn.Module, down: Tensor, up: Tensor, scaling: float, dtype: torch.dtype) -> None:

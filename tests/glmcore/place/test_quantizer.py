@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from glmcore.checkpoint import open_checkpoint
 from glmcore.checkpoint import writer as writer_module
@@ -130,6 +130,20 @@ def test_the_generation_survives_a_folder_that_no_longer_names_it(tmp_path: Path
     write(source, tmp_path / "small")
     with open_checkpoint(tmp_path / "small") as checkpoint:
         assert checkpoint.config.generation == "v3"
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+def test_tables_of_another_type_than_config_says_are_not_rounded(stored: torch.dtype, tmp_path: Path):
+    folder = shutil.copytree(GOLDEN / "v2" / "int4", tmp_path / "model", copy_function=shutil.copyfile)
+    tensors = load_file(folder / "model.safetensors")
+    table = "transformer.output_layer.weight"
+    tensors[table] = (tensors[table].float() * 1.0001).to(stored)
+    save_file(tensors, folder / "model.safetensors")
+    model = load_model(folder)
+    assert model.config.dtype == "float16" and torch.equal(model.lm_head.weight, tensors[table])
+    logits = model(torch.tensor([[5, 6, 7]]))
+    hidden = load_model(folder, dtype="float32")
+    assert logits.dtype == torch.float32 and torch.equal(logits, hidden(torch.tensor([[5, 6, 7]])))
 
 
 def test_the_command_says_what_it_wrote(tmp_path: Path):
