@@ -44,7 +44,7 @@ GLMDOCTOR = {
     "actions": {"disk", "messages"},
     "journal": {"actions", "disk", "messages"},
     "disk": {"host"},
-    "knowledge": {"messages"},
+    "knowledge": {"messages", "host.facts"},
     "findings": {"messages"},
     "messages": set(),
     "host": {"host", "host.facts", ""},

@@ -20,6 +20,7 @@ from glmdoctor.checks import (
     packages,
     remote_code,
     system,
+    together,
     torch,
     wsl,
 )
@@ -42,6 +43,7 @@ ALL: tuple[Check, ...] = (
     *torch.CHECKS,
     *gpu_health.CHECKS,
     *packages.CHECKS,
+    *together.CHECKS,
     *compiler.CHECKS,
     *checkpoint.CHECKS,
     *fit.CHECKS,

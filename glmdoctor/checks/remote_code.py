@@ -11,10 +11,12 @@ from posixpath import basename, normpath
 from typing import Any
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
+from glmdoctor.checks.needs import needs
 from glmdoctor.checks.torch import matches
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import Checkpoint
 from glmdoctor.knowledge import versions
+from glmdoctor.knowledge.ranges import solve
 from glmdoctor.messages import Text, text
 
 FLOOR = text("transformers for the model's own code")
@@ -46,13 +48,14 @@ def breaks(row: dict[str, Any]) -> Callable[[Machine], Iterator[Finding]]:
         elif row["mark"] not in checkpoint.remote_code or not matches(row["breaks"], installed):
             yield ok(title, text("Not with transformers {version}.", version=installed), version=installed)
         else:
-            yield _broken(checkpoint, row, installed)
+            yield _broken(host, checkpoint, row, installed)
 
     return run
 
 
-def _broken(checkpoint: Checkpoint, row: dict[str, Any], installed: str) -> Finding:
+def _broken(host: Machine, checkpoint: Checkpoint, row: dict[str, Any], installed: str) -> Finding:
     fits = range_of(checkpoint)
+    solution = solve(needs(host, fits))
     return bad(
         Status.WARN,
         row["problem"],
@@ -68,6 +71,7 @@ def _broken(checkpoint: Checkpoint, row: dict[str, Any], installed: str) -> Find
         breaks=row["breaks"],
         needs=fits,
         mark=row["mark"],
+        install=list(solution.arguments) if solution else None,
     )
 
 

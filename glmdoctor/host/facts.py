@@ -272,6 +272,8 @@ class Interpreter:
     platform_tag: str  # "linux_x86_64"
     packages: Mapping[str, str]  # normalised name → version
     site_folders: tuple[str, ...]
+    # What the wheels themselves ask for, of the few that decide: name → requirements, "python>=3.9" among them.
+    requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -182,8 +182,9 @@ def open_nodes(finding: Finding, host: Machine) -> Commands:
 
 
 def missing_packages(finding: Finding, host: Machine) -> Commands:
-    missing = finding.evidence.get("missing")
-    return pip(host, *map(str, missing)) if isinstance(missing, (list, tuple)) else ()
+    """The set that was solved for this machine, else the packages that are missing."""
+    wanted = finding.evidence.get("install") or finding.evidence.get("missing")
+    return pip(host, *map(str, wanted)) if isinstance(wanted, (list, tuple)) else ()
 
 
 def pull_lfs(finding: Finding, host: Machine) -> Commands:
@@ -254,11 +255,13 @@ BY_PROBLEM: Mapping[str, Callable[[Finding, Machine], Commands]] = {
     "libstdcxx-too-old": _lines("conda install -c conda-forge libstdcxx-ng"),
     "gradio-incompatible": _packages("gradio>=3.39,<3.51"),
     "torch-too-old-skip-init": _packages("torch>=1.10"),
-    "tf-new-tokenizer-init": _packages("transformers<=4.33.3"),
-    "tf-new-pad-padding-side": _packages("transformers<=4.44.2"),
-    "tf-new-cache-format": _packages("transformers<=4.41.2"),
-    "tf-new-tied-weights": _packages("transformers<5"),
-    "tf-no-generation-mixin": _packages("transformers<4.50"),
+    "tf-new-tokenizer-init": missing_packages,
+    "tf-new-token-property": missing_packages,
+    "tf-config-attr-missing": missing_packages,
+    "tf-new-pad-padding-side": missing_packages,
+    "tf-new-cache-format": missing_packages,
+    "tf-new-tied-weights": missing_packages,
+    "tf-no-generation-mixin": missing_packages,
     "tf-too-old": _packages("--upgrade", "transformers"),
     "mps-op-unsupported": _lines("export PYTORCH_ENABLE_MPS_FALLBACK=1"),
     "hf-cache-not-writable": _lines('export HF_MODULES_CACHE="$HOME/.cache/huggingface/modules"'),

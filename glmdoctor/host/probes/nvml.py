@@ -131,7 +131,8 @@ def child(
     own = python is None
     # The doctor's own interpreter needs its packages (pynvml), an examined one only the standard library.
     flags = ["-B"] if own else ["-I", "-B"]
-    done = io.run([python or sys.executable, *flags, str(CHILD / script)], limit or TIME_LIMIT, env, json.dumps(arguments))
+    command = [python or sys.executable, *flags, str(CHILD / script)]
+    done = io.run(command, limit or TIME_LIMIT, env, json.dumps(arguments))
     if done.code != 0:
         last = done.err.strip().splitlines()
         return Unknown(f"{last[-1] if last else 'no output'} (exit status {done.code})")

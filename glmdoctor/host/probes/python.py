@@ -9,13 +9,15 @@ import re
 import site
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from glmdoctor.host.facts import Interpreter, Torch, Unknown
 from glmdoctor.host.io import IO
 from glmdoctor.host.probes.libraries import PATTERN, wheel_folders
 from glmdoctor.host.probes.nvml import child
 
+# Packages whose own metadata says what goes with them.
+REQUIRERS = ("transformers", "torch", "accelerate", "peft", "tokenizers", "gradio", "icetk")
 # name-version.dist-info, name-version[-pyX.Y].egg-info
 METADATA = re.compile(r"([A-Za-z0-9][\w.]*)-([^-]+?)(?:\.dist-info|(?:-py[\d.]+)?\.egg-info)")
 
@@ -30,6 +32,7 @@ def interpreter(io: IO, executable: str) -> Interpreter | Unknown:
             platform_tag=_tag(sysconfig.get_platform()),
             packages=packages(io.bound(*sys.path), sys.path),
             site_folders=tuple(_site_folders()),
+            requires=requirements(io.bound(*sys.path), sys.path),
         )
     path = io.running().which(os.path.abspath(executable) if os.sep in executable else executable)
     if path is None:
@@ -45,6 +48,7 @@ def interpreter(io: IO, executable: str) -> Interpreter | Unknown:
         platform_tag=_tag(answer["platform"]),
         packages=packages(io.bound(*folders), folders),
         site_folders=tuple(answer["site_folders"]),
+        requires=requirements(io.bound(*folders), folders),
     )
 
 
@@ -65,6 +69,31 @@ def packages(io: IO, folders: Iterable[str]) -> dict[str, str]:
         here = {re.sub(r"[-_.]+", "-", m.group(1)).lower(): m.group(2) for m in matches if m}
         found = {**here, **found}
     return found
+
+
+def requirements(io: IO, folders: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Name → what the installed wheel's metadata asks for, of REQUIRERS; the first folder of the path wins."""
+    found: dict[str, tuple[str, ...]] = {}
+    for folder in folders:
+        for name in io.names(folder) if folder else []:
+            match = METADATA.fullmatch(name)
+            package = re.sub(r"[-_.]+", "-", match.group(1)).lower() if match else ""
+            if package in REQUIRERS and package not in found:
+                found[package] = tuple(_asked_for(io.text_or_none(f"{folder}/{name}/METADATA") or ""))
+    return found
+
+
+def _asked_for(metadata: str) -> Iterator[str]:
+    """Requirements that hold always, and those on torch; the header ends at the first empty line."""
+    for line in metadata.partition("\n\n")[0].splitlines():
+        key, _, value = line.partition(": ")
+        requirement, _, marker = value.partition(";")
+        if key == "Requires-Python":
+            yield f"python{value.strip()}"
+        elif key == "Requires-Dist" and not marker:
+            yield requirement.strip()
+        elif key == "Requires-Dist" and re.fullmatch(r"\s*extra\s*==\s*['\"]torch['\"]\s*", marker):
+            yield f"{requirement.strip()}; extra == 'torch'"
 
 
 def torch(io: IO, python: Interpreter | Unknown) -> Torch | Unknown:

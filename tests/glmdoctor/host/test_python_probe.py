@@ -116,3 +116,18 @@ def test_a_version_file_without_a_version(source):
 def test_no_torch():
     found = torch(RecordedIO({}), Interpreter("p", "3.11", "/", "linux_x86_64", {}, ("/site",)))
     assert isinstance(found, Unknown) and "not installed" in found.reason
+
+
+def test_what_the_wheels_themselves_ask_for(root):
+    from glmdoctor.host.probes.python import requirements
+
+    metadata = (
+        "Metadata-Version: 2.1\nName: transformers\nRequires-Python: >=3.8.0\nRequires-Dist: filelock\n"
+        "Requires-Dist: tokenizers (<0.20,>=0.19)\nRequires-Dist: torch ; extra == 'torch'\n"
+        "Requires-Dist: accelerate >=0.21.0 ; extra == 'all'\n\nRequires-Dist: a word of the description\n"
+    )
+    root.file("/site/transformers-4.44.2.dist-info/METADATA", metadata)
+    root.file("/site/click-8.1.dist-info/METADATA", "Name: click\nRequires-Python: >=3.9\n")
+    assert requirements(root.io(), ["/site"]) == {
+        "transformers": ("python>=3.8.0", "filelock", "tokenizers (<0.20,>=0.19)", "torch; extra == 'torch'")
+    }
