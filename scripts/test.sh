@@ -11,4 +11,5 @@ say "lint"
 say "types"
 "$venv/bin/python" -m mypy
 say "tests"
-exec "$venv/bin/python" -m pytest "$@"
+# One worker for each core; the tests of a file stay together, for their machines and models are costly to make.
+exec "$venv/bin/python" -m pytest --numprocesses auto --dist loadfile "$@"
