@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from glmcore.checkpoint.memory import huge_empty
 from glmcore.checkpoint.names import piece_of
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
@@ -84,7 +85,12 @@ class Drawer:
         if "norm" in name:
             return torch.full(like.shape, float(name.endswith("weight")), dtype=dtype, device=device)
         source = self.integers if like.dtype == torch.int8 else self.floats.to(dtype)
-        filled = torch.empty(like.shape, dtype=source.dtype, device=device)
+        on_cpu = device.type == "cpu"
+        filled = (
+            huge_empty(like.shape, source.dtype)
+            if on_cpu
+            else torch.empty_like(like, dtype=source.dtype, device=device)
+        )
         source = source.to(device)
         for part in filled.view(-1).split(DRAWN):
             part.copy_(source[: len(part)])

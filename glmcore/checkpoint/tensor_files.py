@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from glmcore.checkpoint.pickles import foreign_call
+from glmcore.checkpoint.memory import huge_empty
 from glmcore.errors import GlmError
 
 DTYPES = {
@@ -85,7 +86,7 @@ class SafetensorsFile:
         if last is not None:
             begin += first * (info.nbytes // shape[0])
             shape = (last - first, *shape[1:])
-        tensor = torch.empty(shape, dtype=info.dtype)
+        tensor = huge_empty(shape, info.dtype)
         if tensor.nbytes:
             self._read_into((ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr()), begin, name)
         return tensor

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from glmcore.checkpoint.memory import huge_empty
 from glmcore.errors import GlmError
 
 BITS = (4, 8)
@@ -64,7 +65,7 @@ def quantize_matrix(
 
     ``in_float32`` divides as ChatGLM-6B's quantiser does.
     """
-    packed = torch.empty(shape[0], packed_columns(shape[1], bits), dtype=torch.int8)
+    packed = huge_empty((shape[0], packed_columns(shape[1], bits)), torch.int8)
     scales, step = [], max(1, CHUNK_VALUES // shape[1])
     for first in range(0, shape[0], step):
         last = min(first + step, shape[0])
