@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from glmcore.checkpoint.pickles import foreign_call
 from glmcore.checkpoint.memory import huge_empty
+from glmcore.checkpoint.pickles import foreign_call
 from glmcore.errors import GlmError
 
 DTYPES = {
