@@ -235,7 +235,9 @@ def fits(host: Machine) -> Iterator[Finding]:
 def _differences(checkpoint: Checkpoint) -> Iterator[str]:
     config, bits = checkpoint.config, checkpoint.quantization_bit or 0
     layers = {tensor.name for tensor in checkpoint.tensors if ".layers." in tensor.name}
-    complete = not any(file.kind == "missing" for file in checkpoint.files)
+    # A shard that is gone or damaged tells of no layers; that is said elsewhere.
+    shards = [file for file in checkpoint.files if file.name.endswith(".safetensors")]
+    complete = all(file.kind == "safetensors" and not file.fault for file in shards)
     wanted = config.get("num_layers")
     if layers and complete and wanted not in (None, len(layers)):
         yield f"num_layers {wanted}, {len(layers)} layers in the files"

@@ -62,6 +62,8 @@ def gone_round(host: Machine) -> bool:
 
 
 def _fault(host: Machine, library: Library) -> str | None:
+    if library.fault == "dangling" and not library.is_link:
+        return None  # the linker's cache names what is gone, and its own check says so
     if library.fault in FAULTS:
         return library.fault
     os = maybe(host.os)

@@ -123,6 +123,10 @@ class Machine:
             self.link(f"{folder}/lib64/lib{name}.so", f"lib{name}.so.{major}")
         return folder
 
+    def discard(self, path: str) -> None:
+        """Take away what the machine was given."""
+        self._upper(path).unlink()
+
     def remove(self, path: str) -> None:
         """Take a file or folder of the outer machine away (an overlay's whiteout)."""
         os.mknod(self._upper(path), stat.S_IFCHR, os.makedev(0, 0))

@@ -4,7 +4,8 @@
  * CUDA:  -DLIB_CUDA -DCUDA_VERSION=12020 [-DCU_INIT=0]
  * NVML:  -DLIB_NVML -DNVML_CODE=0 -DDRIVER_VERSION=\"535.183.01\" -DGPUS=1, and for a card that is not well
  *        -DSLOWED_BY=0x40 -DUNCORRECTED=3 -DREMAP_FAILED=1 -DLINK_WIDTH=4 -DLINK_GENERATION=1 -DSTATE=0 -DMIG=1
- *        -DMIG_INSTANCES=0 -DFABRIC_STATE=2 -DHOLDER=1 (a pid)
+ *        -DMIG_INSTANCES=0 -DFABRIC_STATE=2 -DHOLDER=1 (a pid), and for another card than a Tesla P4
+ *        -DCARD=\"NVIDIA H100\" -DCOMPUTE=90 -DFREE_MIB=7168
  * other: nothing; an empty library with a SONAME
  */
 #include <string.h>
@@ -23,6 +24,15 @@ int cuDeviceGetCount(int *count) { *count = 1; return CU_INIT; }
 #endif
 
 #ifdef LIB_NVML
+#ifndef CARD
+#define CARD "Tesla P4"
+#endif
+#ifndef COMPUTE
+#define COMPUTE 61
+#endif
+#ifndef FREE_MIB
+#define FREE_MIB 7168
+#endif
 static int answer(void) { return NVML_CODE; }
 static int text(char *out, unsigned length, const char *value) {
     if (answer()) return answer();
@@ -48,7 +58,7 @@ int nvmlSystemGetCudaDriverVersion_v2(int *version) { *version = 12020; return a
 int nvmlSystemGetCudaDriverVersion(int *version) { *version = 12020; return answer(); }
 int nvmlDeviceGetCount_v2(unsigned *count) { *count = GPUS; return answer(); }
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) { *device = (void *)(long)(index + 1); return answer(); }
-int nvmlDeviceGetName(void *device, char *name, unsigned length) { (void)device; return text(name, length, "Tesla P4"); }
+int nvmlDeviceGetName(void *device, char *name, unsigned length) { (void)device; return text(name, length, CARD); }
 int nvmlDeviceGetUUID(void *device, char *uuid, unsigned length) {
     (void)device;
     return text(uuid, length, "GPU-00000000-0000-0000-0000-000000000001");
@@ -56,12 +66,13 @@ int nvmlDeviceGetUUID(void *device, char *uuid, unsigned length) {
 struct memory { unsigned long long total, free, used; };
 int nvmlDeviceGetMemoryInfo(void *device, struct memory *memory) {
     (void)device;
-    memory->total = 8ull << 30, memory->free = 7ull << 30, memory->used = 1ull << 30;
+    memory->total = 8ull << 30, memory->free = (unsigned long long)FREE_MIB << 20;
+    memory->used = memory->total - memory->free;
     return answer();
 }
 int nvmlDeviceGetCudaComputeCapability(void *device, int *major, int *minor) {
     (void)device;
-    *major = 6, *minor = 1;
+    *major = COMPUTE / 10, *minor = COMPUTE % 10;
     return answer();
 }
 

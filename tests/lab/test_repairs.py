@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from case import failures, root_causes
+from cuda_machines import dangling_chain, empty_library, looping_chain, no_toolkit_libraries
+from driver_machines import MODULE, OTHER, gpu_machine, two_versions
 from machine import LIB, Machine
-from test_machines import (
-    MODULE,
-    OTHER,
-    dangling_chain,
-    empty_library,
-    failures,
-    gpu_machine,
-    looping_chain,
-    no_toolkit_libraries,
-    root_causes,
-    two_versions,
-)
 
 CONTAINER = "/usr/local/nvidia/lib64"
 

@@ -1,0 +1,67 @@
+"""Machines short of memory or disk, or whose folders are closed."""
+
+from __future__ import annotations
+
+from case import Case
+from machine import Machine
+from python_machines import stand_in_compiler
+
+LIMIT = 700 << 20  # bytes
+
+
+def bare(machine: Machine) -> None:
+    """A machine without card, driver and toolkit."""
+
+
+def limited_by_cgroup(machine: Machine) -> None:
+    for folder, limit, used in (("memory/", "limit_in_bytes", "usage_in_bytes"), ("", "max", "current")):
+        machine.files["cgroup"] |= {f"{folder}memory.{limit}": f"{LIMIT}\n", f"{folder}memory.{used}": "1048576\n"}
+
+
+def limited_by_ulimit(machine: Machine) -> None:
+    machine.steps.append(("ulimit", "-v", str(LIMIT // 1024)))
+
+
+def measured(machine: Machine) -> None:
+    machine.arguments += ["--deep", "--only", "deep.cpu"]
+
+
+def small_cache(machine: Machine) -> None:
+    stand_in_compiler(machine)
+    cache = machine.folder / "home" / ".cache"
+    machine.folder_of_size(cache, "64k")
+    machine.environment["XDG_CACHE_HOME"] = str(cache)
+
+
+def everything_full(machine: Machine) -> None:
+    """Home, cache and temporary files on one full disk; the doctor still speaks."""
+    small_cache(machine)
+    small = machine.environment["XDG_CACHE_HOME"]
+    machine.environment |= {"HOME": small, "TMPDIR": small}
+
+
+def read_only_cache(machine: Machine) -> None:
+    stand_in_compiler(machine)
+    cache = machine.folder / "home" / ".cache"
+    machine.mounted_with(cache, "ro")
+    machine.environment["XDG_CACHE_HOME"] = str(cache)
+
+
+def cache_of_another_user(machine: Machine) -> None:
+    """A cache that an earlier sudo left to root."""
+    stand_in_compiler(machine)
+    cache = machine.folder / "home" / ".cache"
+    cache.mkdir(mode=0o755)
+    machine.environment["XDG_CACHE_HOME"] = str(cache)
+
+
+CASES = (
+    Case(bare, clears=("system.platform", "system.cpu", "system.memory", "system.disk", "system.cache")),
+    Case(measured, clears=("deep.cpu",)),
+    Case(limited_by_cgroup, {"system.memory": "ram-oom"}),
+    Case(limited_by_ulimit, {"system.memory": "ram-oom"}),
+    Case(small_cache, {"system.disk": "disk-full"}),
+    Case(everything_full, {"system.disk": "disk-full"}),
+    Case(read_only_cache, {"system.cache": "hf-cache-not-writable"}),
+    Case(cache_of_another_user, {"system.cache": "hf-cache-not-writable"}, as_user=True),
+)
