@@ -173,18 +173,23 @@ def empty_model(config: ModelConfig, dtype: torch.dtype, placement: Mapping[str,
     """
     with torch.device("meta"), NoInitialisation():
         model = build(config)
+        _set_types(model, dtype, placement or {})
+    return model
+
+
+def _set_types(model: nn.Module, dtype: torch.dtype, placement: Mapping[str, str]) -> None:
+    """Let each piece compute in its type, and tables keep theirs."""
     for module in model.modules():
         if isinstance(module, QuantEmbedding):
             module.dtype = dtype
-    if table_dtype(config, dtype) != dtype:
+    if table_dtype(model.config, dtype) != dtype:
         keep_halves(model, dtype)
     for piece, module in pieces_of(model):
-        computing = compute_dtype(dtype, (placement or {}).get(piece))
+        computing = compute_dtype(dtype, placement.get(piece))
         if computing != dtype:
             keep_halves(model, computing, [module])
             if isinstance(module, QuantEmbedding):
                 module.dtype = computing
-    return model
 
 
 def kept_dtype(config: ModelConfig, name: str, dtype: torch.dtype, device: str | None) -> torch.dtype | None:
