@@ -76,6 +76,8 @@ def save_checkpoint(
     job = {"source": source, "config": dict(raw_config), "shards": dict(zip(files, shards, strict=True))}
     try:
         finished = _start(folder, job)
+        missing = [name for file, names in zip(files, shards, strict=True) if file not in finished for name in names]
+        _check_room(folder, sum(tensors[name].nbytes for name in missing))
         for file, names in zip(files, shards, strict=True):
             layout = {name: tensors[name] for name in names}
             if not finished.get(file) or finished[file] != _checksum(folder / file):
@@ -111,6 +113,13 @@ def _start(folder: Path, job: Mapping[str, Any]) -> dict[str, str]:
         raise GlmError("write-failed", what, where=str(folder), hint="choose another folder, or empty this one")
     _write_json(folder / UNFINISHED, {**job, "finished": {}})
     return {}
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        what = f"{needed / 1e9:.1f} GB are to be written and {free / 1e9:.1f} GB are free"
+        raise GlmError("write-failed", what, where=str(folder), hint="make room, or choose another disk")
 
 
 def _tell(progress: Progress | None, done: int, total: int) -> None:

@@ -110,6 +110,15 @@ def test_it_never_mixes_into_a_folder_of_something_else(kind: str, tmp_path: Pat
     assert before == {path.name: path.read_bytes() for path in (source if kind == "itself" else out).iterdir()}
 
 
+def test_no_room_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(writer_module.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(GlmError, match="GB are to be written"):
+        write(GOLDEN / "v2" / "base", tmp_path / "out")
+    monkeypatch.undo()
+    write(GOLDEN / "v2" / "base", tmp_path / "out")  # the folder is still this job's
+
+
 def test_a_quantised_checkpoint_is_not_quantised_again(tmp_path: Path):
     with pytest.raises(GlmError, match="already quantised to int8"):
         write(GOLDEN / "v2" / "int8", tmp_path / "out", "int4")
