@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from glmcore.cli.options import precision_option
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Of what is not quantised.")
 @click.option("--prompt", type=click.IntRange(3), default=512, show_default=True, help="Tokens of the prompt.")
 @click.option("--generate", type=click.IntRange(1), default=64, show_default=True, help="Tokens of the answer.")
+@precision_option
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads; the physical cores by default.")
 @click.option("--plan", "plan_file", metavar="FILE", help="A placement made by glmcore plan.")
 @click.option("--kernel-file", metavar="FILE", help="A ready CPU kernel in place of building one.")
@@ -33,6 +36,7 @@ def bench(
     dtype: str | None,
     prompt: int,
     generate: int,
+    precision: str,
     threads: int | None,
     plan_file: str | None,
     kernel_file: str | None,
@@ -52,7 +56,7 @@ def bench(
 
     torch.set_num_threads(threads or default_threads())
     started = time.perf_counter()
-    kernel = kernel_or_torch(kernel_file, threads=threads)
+    kernel = kernel_or_torch(kernel_file, threads=threads, precision=precision)
     opening = open_random if random_weights else open_model
     module, config = opening(model, quant, dtype, plan_file, kernel, Workload(prompt, generate).check)
     load_s = time.perf_counter() - started

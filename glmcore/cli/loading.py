@@ -14,6 +14,7 @@ def load_engine(
     dtype: str | None,
     plan_file: str | None,
     kernel_file: str | None,
+    precision: str = "exact",
     threads: int | None,
 ):
     """The engine for ``model`` (the demo model where None)."""
@@ -27,6 +28,7 @@ def load_engine(
         quantize=quant,
         dtype=dtype,
         kernel_file=kernel_file,
+        precision=precision,
         threads=threads,
         progress=progress,
     )

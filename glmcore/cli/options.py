@@ -10,8 +10,17 @@ import click
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["exact", "fast"]),
+    default="exact",
+    show_default=True,
+    help="Of a quantised layer's input on the CPU: float32, or int8, which reads prompts twice as fast.",
+)
+
+
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--model, --adapter, --quant, --dtype, --plan, --kernel-file, --threads, --debug: all that loading needs."""
+    """What loading takes: --model, --adapter, --quant, --dtype, --plan, --kernel-file, --precision, --threads, --debug."""
     options: list[Decorator] = [
         click.option("--model", metavar="DIR_OR_NAME", help="Checkpoint folder; without it the demo model."),
         click.option("--adapter", metavar="DIR", help="A LoRA (PEFT) or P-Tuning v2 to put on the model."),
@@ -21,6 +30,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--plan", "plan_file", metavar="FILE", help="A placement made by glmcore plan."),
         click.option("--kernel-file", metavar="FILE", help="A ready CPU kernel in place of building one."),
+        precision_option,
         click.option(
             "--threads", type=click.IntRange(1), metavar="N", help="CPU threads; the physical cores by default."
         ),

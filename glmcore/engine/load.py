@@ -41,6 +41,7 @@ def load(
     quantize: str | None = None,
     dtype: str | None = None,
     kernel_file: str | None = None,
+    precision: str = "exact",
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Engine:
@@ -48,7 +49,8 @@ def load(
 
     adapter: the folder of a LoRA or a P-Tuning v2. plan: a plan or its file; transformers' device maps are taken too,
     by module names or as "auto", "balanced", "sequential". quantize: "int8" or "int4", while loading. dtype: of what
-    is not quantised. progress: called with bytes done and bytes in all.
+    is not quantised. precision: of the inputs of quantised layers on the CPU, "exact" or "fast" (int8).
+    progress: called with bytes done and bytes in all.
     Errors: GlmError, each before anything large is read where that can be.
     """
     torch.set_num_threads(threads or default_threads())
@@ -62,7 +64,8 @@ def load(
             check_memory(config, getattr(torch, dtype) if dtype else default_dtype(config))
         tokenizer = load_tokenizer(folder, config)
         added = open_adapter(adapter, config) if adapter is not None else None
-        kernel = kernel_or_torch(kernel_file, threads=threads) if config.quantization_bit or kernel_file else None
+        quantised = config.quantization_bit or kernel_file
+        kernel = kernel_or_torch(kernel_file, threads=threads, precision=precision) if quantised else None
         settings = {"quantize": quantize, "dtype": dtype, "kernel": kernel, "progress": progress}
         if given is None:
             module = load_model(checkpoint, **settings)
