@@ -55,7 +55,7 @@ def judge(host: Host, *, only: Collection[str] = (), skip: Collection[str] = (),
 
 def needed_facts(only: Collection[str] = (), skip: Collection[str] = ()) -> tuple[str, ...]:
     """The facts that the chosen checks and the report's head need."""
-    needs = (fact for check in select(checks.ALL, only, skip, deep=True) for fact in check.needs)
+    needs = (fact for check in select(checks.every(), only, skip, deep=True) for fact in check.needs)
     return tuple(dict.fromkeys([*HEAD_FACTS, *needs]))
 
 

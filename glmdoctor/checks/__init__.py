@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from glmdoctor.checks import (
+    accelerators,
     checkpoint,
     compiler,
     cpm,
@@ -18,6 +19,7 @@ from glmdoctor.checks import (
     mismatch,
     nvml,
     packages,
+    plugins,
     remote_code,
     system,
     together,
@@ -28,7 +30,7 @@ from glmdoctor.checks.base import Check, Machine
 from glmdoctor.checks.engine import UnknownCheck, examine_with, select
 from glmdoctor.findings import Report
 
-__all__ = ["ALL", "Check", "Machine", "UnknownCheck", "examine", "select"]
+__all__ = ["ALL", "Check", "Machine", "UnknownCheck", "every", "examine", "select"]
 
 ALL: tuple[Check, ...] = (
     *system.CHECKS,
@@ -36,6 +38,7 @@ ALL: tuple[Check, ...] = (
     *nvml.CHECKS,
     *mismatch.CHECKS,
     *wsl.CHECKS,
+    *accelerators.CHECKS,
     *cuda_path.CHECKS,
     *linker.CHECKS,
     *libcuda.CHECKS,
@@ -52,6 +55,11 @@ ALL: tuple[Check, ...] = (
 )
 
 
+def every() -> tuple[Check, ...]:
+    """Our checks, and those that installed plugins bring."""
+    return (*ALL, *plugins.found(frozenset(check.id for check in ALL)))
+
+
 def examine(host: Machine, only: Iterable[str] = (), skip: Iterable[str] = (), deep: bool = False) -> Report:
     """Run the chosen checks on ``host``. Raises ``UnknownCheck`` before anything is read where an id is not known."""
-    return examine_with(select(ALL, only, skip, deep), host)
+    return examine_with(select(every(), only, skip, deep), host)

@@ -68,7 +68,7 @@ def run_one(check: Check, host: Machine) -> list[Finding]:
             if isinstance(fact, Unknown):
                 return [replace(not_looked_at(check.title, fact), id=check.id)]
         findings.extend(replace(finding, id=check.id) for finding in check.run(host))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         findings.append(_crash(check, error))
     return findings
 
@@ -77,7 +77,7 @@ def _stamp(check: Check, status: Status, detail: Text, **evidence: object) -> Fi
     return Finding(check.id, status, check.title, detail, evidence=evidence)
 
 
-def _crash(check: Check, error: Exception) -> Finding:
+def _crash(check: Check, error: BaseException) -> Finding:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return _stamp(
         check,

@@ -25,9 +25,9 @@ def list_catalogue(as_json: bool, lang: str | None) -> None:
     if as_json:
         from glmdoctor.reports.json import dumps
 
-        output.emit(dumps(catalogue(checks.ALL, language)))
+        output.emit(dumps(catalogue(checks.every(), language)))
     else:
-        output.emit("\n".join(lines(checks.ALL, language)))
+        output.emit("\n".join(lines(checks.every(), language)))
 
 
 def catalogue(all_checks: tuple[Check, ...], language: str) -> dict[str, Any]:
@@ -64,6 +64,6 @@ def lines(all_checks: tuple[Check, ...], language: str) -> Iterator[str]:
     yield text("Checks, each with the problems that it can find:").render(language)
     for check in listed["checks"]:
         yield f"  {check['id']}: {check['title']}"
-        yield from (f"      {problem}: {titles[problem]}" for problem in check["problems"])
+        yield from (f"      {problem}: {titles.get(problem, problem)}" for problem in check["problems"])
     yield text("Problems that `glmdoctor explain` knows from logs alone:").render(language)
     yield from (f"  {p['id']}: {p['title']}" for p in listed["problems"] if not p["checks"])

@@ -50,7 +50,7 @@ def _known(context: click.Context, parameter: click.Parameter, values: tuple[str
         from glmdoctor.checks.engine import UnknownCheck, select
 
         try:
-            select(checks.ALL, values)
+            select(checks.every(), values)
         except UnknownCheck as error:
             raise click.BadParameter(str(error), context, parameter) from error
     return values

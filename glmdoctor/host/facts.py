@@ -79,6 +79,17 @@ class PciDisplay:
 
 
 @dataclass(frozen=True)
+class Accelerator:
+    """Hardware for computing that is not NVIDIA's, as the system shows it."""
+
+    kind: str  # "amd" "intel" "ascend" "apple" "hexaflake"
+    pci: tuple[str, ...]  # addresses
+    nodes: tuple[str, ...]  # device nodes, named and never opened
+    driver: str | None  # the kernel's
+    runtime: str | None  # the maker's library or folder that was found
+
+
+@dataclass(frozen=True)
 class DeviceNode:
     path: str
     kind: str  # "char", "file", "directory", "missing"

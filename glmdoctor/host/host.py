@@ -13,6 +13,7 @@ from glmdoctor.host import facts, snapshot
 from glmdoctor.host.facts import Unknown
 from glmdoctor.host.io import IO, RealIO
 from glmdoctor.host.probes import (
+    accelerators,
     checkpoint,
     cpm,
     cuda,
@@ -72,6 +73,8 @@ class Host:
         self.progress: deep.Progress | None = None  # told while the weights are hashed
         self.timings: dict[str, float] = {}  # seconds, waiting for other facts included
         self._values: dict[str, object] = {}
+        self._readings: dict[str, object] = {}
+        self._replayed = False
         self._locks = {name: threading.Lock() for name in self.names()}
 
     os = _Fact[facts.Os](lambda host: system.operating_system(host.io))
@@ -79,6 +82,9 @@ class Host:
     memory = _Fact[facts.Memory](lambda host: resources.memory(host.io))
     disk_cache = _Fact[facts.Disk](lambda host: resources.disk_cache(host.io))
     pci = _Fact[tuple[facts.PciDisplay, ...]](lambda host: driver.pci(host.io))
+    accelerators = _Fact[tuple[facts.Accelerator, ...]](
+        lambda host: accelerators.accelerators(host.io, host.pci, host.loader)
+    )
     kernel_driver = _Fact[facts.KernelDriver](lambda host: driver.kernel_driver(host.io))
     loader = _Fact[facts.Loader](lambda host: linker.loader(host.io))
     cuda = _Fact[facts.CudaInstall](lambda host: cuda.install(host.io))
@@ -117,16 +123,29 @@ class Host:
                 list(pool.map(lambda name: getattr(self, name), wanted))
         return self
 
+    def reading(self, name: str, probe: Callable[[IO], object]) -> object | Unknown:
+        """What a plugin's probe reads: plain JSON data, read once and kept in snapshots; on a replayed machine that."""
+        if name not in self._readings:
+            if self._replayed:
+                return Unknown("not recorded")
+            try:
+                self._readings[name] = probe(self.io)
+            except Exception as error:  # a stranger's probe must not take the examination with it
+                return Unknown(f"probe crashed: {type(error).__name__}: {error}")
+        return self._readings[name]
+
     def to_snapshot(self) -> dict[str, object]:
         """The facts as plain JSON data, without names of people and machines; the slow ones where they were read."""
         self.gather()
-        return snapshot.encode(self._values, self.timings)
+        return snapshot.encode(self._values, self.timings, self._readings)
 
     @classmethod
     def from_snapshot(cls, data: Mapping[str, object]) -> Host:
         """The machine that ``to_snapshot`` wrote; nothing of the running one is read."""
         known = cls.names()  # a later version may have more
-        return cls.of(**{name: value for name, value in snapshot.decode(data).items() if name in known})
+        host = cls.of(**{name: value for name, value in snapshot.decode(data).items() if name in known})
+        host._readings = dict(data.get("readings") or {})
+        return host
 
     @classmethod
     def of(cls, **values: object) -> Host:
@@ -135,6 +154,7 @@ class Host:
         if unknown_names:
             raise TypeError(f"no such facts: {', '.join(sorted(unknown_names))}")
         host = cls(RecordedIO({}))
+        host._replayed = True
         host._values = {name: values.get(name, Unknown("not recorded")) for name in cls.names()}
         return host
 

@@ -15,6 +15,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from glmdoctor.host import facts
@@ -26,12 +27,15 @@ COMMON_NAMES = {"", "root", "user", "localhost", "admin"}  # tell nothing, and o
 Redact = Callable[[str], str]
 
 
-def encode(values: Mapping[str, object], timings: Mapping[str, float]) -> dict[str, object]:
-    """{"schema_version", "facts": {name: {"type": …, fields …}}, "timings"}."""
+def encode(
+    values: Mapping[str, object], timings: Mapping[str, float], readings: Mapping[str, object] = MappingProxyType({})
+) -> dict[str, object]:
+    """{"schema_version", "facts": {name: {"type": …, fields …}}, "timings", "readings": what plugins read}."""
     redact = redactor()
     return {
         "schema_version": SCHEMA,
         "facts": {name: _plain(value, redact) for name, value in sorted(values.items())},
+        "readings": {name: _plain(value, redact) for name, value in sorted(readings.items())},
         "timings": {name: round(seconds, 4) for name, seconds in sorted(timings.items())},
     }
 
@@ -120,5 +124,5 @@ def _value(hint: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(hint):
         return _instance(typing.cast(type, hint), value)
     if origin is not None and issubclass(origin, Mapping):
-        return dict(value)
+        return {name: _value(arguments[1], item) for name, item in value.items()}
     return value

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def advise(finding: Finding, host: Machine) -> tuple[Remedy, ...]:
     """The catalogue's advice on the finding's problem; for a driver mismatch, that on its case."""
-    if finding.problem is None:
+    if finding.problem is None or finding.problem not in problems():  # a plugin's brings its own remedies
         return ()
     if finding.problem == "driver-library-mismatch":
         return (_mismatch(finding, host),)
