@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=demo.folder())
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--show", type=int, default=0, help="wrong answers to print per set")
+    parser.add_argument("--threads", type=int, default=1, help="matrices this small gain nothing from more")
     parser.add_argument("--precision", choices=PRECISIONS, action="append", help="only this one (repeatable)")
     options = parser.parse_args()
     corpus = Corpus()
@@ -123,7 +124,7 @@ def main() -> None:
     results = {}
     for precision in options.precision or PRECISIONS:
         started = time.monotonic()
-        engine = glmcore.load(options.model, quantize=PRECISIONS[precision])
+        engine = glmcore.load(options.model, quantize=PRECISIONS[precision], threads=options.threads)
         results[precision] = evaluate(engine, sets, judge, options.show)
         print(f"{precision}: {engine.backend}, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     print(table(results))
