@@ -74,7 +74,7 @@ def test_quantising_the_base_weights_gives_the_original_bytes(case):
     for name in names:
         weight = base[name].float() if case.startswith("v1") else base[name]
         packed, scale = schemes.quantize_rows(weight, 8 if "int8" in case else 4)
-        # A bfloat16 scale rounded down makes the original's int8 overflow to -128: at times the sign of the largest weight
+        # A bfloat16 scale rounded down makes the original's int8 overflow to -128: at times the largest weight's sign
         # flips. We keep such a weight at 127 or -127; everything else is equal.
         overflow = (quantised[name] == -128) & (packed.abs() == 127)
         assert case == "glm4/int8" or not overflow.any(), name
