@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 NAMES = ("chatglm-6b", "chatglm2-6b", "chatglm3-6b", "glm-4-9b")
 BEGIN, END = "<!-- loading: begin -->", "<!-- loading: end -->"
-PROMPT = 32  # tokens
+PROMPT, TOKENS = 32, 5  # how many tokens go in at once, and then one by one
 MIB = 2**20
 
 
@@ -38,13 +38,13 @@ def memory(field: str) -> int:
 
 
 def load(folder: str, quantize: str | None) -> dict[str, float]:
-    """Load in this process, then one forward of a prompt and one of a single token."""
+    """Load in this process, then one forward of a prompt and the best of a few of single tokens."""
     import torch
 
     from glmcore.kernels.load import load_kernel
     from glmcore.kernels.threads import default_threads
     from glmcore.models.cache import KVCache
-    from glmcore.models.inputs import PositionState, step_inputs
+    from glmcore.models.inputs import PositionState
     from glmcore.place import load_model
 
     torch.set_num_threads(default_threads())
@@ -59,16 +59,24 @@ def load(folder: str, quantize: str | None) -> dict[str, float]:
         "largest": max(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
     }  # fmt: skip
     ids = torch.arange(1000, 1000 + PROMPT)[None]
-    state, cache = PositionState(model.config, ids), KVCache(model.config, 1, PROMPT + 1)
+    state, cache = PositionState(model.config, ids), KVCache(model.config, 1, PROMPT + TOKENS)
     with torch.inference_mode():
         started = time.perf_counter()
         assert model(ids, cache=cache, last_only=True, **state.prompt()).isfinite().all()
         figures["prompt"] = time.perf_counter() - started
-        token = torch.tensor([[1000]])
-        started = time.perf_counter()
-        model(token, cache=cache, last_only=True, **step_inputs(state, token))
-        figures["token"] = time.perf_counter() - started
+        figures["token"] = min(timed_step(model, cache, state) for _ in range(TOKENS))
     return figures
+
+
+def timed_step(model, cache, state) -> float:
+    """Seconds for one more token."""
+    import torch
+
+    from glmcore.models.inputs import step_inputs
+
+    token, started = torch.tensor([[1000]]), time.perf_counter()
+    model(token, cache=cache, last_only=True, **step_inputs(state, token))
+    return time.perf_counter() - started
 
 
 def quantize(folder: str, target: str) -> dict[str, float]:
@@ -144,7 +152,7 @@ def section(results: dict[str, dict[str, dict[str, float]]]) -> str:
         "",
         "**An int4 checkpoint**",
         "",
-        "| model | file | load, s | CPU, s | model | before | RSS | RSS / file | prompt of 32, s | one token, s |",
+        "| model | file | load, s | CPU, s | model | before | RSS | RSS / file | prompt of 32, s | a token, s |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, found in results.items():
