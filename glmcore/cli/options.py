@@ -20,7 +20,7 @@ precision_option = click.option(
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What loading takes: --model, --adapter, --quant, --dtype, --plan, --kernel-file, --precision, --threads, --debug."""
+    """All that loading needs: from --model to --threads, and --debug."""
     options: list[Decorator] = [
         click.option("--model", metavar="DIR_OR_NAME", help="Checkpoint folder; without it the demo model."),
         click.option("--adapter", metavar="DIR", help="A LoRA (PEFT) or P-Tuning v2 to put on the model."),
