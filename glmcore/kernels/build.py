@@ -32,8 +32,10 @@ COMPILERS = ("gcc", "cc", "clang")
 FLAGS = ("-std=c11", "-D_DEFAULT_SOURCE", "-O3", "-fPIC", "-shared", "-fvisibility=hidden",
          "-fno-math-errno", "-fno-trapping-math")  # fmt: skip
 OPENMP = "-fopenmp"
-COMPILE_SECONDS, SELFTEST_SECONDS, LOCK_SECONDS = 180, 30, 240
+COMPILE_SECONDS, SELFTEST_SECONDS, LOCK_SECONDS = 120, 30, 300
 PROBE_BYTES = 1 << 20
+# Exit statuses of a program that could not be started (as shells have them) or did not end (as ``timeout`` has it).
+NOT_RUN = NO_END, NOT_STARTED = 124, 127
 LIBRARY, STAMP = "glm_kernel.so", "verified.json"
 
 
@@ -126,6 +128,8 @@ def _build(folder: Path, compilers: Sequence[Compiler], isas: Sequence[Isa]) -> 
     for openmp in (True, False):
         for compiler in compilers:
             for isa in isas:
+                if any(failure.stage == "compiler" and failure.where == compiler.path for failure in failures):
+                    break  # it does not run at all
                 try:
                     return _build_one(folder, compiler, isa, openmp, failures)
                 except KernelError as error:
@@ -145,7 +149,8 @@ def _build_one(
         code, output = _run(command, COMPILE_SECONDS)
         log = f"$ {' '.join(command)}\n{output.strip()}".strip()
         if code != 0 or not target.is_file():
-            raise KernelError("kernel-build", _compile_reason(output, code), stage="compile", where=compiler.path,
+            stage = "compiler" if code in NOT_RUN else "compile"
+            raise KernelError("kernel-build", _compile_reason(output, code), stage=stage, where=compiler.path,
                               hint="see the compiler's output", log=log)  # fmt: skip
         answer = _selftest(target, "kernel-build", log)
         # What failed before this one is the reason for a lesser choice: keep it with the library.
@@ -210,9 +215,9 @@ def _run(command: Sequence[str], seconds: float) -> tuple[int, str]:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               timeout=seconds, env={**os.environ, "LC_ALL": "C"}, check=False)  # fmt: skip
     except subprocess.TimeoutExpired:
-        return 124, f"no end after {seconds} s"
+        return NO_END, f"no end after {seconds} s"
     except OSError as error:
-        return 127, f"{command[0]}: {error.strerror}"
+        return NOT_STARTED, f"{command[0]}: {error.strerror}"
     return done.returncode, done.stdout.decode(errors="replace")
 
 
@@ -287,7 +292,12 @@ def _folders(asked: Path | None) -> Iterator[Path]:
         user = platformdirs.user_cache_path("glmcore")
         if user.is_absolute():  # without HOME it is not
             yield user / "kernels"
-    yield Path(tempfile.gettempdir()) / f"glmcore-kernels-{os.getuid()}"
+    yield Path(tempfile.gettempdir()) / f"glmcore-kernels-{_user()}"
+
+
+def _user() -> int:
+    """This user's number; Windows has none, and gives its files the number 0."""
+    return os.getuid() if hasattr(os, "getuid") else 0
 
 
 def _ours(folder: Path) -> bool:
@@ -296,7 +306,7 @@ def _ours(folder: Path) -> bool:
         info = folder.stat()
     except OSError:
         return False
-    return info.st_uid == os.getuid() and not info.st_mode & stat.S_IWOTH
+    return info.st_uid == _user() and not info.st_mode & stat.S_IWOTH
 
 
 def _writable(folders: Sequence[Path]) -> Path:

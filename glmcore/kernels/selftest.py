@@ -52,7 +52,7 @@ def why_not_loaded(path: str, error: OSError) -> str:
     if head[:4] != b"\x7fELF":
         return "it is no ELF library" if head else "the file is empty"
     built_for = ELF_MACHINES.get(int.from_bytes(head[18:20], "little"), "another processor")
-    here = os.uname().machine
+    here = os.uname().machine if hasattr(os, "uname") else os.environ.get("PROCESSOR_ARCHITECTURE", "").lower()
     return str(error) if built_for == here else f"it was built for {built_for}, this machine is {here}"
 
 

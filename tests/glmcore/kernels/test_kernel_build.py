@@ -1,6 +1,7 @@
 """Building the kernel: what may go wrong with compilers, caches and given files, each by real programs and files."""
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from glmcore.errors import GlmError
 from glmcore.kernels import build
 from glmcore.kernels.build import KernelError, ensure_kernel
+from glmcore.kernels.isa import ISAS, cpu_features
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is needed")
 ROOT = Path(__file__).parents[3]
@@ -145,6 +147,31 @@ def test_second_compiler_steps_in(only_on_path, tmp_path):
     library = ensure_kernel(isa="plain", cache=tmp_path / "cache")
     assert library.compiler.startswith(str(tmp_path / "bin/clang")) and library.openmp
     assert "internal compiler error" in library.log
+
+
+def test_compiler_that_never_ends_is_given_up_once(only_on_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "COMPILE_SECONDS", 0.5)
+    only_on_path("gcc", f"echo x >> {tmp_path}/calls; PATH={os.defpath} exec sleep 20\n")
+    with pytest.raises(KernelError, match="no end") as caught:
+        ensure_kernel(cache=tmp_path / "cache")
+    assert caught.value.stage == "compiler"
+    assert (tmp_path / "calls").read_text() == "x\n"
+
+
+def test_compiler_that_cannot_start(only_on_path, tmp_path):
+    only_on_path("gcc", "")
+    (tmp_path / "bin/gcc").write_bytes(b"\x7fELF and nothing more")
+    with pytest.raises(KernelError, match="Exec format error") as caught:
+        ensure_kernel(cache=tmp_path / "cache")
+    assert caught.value.stage == "compiler"
+
+
+@pytest.mark.skipif("avx512f" in cpu_features() or platform.machine() != "x86_64", reason="an x86 CPU without AVX-512")
+def test_instructions_that_only_seem_to_be_there_give_way_to_others(tmp_path, monkeypatch):
+    """As in virtual machines whose CPU flags promise more than they run."""
+    monkeypatch.setattr(build, "usable_isas", lambda: (ISAS["avx512"], ISAS["plain"]))
+    library = ensure_kernel(cache=tmp_path)
+    assert library.isa == "plain" and "SIGILL" in library.log
 
 
 def test_asked_for_compiler_or_isa_that_is_not_there(tmp_path):
