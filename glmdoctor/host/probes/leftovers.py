@@ -50,8 +50,11 @@ def settings(io: IO) -> Settings:
 
 def state(io: IO) -> State | Unknown:
     """The private CUDA_PATH folder and the runs of the journal, by the last record of each."""
-    private = platformdirs.user_data_dir("glmdoctor", appauthor=False) + "/cuda"
-    runs = platformdirs.user_state_dir("glmdoctor", appauthor=False) + "/runs"
+    try:
+        private = platformdirs.user_data_dir("glmdoctor", appauthor=False) + "/cuda"
+        runs = platformdirs.user_state_dir("glmdoctor", appauthor=False) + "/runs"
+    except RuntimeError:  # as platformdirs 4.4 and later have it; before that the paths were relative
+        return Unknown("this user has no home folder")
     if not os.path.isabs(runs):
         return Unknown("this user has no home folder")
     ends = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import posixpath
 from collections.abc import Iterator
@@ -89,7 +90,7 @@ def memory(io: IO) -> Memory | Unknown:
         return Unknown("neither /proc/meminfo nor psutil can be read")
     limits = [*_cgroup_limits(io), *_address_space_limit(io)]
     limit, used = min(limits, key=lambda pair: pair[0] - pair[1], default=(None, None))
-    return Memory(*sizes, limit=limit, limit_used=used)
+    return Memory(*sizes, limit=limit, limit_used=used, commit_free=_commit_free(io))
 
 
 def _meminfo(io: IO) -> tuple[int, int, int] | None:
@@ -112,6 +113,16 @@ def _psutil_memory() -> tuple[int, int, int] | None:
         return None
     main = psutil.virtual_memory()
     return main.total, main.available, psutil.swap_memory().free
+
+
+def _commit_free(io: IO) -> int | None:
+    """ullAvailPageFile of GlobalMemoryStatusEx; None on other systems."""
+    if io.system != "Windows" or not hasattr(ctypes, "windll"):
+        return None
+    status = (ctypes.c_ulonglong * 8)()  # two 32-bit numbers, then seven of 64 bits
+    ctypes.cast(status, ctypes.POINTER(ctypes.c_uint32))[0] = ctypes.sizeof(status)
+    done = ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
+    return int(status[4]) if done else None
 
 
 def _cgroup_limits(io: IO) -> Iterator[tuple[int, int]]:
@@ -144,7 +155,10 @@ def disk_cache(io: IO) -> Disk | Unknown:
     """The file system of glmcore's cache."""
     import platformdirs
 
-    path = platformdirs.user_cache_dir("glmcore", appauthor=False)
+    try:
+        path = platformdirs.user_cache_dir("glmcore", appauthor=False)
+    except RuntimeError:  # as platformdirs 4.4 and later have it; before that the path was relative
+        path = ""
     return disk(io, path) if os.path.isabs(path) else Unknown("this user has no home folder")
 
 
