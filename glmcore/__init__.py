@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["ConfigMultiDevices", "__version__", "load"]
+__all__ = ["ConfigMultiDevices", "__version__", "load", "load_model_on_gpus"]
 
 
 def __getattr__(name: str) -> Any:
     """What needs torch is imported when it is asked for."""
-    if name == "load":
-        from glmcore.engine.load import load
+    if name in ("load", "load_model_on_gpus"):
+        from glmcore.engine import load
 
-        return load
+        return getattr(load, name)
     if name == "ConfigMultiDevices":
         from glmcore.place.multi_devices import ConfigMultiDevices
 

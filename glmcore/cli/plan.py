@@ -50,7 +50,7 @@ BAR_WIDTH = 40
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
 @click.option("--explain", is_flag=True, help="Say why each piece is where it is.")
-@click.option("-o", "--output", metavar="FILE", help="Save the plan for --plan of chat, serve and bench.")
+@click.option("-o", "--output", metavar="FILE", help="Save the plan for --plan of chat and bench.")
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 def plan(
     model: str,

@@ -15,7 +15,7 @@ from glmcore.checkpoint import open_checkpoint
 from glmcore.checkpoint.locate import find_folder
 from glmcore.config import ModelConfig
 from glmcore.engine.engine import Engine
-from glmcore.engine.placing import load_planned, read_plan
+from glmcore.engine.placing import load_planned, plan_on_gpus, read_plan
 from glmcore.engine.runner import Runner
 from glmcore.errors import GlmError
 from glmcore.kernels.cuda import choice
@@ -23,6 +23,7 @@ from glmcore.kernels.load import backend_name, kernel_or_torch
 from glmcore.kernels.threads import default_threads
 from glmcore.place.adapters import open_adapter
 from glmcore.place.loader import default_dtype, load_model, table_dtype, target_config
+from glmcore.place.multi_devices import place_model, placement_from_map
 from glmcore.plan import Device, Plan, Precision, format_size, make_plan
 from glmcore.tokenizers import load_tokenizer
 
@@ -102,3 +103,27 @@ def describe_backend(model: nn.Module, kernel: Kernel | None) -> str:
         else:
             names.append(backend_name(kernel) if bits else f"torch {torch.get_num_threads()} threads")
     return f"int{bits} {', '.join(names)}" if bits else ", ".join(names)
+
+
+def load_model_on_gpus(
+    model: str | Path | Engine, num_gpus: int = 2, device_map: Mapping[str, Any] | None = None, **settings: Any
+) -> Engine:
+    """As THUDM's scripts call it: a checkpoint, or an engine that is loaded already, over ``num_gpus`` cards.
+
+    device_map: module name → card; without one the cards' largest share is as small as it can be.
+    """
+    if isinstance(model, Engine):
+        return place_on_gpus(model, num_gpus, device_map)
+    if device_map is not None:
+        return load(model, plan=device_map, **settings)
+    with open_checkpoint(find_folder(model)) as checkpoint:
+        config = target_config(checkpoint.config, settings.get("quantize"))
+    return load(model, plan=plan_on_gpus(config, num_gpus), **settings)
+
+
+def place_on_gpus(engine: Engine, num_gpus: int, device_map: Mapping[str, Any] | None) -> Engine:
+    """Move a loaded engine's model; its cache begins anew."""
+    given = placement_from_map(engine.config, device_map) if device_map is not None else None
+    place_model(engine.runner.model, given or plan_on_gpus(engine.config, num_gpus).placement)
+    engine.runner.forget()
+    return engine

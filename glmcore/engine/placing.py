@@ -52,6 +52,14 @@ def plan_from_map(device_map: Mapping[str, Any], config: ModelConfig, free: Free
     return fitting(make_plan(config, devices, strategy="manual", placement=placement, **usual(config)))
 
 
+def plan_on_gpus(config: ModelConfig, count: int, free: Free = free_memory) -> Plan:
+    """The plan that shares the model evenly among the first ``count`` cards."""
+    if count < 1:
+        raise GlmError("usage", f"{count} cards hold nothing")
+    devices = [Device(f"cuda:{number}", budget(f"cuda:{number}", free)) for number in range(count)]
+    return fitting(make_plan(config, devices, strategy="equal", **usual(config)))
+
+
 def budget(name: str, free: Free) -> int:
     found = free(name)
     if found is None:

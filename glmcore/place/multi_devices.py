@@ -68,6 +68,8 @@ def placement_from_map(config: ModelConfig, device_map: Mapping[str, Any]) -> di
             raise GlmError("plan-invalid", f"the device map names no device for {module}", where=piece)
         device = device_map[max(fitting, key=len)]
         placement[piece] = f"cuda:{device}" if isinstance(device, int) else str(device)
+    if config.tie_embeddings:
+        placement["lm_head"] = placement["embedding"]  # one matrix has one place, whatever the map says of its names
     return placement
 
 

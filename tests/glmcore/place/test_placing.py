@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import weakref
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import glmcore
 from glmcore.checkpoint import open_checkpoint
 from glmcore.engine import placing
-from glmcore.engine.placing import load_planned, plan_from_map, read_plan
+from glmcore.engine.placing import load_planned, plan_from_map, plan_on_gpus, read_plan
 from glmcore.engine.runner import Runner
 from glmcore.errors import GlmError
 from glmcore.models.cache import KVCache
@@ -201,6 +203,25 @@ def test_device_maps_are_plans():
             plan_from_map({"": 7}, config, free=lambda name: None)
         with pytest.raises(GlmError, match="does not fit"):
             plan_from_map({"": "cpu"}, config, free=lambda name: 1000)
+
+
+def test_load_model_on_gpus_takes_what_the_original_takes(tmp_path):
+    for source in (*(GOLDEN / "v2" / "e2e").iterdir(), *(GOLDEN / "v2" / "tokenizer").iterdir()):
+        shutil.copy(source, tmp_path / source.name)
+    question = [{"role": "user", "content": "你好"}]
+    engine = glmcore.load_model_on_gpus(tmp_path, device_map={"": "cpu:1"}, dtype="float32")
+    before = engine.chat(question, temperature=0, max_new_tokens=8)
+    split = {"transformer.embedding": "cpu:0", "transformer": "cpu:1"}
+    assert glmcore.load_model_on_gpus(engine, device_map=split) is engine
+    assert engine.runner.model.placement["embedding"] == "cpu:0"
+    assert engine.chat(question, temperature=0, max_new_tokens=8) == before
+    with opened("v2/base") as checkpoint:
+        plan = plan_on_gpus(checkpoint.config, 2, free=lambda name: LARGE)
+        assert {share.name for share in plan.devices if share.pieces} == {"cuda:0", "cuda:1"}
+        with pytest.raises(GlmError, match="cuda:1 is not on this machine"):
+            plan_on_gpus(checkpoint.config, 2, free=lambda name: LARGE if name == "cuda:0" else None)
+        with pytest.raises(GlmError, match="0 cards hold nothing"):
+            plan_on_gpus(checkpoint.config, 0)
 
 
 def test_a_plan_for_a_card_that_is_not_here_is_said():

@@ -126,6 +126,8 @@ def test_device_maps_of_transformers_and_of_the_original_are_taken():
     original = {"transformer.word_embeddings": 0, "transformer.final_layernorm": 0, "lm_head": 0}
     original |= {f"transformer.layers.{i}": i // 14 for i in range(28)}
     assert placement_from_map(NAMED["chatglm-6b"], original)["layer.14"] == "cuda:1"
+    apart = placement_from_map(NAMED["chatglm-6b"], {**original, "lm_head": 1})
+    assert apart["lm_head"] == apart["embedding"] == "cuda:0"  # tied: one matrix
     with pytest.raises(GlmError, match=r"names no device for transformer\.output_layer"):
         placement_from_map(config, {"transformer.embedding": 0, "transformer.encoder": 1})
 
