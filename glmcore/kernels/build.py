@@ -289,9 +289,11 @@ def _folders(asked: Path | None) -> Iterator[Path]:
     if asked is not None:
         yield asked
     else:
-        user = platformdirs.user_cache_path("glmcore")
-        if user.is_absolute():  # without HOME it is not
-            yield user / "kernels"
+        # Without HOME and a known user there is none: platformdirs raises so from 4.4 on, earlier the path is relative.
+        with contextlib.suppress(RuntimeError):
+            user = platformdirs.user_cache_path("glmcore")
+            if user.is_absolute():
+                yield user / "kernels"
     yield Path(tempfile.gettempdir()) / f"glmcore-kernels-{_user()}"
 
 

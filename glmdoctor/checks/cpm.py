@@ -52,10 +52,14 @@ def _bundled(host: Machine) -> list[str]:
 
 
 def cudart(host: Machine) -> Iterator[Finding]:
-    os = known(host.os)
-    hit = next((hit for hit in known(host.cpm).hits if hit.library == "cudart"), None)
+    os, cpm, checkpoint = known(host.os), known(host.cpm), model(host)
+    quantised = bool(checkpoint and checkpoint.quantization_bit)
+    hit = next((hit for hit in cpm.hits if hit.library == "cudart"), None)
     if os.system != "Windows" or hit is None or not hit.path:
         yield skipped(CUDART, text("Only Windows has cpm_kernels take the first cudart64_*.dll on PATH."))
+        return
+    if cpm.version is None and not quantised:
+        yield skipped(CUDART, text("cpm_kernels is not installed, and no quantised model was named."))
         return
     number = re.search(r"cudart64_(\d+)\.dll$", hit.path, re.IGNORECASE)
     # CUDA 6.5 and older (numbers up to 65) lack cudaLaunchKernel; 12 and 13 are the newest.
@@ -64,7 +68,8 @@ def cudart(host: Machine) -> Iterator[Finding]:
         yield ok(CUDART, text("It takes {path} ({rule}).", path=hit.path, rule=hit.rule), path=hit.path)
         return
     yield bad(
-        Status.FAIL if has_card(host) else Status.WARN,
+        # As for its other libraries: only a quantised model of the original kind cannot do without.
+        Status.FAIL if quantised and has_card(host) else Status.WARN,
         "cpm-wrong-cudart-picked",
         text("cpm_kernels picks a foreign cudart"),
         text("The first cudart64_*.dll on PATH is {path}, which is too old for it.", path=hit.path),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok
+from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped, unknown
 from glmdoctor.findings import Finding, Status
 from glmdoctor.messages import text
 
@@ -13,10 +13,13 @@ MEMORY = text("Memory")
 DISK = text("Disk space for caches")
 CACHE = text("Cache folder")
 CPU = text("Processor")
+COMMIT = text("Page file")
 
 GIB = 2**30
 # What glmdoctor, torch and the demo model need side by side; below it even importing torch swaps.
 LEAST_MEMORY = 1 * GIB
+# The DLLs of torch for CUDA alone, which are committed when they are loaded.
+LEAST_COMMIT = 2 * GIB
 # Room for the compiled kernel, the modules cache and temporary files of an installation.
 LEAST_DISK = 512 * 2**20
 
@@ -41,6 +44,30 @@ def memory(host: Machine) -> Iterator[Finding]:
         ),
         needed=LEAST_MEMORY,
         **evidence,
+    )
+
+
+def commit(host: Machine) -> Iterator[Finding]:
+    """Windows refuses memory beyond its commit limit (RAM and page file), even where RAM is free."""
+    os, fact, checkpoint = known(host.os), known(host.memory), maybe(host.checkpoint)
+    if os.system != "Windows":
+        yield skipped(COMMIT, text("Only Windows has such a limit for all programs together."))
+        return
+    if fact.commit_free is None:
+        yield unknown(COMMIT, text("Windows did not tell it."))
+        return
+    needed = LEAST_COMMIT + (checkpoint.weight_bytes if checkpoint else 0)
+    values = {"free": gib(fact.commit_free), "needed": gib(needed)}
+    if fact.commit_free >= needed:
+        yield ok(COMMIT, text("{free} can still be committed.", **values), free=fact.commit_free)
+        return
+    yield bad(
+        Status.FAIL if checkpoint else Status.WARN,
+        "windows-pagefile-too-small",
+        text("The page file is too small"),
+        text("{free} can still be committed, {needed} are needed: error 1455. Enlarge the page file.", **values),
+        free=fact.commit_free,
+        needed=needed,
     )
 
 
@@ -115,6 +142,20 @@ def platform(host: Machine) -> Iterator[Finding]:
             version=cpm,
         )
         return
+    hits = maybe(host.cpm)
+    if os.system == "Windows" and cpm and hits and not any(hit.path for hit in hits.hits if hit.library == "cuda"):
+        yield bad(
+            Status.WARN,
+            "cpm-platform-import",
+            text("cpm_kernels cannot be imported without an NVIDIA driver"),
+            text(
+                "cpm_kernels {version} loads nvcuda.dll when it is imported, and there is none; "
+                "glmcore does not import it.",
+                version=cpm,
+            ),
+            version=cpm,
+        )
+        return
     where = os.container or ("WSL" if os.wsl else None)
     yield ok(
         PLATFORM,
@@ -129,6 +170,14 @@ CHECKS = (
     Check("system.platform", PLATFORM, platform, problems=("cpm-platform-import",), needs=("os",)),
     Check("system.cpu", CPU, cpu, needs=("cpu",)),
     Check("system.memory", MEMORY, memory, problems=("ram-oom",), needs=("memory",)),
+    Check(
+        "system.commit",
+        COMMIT,
+        commit,
+        problems=("windows-pagefile-too-small",),
+        needs=("os", "memory"),
+        explained_by=("ram-oom",),
+    ),
     Check("system.disk", DISK, disk, problems=("disk-full",), needs=("disk_cache",)),
     Check(
         "system.cache",

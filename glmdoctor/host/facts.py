@@ -50,6 +50,7 @@ class Memory:
     swap_free: int
     limit: int | None  # cgroup memory.max or ulimit -v, the smaller; None where unlimited
     limit_used: int | None  # what of `limit` is used already; None where unlimited
+    commit_free: int | None = None  # Windows: what this process can still commit, page file included
 
     @property
     def usable(self) -> int:

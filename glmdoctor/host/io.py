@@ -7,6 +7,7 @@ as chroot would. ``recorded.RecordedIO`` replays a machine from plain data. Noth
 from __future__ import annotations
 
 import errno
+import ntpath
 import os
 import platform
 import posixpath
@@ -115,6 +116,8 @@ class IO(ABC):
 
     def which(self, command: str) -> str | None:
         """The file that a shell would run for ``command`` (a name, or a path)."""
+        if self.system == "Windows":
+            return self._which_on_windows(command)
         if "/" in command:
             return command if self._runnable(command) else None
         for folder in self.env().get("PATH", os.defpath).split(":"):
@@ -122,6 +125,11 @@ class IO(ABC):
             if posixpath.isabs(path) and self._runnable(path):
                 return path
         return None
+
+    def _which_on_windows(self, command: str) -> str | None:
+        folders = [""] if "\\" in command else self.env().get("PATH", "").split(";")
+        names = (ntpath.join(folder, command + ending) for folder in folders for ending in ("", ".exe"))
+        return next((path for path in names if ntpath.isabs(path) and self._runnable(path)), None)
 
     def _runnable(self, path: str) -> bool:
         return self.is_file(path) and self.access(path, os.X_OK)
@@ -174,7 +182,8 @@ class RealIO(IO):
     ) -> None:
         """``root``: "/" unless given, or named by GLMDOCTOR_ROOT."""
         self._environ = os.environ if environ is None else environ
-        self.root = os.path.abspath(root or self._environ.get(ROOT_VARIABLE, "/"))
+        given = root or self._environ.get(ROOT_VARIABLE, "/")
+        self.root = given if given == "/" else os.path.abspath(given)  # on Windows that would name a drive
         self.system, self.machine = platform.system(), platform.machine()
         self._binds = tuple(binds)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -175,8 +176,6 @@ def test_the_two_variables_disagree_only_about_versions(gpu_machine: Stub) -> No
 
 
 def test_toolkit_libraries_that_cpm_kernels_misses(gpu_machine: Stub, chatglm2: Any) -> None:
-    from dataclasses import replace
-
     machine = gpu_machine.having(cpm=hits(cudart=none("cudart")))
     found = finding(machine, "cpm.toolkit")
     assert (found.problem, found.status) == ("cpm-toolkit-libs-missing", Status.WARN)
@@ -207,6 +206,8 @@ def test_the_first_cudart_on_the_path_of_windows(gpu_machine: Stub, path: str, p
         os={"system": "Windows"}, cpm=hits(cudart=facts.CpmHit("cudart", path, "PATH", (), None))
     )
     assert finding(machine, "cpm.cudart").problem == problem
+    without = machine.having(cpm=replace(machine.cpm, version=None))
+    assert finding(without, "cpm.cudart").status is Status.SKIPPED  # nobody would run that search
 
 
 def test_torch_without_its_cuda_runtime(gpu_machine: Stub) -> None:

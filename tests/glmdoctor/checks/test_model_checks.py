@@ -12,7 +12,7 @@ from glmdoctor.checks import examine
 from glmdoctor.checks.remote_code import range_of
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host import facts
-from glmdoctor.host.facts import CheckpointFile, KernelBuild, Tensor, Unknown
+from glmdoctor.host.facts import CheckpointFile, Cpm, CpmHit, KernelBuild, Tensor, Unknown
 
 GIB = 1 << 30
 OLD_CODE = (
@@ -378,3 +378,30 @@ def test_a_dot_in_the_folders_name(cpu_machine: Stub, chatglm2: Any) -> None:
 def test_model_code_without_its_tokenizer(cpu_machine: Stub, chatglm2: Any) -> None:
     half = checkpoint(chatglm2, CheckpointFile("modeling_chatglm.py", 99, "other"), remote_code=("present",))
     assert finding(cpu_machine.having(checkpoint=half), "remote-code.module").problem == "tokenizer-class-missing"
+
+
+def test_cpm_kernels_on_windows_without_a_driver(cpu_machine: Stub) -> None:
+    packages = {**cpu_machine.interpreter.packages, "cpm-kernels": "1.0.11"}
+    windows = cpu_machine.having(os={"system": "Windows"}, interpreter={"packages": packages})
+    assert finding(windows, "system.platform").problem == "cpm-platform-import"
+    hit = CpmHit("cuda", "C:\\Windows\\System32\\nvcuda.dll", "PATH", (), True)
+    assert finding(windows.having(cpm=Cpm("1.0.11", (hit,))), "system.platform").status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("free", "named", "problem", "status"),
+    [
+        (30, True, None, Status.OK),
+        (6, True, "windows-pagefile-too-small", Status.FAIL),
+        (6, False, None, Status.OK),
+        (1, False, "windows-pagefile-too-small", Status.WARN),
+        (None, True, None, Status.UNKNOWN),
+    ],
+)
+def test_the_commit_limit_of_windows(
+    cpu_machine: Stub, chatglm2: Any, free: int | None, named: bool, problem: str | None, status: Status
+) -> None:
+    windows = cpu_machine.having(os={"system": "Windows"}, memory={"commit_free": free and free * GIB})
+    found = finding(windows.having(checkpoint=chatglm2) if named else windows, "system.commit")
+    assert (found.problem, found.status) == (problem, status)
+    assert finding(cpu_machine, "system.commit").status is Status.SKIPPED
