@@ -10,8 +10,8 @@ from typing import Any
 
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
-from glmcore.plan.costs import CUDA_CONTEXT_BYTES, Piece, Precision, pieces, workspace_bytes
-from glmcore.plan.devices import Device, format_size
+from glmcore.plan.costs import CUDA_CONTEXT_BYTES, DTYPE_BYTES, Piece, Precision, pieces, workspace_bytes
+from glmcore.plan.devices import Device, format_size, is_device_name
 from glmcore.plan.strategies import NUMBERED, STRATEGIES, cut
 
 SCHEMA_VERSION = 1
@@ -357,15 +357,16 @@ def plan_from_json(text: str, config: ModelConfig, where: str = "") -> Plan:
                 weights_bytes=int(entry["weights_bytes"]),
                 kv_cache_bytes=int(entry["kv_cache_bytes"]),
                 workspace_bytes=int(entry["workspace_bytes"]),
-                pieces=tuple(entry["pieces"]),
-                bandwidth=entry.get("bandwidth"),
+                pieces=tuple(str(piece) for piece in entry["pieces"]),
+                bandwidth=float(entry["bandwidth"]) if entry.get("bandwidth") else None,
             )
             for entry in data["devices"]
         )
         known = {field: data[field] for field in Plan.__dataclass_fields__ if field in data and field != "devices"}
         version = data["schema_version"]
         plan = Plan(**{**known, "devices": shares, "reasons": tuple(data["reasons"])})
-    except (ValueError, KeyError, TypeError) as error:
+        check_words(plan)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise GlmError(
             "plan-invalid", f"this is no plan ({error})", where=where, hint="make one with glmcore plan -o FILE"
         ) from error
@@ -373,7 +374,21 @@ def plan_from_json(text: str, config: ModelConfig, where: str = "") -> Plan:
     return plan
 
 
-def check_plan(plan: Plan, version: int, config: ModelConfig, where: str) -> None:
+def check_words(plan: Plan) -> None:
+    """ValueError for words and numbers that no plan holds; a saved plan may have been edited."""
+    allowed = {"dtype": DTYPE_BYTES, "quantize": (None, "int4", "int8"), "strategy": STRATEGIES}
+    for name, words in allowed.items():
+        if not isinstance(getattr(plan, name), (str, type(None))) or getattr(plan, name) not in words:
+            raise ValueError(f"{name} is {getattr(plan, name)!r}")
+    for name in ("context", "batch"):
+        if type(getattr(plan, name)) is not int or getattr(plan, name) < 1:
+            raise ValueError(f"{name} is {getattr(plan, name)!r}")
+    wrong = [share.name for share in plan.devices if not is_device_name(share.name)]
+    if wrong:
+        raise ValueError(f"{wrong[0]!r} is no device")
+
+
+def check_plan(plan: Plan, version: object, config: ModelConfig, where: str) -> None:
     if version != SCHEMA_VERSION:
         raise GlmError(
             "plan-invalid", f"the plan has schema version {version}, this program knows {SCHEMA_VERSION}", where=where

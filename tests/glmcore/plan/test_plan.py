@@ -231,3 +231,35 @@ def test_a_plan_of_another_version_is_refused():
     data = make_plan(config, [Device("cpu", 24 * GIB)], precision=HALF).to_json()
     with pytest.raises(GlmError, match="the plan has schema version 2, this program knows 1"):
         plan_from_json(json.dumps({**data, "schema_version": 2}), config)
+
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=4,
+)
+SAVED = make_plan(SMALL, [Device("cuda:0", GIB), Device("cpu", 4 * GIB)], precision=HALF).to_json()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(sorted(SAVED)), junk, st.sampled_from(["", *sorted(SAVED["devices"][0])]))
+def test_an_edited_plan_is_a_plan_or_said_to_be_none(key: str, value: object, inner: str) -> None:
+    edited = json.loads(json.dumps(SAVED))
+    if key == "devices" and inner:
+        edited["devices"][0][inner] = value
+    else:
+        edited[key] = value
+    try:
+        plan = plan_from_json(json.dumps(edited), SMALL)
+    except GlmError as error:
+        assert error.code == "plan-invalid"
+    else:
+        assert set(plan.placement) == {piece.name for piece in pieces(SMALL, HALF)}
+
+
+@pytest.mark.parametrize(
+    "change", [{"dtype": "float8"}, {"quantize": "int3"}, {"strategy": "best"}, {"context": 0}, {"batch": "2"}]
+)
+def test_words_that_no_plan_holds_are_refused(change: dict) -> None:
+    with pytest.raises(GlmError, match=f"{next(iter(change))} is"):
+        plan_from_json(json.dumps({**SAVED, **change}), SMALL)
