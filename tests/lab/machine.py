@@ -35,6 +35,11 @@ PACKAGES = {
 }
 
 
+# Both in one namespace, since each has a /dev of its own.
+WATCHED = """list() { ls -ln --time-style=+ /dev; }
+before=$1 after=$2; shift 2; list >"$before"; "$@"; status=$?; list >"$after"; exit $status"""
+
+
 @dataclass
 class Machine:
     """One machine; paths given to its methods are those inside."""
@@ -192,10 +197,14 @@ class Machine:
         return self.run(str(SCRIPTS / "glmdoctor"), *arguments, user=user)
 
     def check(self, *arguments: str, user: int | None = None) -> dict[str, Any]:
-        """The JSON report; a crashed doctor fails the test with its own words."""
+        """The JSON report, of a doctor that did not crash and left files and device nodes as they were."""
         named = ("--python", self.python, *self.arguments, *arguments)
-        done = self.glmdoctor("check", "--json", *named, user=user)
+        before, nodes = self.tree(), [self.folder / "tmp" / f"dev.{when}" for when in ("before", "after")]
+        watched = ("sh", "-c", WATCHED, "sh", *map(str, nodes), str(SCRIPTS / "glmdoctor"), "check", "--json")
+        done = self.run(*watched, *named, user=user)
         assert done.returncode in (0, 1), done.stderr + done.stdout
+        assert self.tree() == before
+        assert nodes[0].read_text() == nodes[1].read_text()
         return json.loads(done.stdout)
 
     def tree(self) -> dict[str, str]:
