@@ -110,12 +110,15 @@ static inline vi dot8(const uint8_t *p, const int8_t *q) {
 
 #define OFFSET4 8
 static inline vi dot4(const uint8_t *p, const int8_t *q) {
-    vi a = nibbles(p), b = nibbles(p + 32), sum = vi_zero();
-    sum = dot_step(sum, even(a), vi_load(q));
-    sum = dot_step(sum, even(b), vi_load(q + 32));
-    sum = dot_step(sum, odd(a), vi_load(q + 64));
-    sum = dot_step(sum, odd(b), vi_load(q + 96));
-    return widen(sum);
+    vi a = nibbles(p), b = nibbles(p + 32);
+#ifdef GLM_AVXVNNI
+    vi sum = dot_step(dot_step(vi_zero(), even(a), vi_load(q)), even(b), vi_load(q + 32));
+    return dot_step(dot_step(sum, odd(a), vi_load(q + 64)), odd(b), vi_load(q + 96));
+#else
+    vi high = _mm256_add_epi16(_mm256_maddubs_epi16(even(a), vi_load(q)), _mm256_maddubs_epi16(even(b), vi_load(q + 32)));
+    vi low = _mm256_add_epi16(_mm256_maddubs_epi16(odd(a), vi_load(q + 64)), _mm256_maddubs_epi16(odd(b), vi_load(q + 96)));
+    return widen(_mm256_add_epi16(high, low));
+#endif
 }
 
 #define TILE 32
