@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
 from glmdoctor.checks.situation import has_card, model
 from glmdoctor.findings import Finding, Status
+from glmdoctor.host.facts import GivenKernel
 from glmdoctor.messages import text
 
 COMPILER = text("C compiler")
 OPENMP = text("OpenMP")
 KERNEL = text("CPU kernel for quantised models")
 GIVEN = text("kernel_file given")
+ORIGINAL = text("CPU kernel of the model's own code")
 
 
 def kernel_grade(host: Machine) -> Status:
@@ -121,10 +123,65 @@ def given(host: Machine) -> Iterator[Finding]:
         Status.FAIL,
         "kernel-so-not-loadable",
         text("The kernel_file cannot be used"),
-        text("{path}: {reason}", path=kernel.path, reason=kernel.reason),
+        text("{path}: {reason}{origin}", path=kernel.path, reason=kernel.reason, origin=_origin(host, kernel)),
         path=kernel.path,
         reason=kernel.reason,
+        stage=kernel.stage,
+        built_by=kernel.built_by,
+        machine=kernel.machine,
     )
+
+
+def _origin(host: Machine, kernel: GivenKernel) -> object:
+    """Who built it, where that is not who would build it here."""
+    toolchain = maybe(host.toolchain)
+    here = toolchain.compilers[0] if toolchain and toolchain.compilers else None
+    if not kernel.built_by or (here and here.version and here.version in kernel.built_by):
+        return ""
+    return text(" (built by {compiler})", compiler=kernel.built_by)
+
+
+def original(host: Machine) -> Iterator[Finding]:
+    """The CPU kernel of a checkpoint's own code: which of its copies would be left without one."""
+    checkpoint, copies, toolchain = known(host.checkpoint), known(host.original_kernels), maybe(host.toolchain)
+    if not copies or not checkpoint.quantization_bit:
+        yield skipped(ORIGINAL, text("The checkpoint brings no kernel code of its own; glmcore has its own kernel."))
+        return
+    # What is imported is the copy in the modules cache, once there is one.
+    used = next((copy for copy in reversed(copies) if copy.in_cache), copies[0])
+    compiles = toolchain is None or any(compiler.command == "gcc" for compiler in toolchain.compilers)
+    evidence = {"code": used.path, "sources": list(used.sources), "compiled": list(used.compiled)}
+    if used.kernel_file:
+        yield ok(
+            ORIGINAL, text("{code} passes kernel_file '{file}'.", code=used.path, file=used.kernel_file), **evidence
+        )
+    elif used.missing or not compiles:
+        why = (
+            text("{files} are not beside {code}", files=", ".join(used.missing), code=used.path)
+            if used.missing
+            else text("{code} calls gcc, which is not there", code=used.path)
+        )
+        yield bad(
+            Status.WARN,  # glmcore loads the checkpoint with its own kernel
+            "cpu-kernel-not-loaded",
+            text("The original code would find no CPU kernel"),
+            text(
+                "No kernel_file is passed, and {why}: it prints 'No compiled kernel found' and fails on the CPU. "
+                "glmcore runs this checkpoint with its own kernel.",
+                why=why,
+            ),
+            missing=list(used.missing),
+            **evidence,
+        )
+    else:
+        yield ok(
+            ORIGINAL,
+            text(
+                "{code} passes no kernel_file: it prints 'No compiled kernel found', then compiles with gcc.",
+                code=used.path,
+            ),
+            **evidence,
+        )
 
 
 CHECKS = (
@@ -144,6 +201,14 @@ CHECKS = (
         problems=("cpu-kernel-not-loaded", "kernel-so-not-loadable"),
         needs=("kernel_build",),
         explained_by=("gcc-missing", "openmp-missing", "disk-full", "hf-cache-not-writable"),
+    ),
+    Check(
+        "kernel.original",
+        ORIGINAL,
+        original,
+        problems=("cpu-kernel-not-loaded",),
+        needs=("checkpoint", "original_kernels"),
+        explained_by=("gcc-missing",),
     ),
     Check("kernel.given", GIVEN, given, problems=("kernel-so-not-loadable",), needs=("given_kernel",)),
 )

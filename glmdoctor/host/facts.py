@@ -335,6 +335,21 @@ class GivenKernel:
     path: str
     ok: bool
     reason: str
+    stage: str = ""  # where it failed: "load" "symbols" "crash" "verify"
+    built_by: str = ""  # the compiler's own note in the file: "GCC: (Debian 12.2.0-14) 12.2.0"
+    machine: str = ""  # the processor it was built for, as platform.machine() spells it
+
+
+@dataclass(frozen=True)
+class OriginalKernel:
+    """A copy of a checkpoint's own quantization.py, and what its CPU kernel would find when it is imported there."""
+
+    path: str
+    in_cache: bool  # transformers' modules cache, which is what is really imported
+    sources: tuple[str, ...]  # C files that it names
+    missing: tuple[str, ...]  # those that are neither beside it nor inside it as text
+    compiled: tuple[str, ...]  # libraries beside it
+    kernel_file: str | None  # what it passes on itself; None: "No compiled kernel found", and it compiles
 
 
 @dataclass(frozen=True)

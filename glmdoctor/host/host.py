@@ -25,6 +25,7 @@ from glmdoctor.host.probes import (
     libraries,
     linker,
     nvml,
+    original_kernel,
     python,
     resources,
     system,
@@ -101,6 +102,9 @@ class Host:
     given_kernel = _Fact[facts.GivenKernel](lambda host: kernel.given_kernel(host.io, host.kernel_file))
     cpm = _Fact[facts.Cpm](lambda host: cpm.cpm(host.io, host.interpreter, host.loader))
     checkpoint = _Fact[facts.Checkpoint](lambda host: checkpoint.checkpoint(host.io, host.model))
+    original_kernels = _Fact[tuple[facts.OriginalKernel, ...]](
+        lambda host: original_kernel.original_kernels(host.io, host.checkpoint)
+    )
     cpu_run = _Fact[facts.KernelRun](lambda host: deep.cpu_run(host.io, host.cpu, host.kernel_file))
     gpu_runs = _Fact[tuple[facts.KernelRun, ...]](
         lambda host: deep.gpu_runs(host.io, host.nvml, host.torch, host.interpreter)

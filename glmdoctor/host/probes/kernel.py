@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from glmcore.kernels.build import KernelError, KernelLibrary, ensure_kernel
 from glmdoctor.host.facts import GivenKernel, KernelBuild, Unknown
 from glmdoctor.host.io import IO, RealIO
+from glmdoctor.host.probes import elf
 
 # How far a build came, where the kernel's own words for it differ from the fact's.
+COMMENT = re.compile(rb"GCC: \([^)\0]{0,80}\) [\d.]+|(?:[\w ]{0,20})clang version [\d.]+")
+READ = 1 << 22  # bytes; a kernel is far smaller
 STAGES = {"symbols": "load", "crash": "verify"}
 
 
@@ -43,5 +48,17 @@ def given_kernel(io: IO, path: str | None) -> GivenKernel | Unknown:
     try:
         ensure_kernel(path)
     except KernelError as error:
-        return GivenKernel(path, False, str(error))
+        header = elf.read(io, path)
+        return GivenKernel(path, False, str(error), error.stage, _built_by(path), (header and header.machine) or "")
     return GivenKernel(path, True, "")
+
+
+def _built_by(path: str) -> str:
+    """The compiler's note in the section .comment, by its words alone; "" where the file has none."""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(READ)
+    except OSError:
+        return ""
+    found = COMMENT.search(raw)
+    return found.group().decode("ascii", "replace") if found else ""
