@@ -49,7 +49,7 @@ def bench(
 
     from glmcore.bench.measure import measure
     from glmcore.bench.workloads import Workload
-    from glmcore.engine.load import describe_backend
+    from glmcore.engine.backend import describe_backend
     from glmcore.engine.runner import Runner
     from glmcore.kernels.load import kernel_or_torch
     from glmcore.kernels.threads import default_threads
@@ -62,7 +62,7 @@ def bench(
     load_s = time.perf_counter() - started
     figures = measure(
         Runner(module, config), Workload(prompt, generate),
-        backend=describe_backend(module, kernel), kernel=kernel, load_s=load_s,
+        backend=describe_backend(module), kernel=kernel, load_s=load_s,
     )  # fmt: skip
     click.echo(json.dumps(figures.to_json(), ensure_ascii=False, indent=1) if as_json else figures.text())
 

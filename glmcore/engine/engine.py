@@ -12,6 +12,7 @@ from glmcore.chat.answer import AnswerStream
 from glmcore.chat.incremental import Detokenizer
 from glmcore.chat.stops import StopMatcher
 from glmcore.config import ModelConfig
+from glmcore.engine.backend import describe_backend
 from glmcore.engine.runner import Runner
 from glmcore.engine.sampling import Sampler, Sampling
 from glmcore.engine.sequence import Sequence as TokenSequence
@@ -31,6 +32,11 @@ class Engine:
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer, runner: Runner, backend: str) -> None:
         self.config, self.tokenizer, self.runner, self.backend = config, tokenizer, runner, backend
         self.stats = Stats(backend=backend)
+
+    def placed(self) -> None:
+        """To be called when the model has been moved: what the cache held is forgotten."""
+        self.runner.forget()
+        self.backend = describe_backend(self.runner.model)
 
     def describe(self) -> str:
         """One line: what is loaded and how it runs."""

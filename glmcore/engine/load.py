@@ -4,31 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 import torch
-from torch import nn
 
 from glmcore import demo
 from glmcore.checkpoint import open_checkpoint
 from glmcore.checkpoint.locate import find_folder
 from glmcore.config import ModelConfig
+from glmcore.engine.backend import describe_backend
 from glmcore.engine.engine import Engine
 from glmcore.engine.placing import load_planned, plan_on_gpus, read_plan
 from glmcore.engine.runner import Runner
 from glmcore.errors import GlmError
-from glmcore.kernels.cuda import choice
-from glmcore.kernels.load import backend_name, kernel_or_torch
+from glmcore.kernels.load import kernel_or_torch
 from glmcore.kernels.threads import default_threads
 from glmcore.place.adapters import open_adapter
 from glmcore.place.loader import default_dtype, load_model, table_dtype, target_config
 from glmcore.place.multi_devices import place_model, placement_from_map
 from glmcore.plan import Device, Plan, Precision, format_size, make_plan
 from glmcore.tokenizers import load_tokenizer
-
-if TYPE_CHECKING:
-    from glmcore.kernels.load import Kernel
 
 # The context for which memory is asked before loading; the cache itself grows as it is filled.
 EXPECTED_CONTEXT = 2048
@@ -74,7 +70,7 @@ def load(
             module = load_planned(checkpoint, given, config, **settings)
     if added is not None:
         added.apply(module)
-    return Engine(config, tokenizer, Runner(module, config), describe_backend(module, kernel))
+    return Engine(config, tokenizer, Runner(module, config), describe_backend(module))
 
 
 def check_memory(config: ModelConfig, dtype: torch.dtype) -> None:
@@ -91,18 +87,6 @@ def check_memory(config: ModelConfig, dtype: torch.dtype) -> None:
             f"{config.name} needs {format_size(made.missing_bytes)} more than the {format_size(free)} that are free",
             hint=f"would fit: {', '.join(made.would_fit)}",
         )
-
-
-def describe_backend(model: nn.Module, kernel: Kernel | None) -> str:
-    """What computes the linear layers on each kind of device, for ``/stats``."""
-    bits = model.config.quantization_bit
-    names = []
-    for device in dict.fromkeys(next(layer.parameters()).device for layer in model.layers):
-        if device.type == "cuda":
-            names.append(f"{device} {choice.backend_for(device).name if bits else 'torch'}")
-        else:
-            names.append(backend_name(kernel) if bits else f"torch {torch.get_num_threads()} threads")
-    return f"int{bits} {', '.join(names)}" if bits else ", ".join(names)
 
 
 def load_model_on_gpus(
@@ -125,5 +109,5 @@ def place_on_gpus(engine: Engine, num_gpus: int, device_map: Mapping[str, Any] |
     """Move a loaded engine's model; its cache begins anew."""
     given = placement_from_map(engine.config, device_map) if device_map is not None else None
     place_model(engine.runner.model, given or plan_on_gpus(engine.config, num_gpus).placement)
-    engine.runner.forget()
+    engine.placed()
     return engine

@@ -31,7 +31,7 @@ def ConfigMultiDevices(model: Any, embeddings: str, layers: Mapping[str, str], f
     placement = manual_placement(native.config, embeddings, layers, final_layernorm)
     place_model(native, placement)
     if hasattr(model, "runner"):
-        model.runner.forget()
+        model.placed()
     for piece, device in placement.items():
         print(f"{original_name(piece)} -> {device}")
     print("hooked.")
@@ -86,12 +86,21 @@ def module_names(config: ModelConfig) -> dict[str, str]:
 def place_model(model: nn.Module, placement: Mapping[str, str]) -> nn.Module:
     """Move each piece to its device, in the type that it computes in there, and attach the hops."""
     check_present(placement.values())
-    # What the model was before it was placed for the first time: pieces that leave the CPU are it again.
-    model.cache_dtype = getattr(model, "cache_dtype", None) or input_dtype(model.layers[0])
+    model.cache_dtype = placed_dtype(model, placement)
     for name, module in pieces_of(model):
         module.to(torch.device(placement[name]))
         set_dtype(module, compute_dtype(model.cache_dtype, placement[name]))
     return attach_hops(model, placement)
+
+
+def placed_dtype(model: nn.Module, placement: Mapping[str, str]) -> torch.dtype:
+    """The type of a placement: what the model was before its first one, but 16 bits where cards take part.
+
+    A model that was loaded for the CPU is in float32, which no card is large enough or fast enough for.
+    """
+    before = getattr(model, "cache_dtype", None) or input_dtype(model.layers[0])
+    cards = any(torch.device(name).type == "cuda" for name in placement.values())
+    return getattr(torch, model.config.dtype) if cards and before == torch.float32 else before
 
 
 def set_dtype(piece: nn.Module, dtype: torch.dtype) -> None:

@@ -23,7 +23,7 @@ from glmcore.models.cache import KVCache
 from glmcore.place import loader
 from glmcore.place.hops import pieces_of
 from glmcore.place.loader import load_model
-from glmcore.place.multi_devices import place_model
+from glmcore.place.multi_devices import place_model, placed_dtype
 from glmcore.plan import Device, Precision, make_plan
 from glmcore.quant.halves import HalfEmbedding, HalfLinear
 
@@ -77,6 +77,23 @@ def test_a_half_model_placed_by_hand_computes_on_the_cpu_in_float32():
         with torch.inference_mode():
             logits = model(golden["prompt.input_ids"])
         assert (logits - golden["prompt.logits"]).abs().max() < 2e-4
+
+
+def test_a_model_that_was_loaded_for_the_cpu_has_16_bits_on_a_card():
+    model = load_model(GOLDEN / "v2" / "base", dtype="float32")
+    assert placed_dtype(model, {"embedding": "cpu", "lm_head": "cpu:1"}) == torch.float32
+    assert placed_dtype(model, {"embedding": "cpu", "lm_head": "cuda:0"}) == torch.float16
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no card")
+@pytest.mark.parametrize("case", ["v1/base", "v2/int4", "glm4/int8"])
+def test_a_card_and_the_cpu_together_give_the_golden_logits(case):
+    golden = load_file(GOLDEN / case / "golden.safetensors")
+    with opened(case) as checkpoint:
+        model = load_model(checkpoint, plan=plan_of(checkpoint.config, ("cuda:0", "cpu")))
+    with torch.inference_mode():
+        logits = model(golden["prompt.input_ids"].to("cuda:0")).float().cpu()
+    assert (logits - golden["prompt.logits"]).abs().max() < 0.02 * golden["prompt.logits"].abs().max()
 
 
 class Memory:

@@ -83,7 +83,9 @@ def test_config_multi_devices_as_the_original_calls_it(engine, capsys):
     assert printed[-3:] == ["final_layernorm -> cpu:1", "lm_head -> cpu:1", "hooked."]
     assert engine.chat(question, temperature=0, max_new_tokens=12) == before
     assert split["layers"] == {"cpu:0": "1", "cpu:1": "2"}
+    engine.backend = "of the place before"
     glmcore.ConfigMultiDevices(engine, embeddings="cpu", layers={"cpu": "1-2"}, final_layernorm="cpu")
+    assert engine.backend.startswith("torch ")
     assert engine.chat(question, temperature=0, max_new_tokens=12) == before
 
 
