@@ -115,9 +115,9 @@ static inline vi dot4(const uint8_t *p, const int8_t *q) {
     vi sum = dot_step(dot_step(vi_zero(), even(a), vi_load(q)), even(b), vi_load(q + 32));
     return dot_step(dot_step(sum, odd(a), vi_load(q + 64)), odd(b), vi_load(q + 96));
 #else
-    vi high = _mm256_add_epi16(_mm256_maddubs_epi16(even(a), vi_load(q)), _mm256_maddubs_epi16(even(b), vi_load(q + 32)));
-    vi low = _mm256_add_epi16(_mm256_maddubs_epi16(odd(a), vi_load(q + 64)), _mm256_maddubs_epi16(odd(b), vi_load(q + 96)));
-    return widen(_mm256_add_epi16(high, low));
+    vi first = _mm256_maddubs_epi16(even(a), vi_load(q)), second = _mm256_maddubs_epi16(even(b), vi_load(q + 32));
+    vi third = _mm256_maddubs_epi16(odd(a), vi_load(q + 64)), fourth = _mm256_maddubs_epi16(odd(b), vi_load(q + 96));
+    return widen(_mm256_add_epi16(_mm256_add_epi16(first, second), _mm256_add_epi16(third, fourth)));
 #endif
 }
 
@@ -125,5 +125,10 @@ static inline vi dot4(const uint8_t *p, const int8_t *q) {
 #define VECTORS 2
 #define INT_ROWS 4
 #define FLOAT_ROWS 6
-#define DECODE_ROWS_FAST 7
+#define DECODE_ROWS_FAST4 7
+#ifdef GLM_AVXVNNI
+#define DECODE_ROWS_FAST8 7
+#else
+#define DECODE_ROWS_FAST8 40 /* prefill needs two passes for int8 */
+#endif
 #define DECODE_ROWS_EXACT 3

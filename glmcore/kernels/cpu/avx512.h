@@ -118,5 +118,6 @@ static inline vi dot4(const uint8_t *p, const int8_t *q) {
 #define VECTORS 4
 #define INT_ROWS 6
 #define FLOAT_ROWS 6
-#define DECODE_ROWS_FAST 3
+#define DECODE_ROWS_FAST4 3
+#define DECODE_ROWS_FAST8 3
 #define DECODE_ROWS_EXACT 3

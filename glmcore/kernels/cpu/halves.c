@@ -2,7 +2,7 @@
 #include "glm.h"
 #include "simd.h"
 
-/* Matrix rows first, first + step, … times one activation row.  brain and rows are constants in the inlined copies. */
+/* Matrix rows first, first + step, … times one activation row.  Inlined with constants for brain and rows. */
 INLINE void half_rows(const int brain, const int rows, const uint16_t *w, const float *x, int64_t k, int64_t step,
                     float *y) {
     const int64_t full = k / LANES * LANES;

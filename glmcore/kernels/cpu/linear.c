@@ -20,7 +20,7 @@ EXPORT int glm_linear(int bits, int exact, const void *weight, const float *scal
     if ((bits != 4 && bits != 8) || m < 0 || n < 0 || k < 1 || (bits == 4 && k % 2)) return GLM_BAD_ARGUMENT;
     threads = threads_for(threads, m, n, k);
     Weights w = {bits, weight, scale, bias, n, k, k * bits / 8, BLOCK * bits / 8, (k + BLOCK - 1) / BLOCK, k / BLOCK};
-    int few = m <= (exact ? DECODE_ROWS_EXACT : DECODE_ROWS_FAST);
+    int few = m <= (exact ? DECODE_ROWS_EXACT : bits == 4 ? DECODE_ROWS_FAST4 : DECODE_ROWS_FAST8);
     int kind = !exact ? BYTES : few ? LIMBS : FLOATS;
     Activations a;
     int status = pack_activations(x, &w, m, kind, threads, &a);

@@ -8,7 +8,7 @@
  *   dot_step, widen         prefill: add four columns' products to a sum; at most FLUSH times before widen makes
  *                           LANES int32 of it; with NIBBLES_ONLY the weights must be 0 … 15, otherwise any byte
  *   TILE, VECTORS, INT_ROWS, FLOAT_ROWS   prefill: tile width and the registers' share
- *   DECODE_ROWS_FAST, DECODE_ROWS_EXACT   up to how many activation rows decoding beats unpacking (measured)
+ *   DECODE_ROWS_FAST4, _FAST8, _EXACT   up to how many activation rows decoding beats unpacking a tile
  */
 #ifndef GLM_SIMD_H
 #define GLM_SIMD_H

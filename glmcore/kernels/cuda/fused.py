@@ -6,6 +6,8 @@ so the even and the odd activations are multiplied apart and nothing has to be i
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 import triton
@@ -100,12 +102,18 @@ def expand_kernel(weight, scale, out, k_bytes, BITS: tl.constexpr, BYTES: tl.con
 
 def linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, bits: int) -> Tensor:
     """``x · dequantize(weight)ᵀ + bias`` in the type of ``x``, summed in float32."""
-    n, k_bytes = weight.shape
     lines = x.reshape(-1, x.shape[-1]).contiguous()
-    m = len(lines)
-    if m > FUSED_TOKENS:
+    # Triton starts its programs on the current card, which need not be the one that holds the tensors.
+    with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
+        if len(lines) <= FUSED_TOKENS:
+            return fused(lines, weight, scale, bias, bits).view(*x.shape[:-1], len(weight))
         return F.linear(x, expand(weight, scale, bits, x.dtype), None if bias is None else bias.to(x.dtype))
-    y = torch.empty(m, n, dtype=x.dtype, device=x.device)
+
+
+def fused(lines: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, bits: int) -> Tensor:
+    """The same for [M, K] without an expanded copy of the matrix."""
+    m, (n, k_bytes) = len(lines), weight.shape
+    y = torch.empty(m, n, dtype=lines.dtype, device=lines.device)
     shared = (weight, scale, bias if bias is not None else scale, y)
     if m == 1:
         gemv_kernel[(triton.cdiv(n, GEMV_ROWS),)](
@@ -117,7 +125,7 @@ def linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, bits: 
             lines, *shared, m, n, k_bytes,
             BITS=bits, HAS_BIAS=bias is not None, TOKENS=tokens, ROWS=GEMM_ROWS, BYTES=GEMM_BYTES,
         )  # fmt: skip
-    return y.view(*x.shape[:-1], n)
+    return y
 
 
 def expand(weight: Tensor, scale: Tensor, bits: int, dtype: torch.dtype) -> Tensor:
