@@ -20,7 +20,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import filelock
 import platformdirs
 
 from glmcore.errors import GlmError
@@ -105,6 +104,8 @@ def ensure_kernel(
 
 def _build_once(folder: Path, compilers: Sequence[Compiler], isas: Sequence[Isa]) -> KernelLibrary:
     """Build unless another process has done so while we waited for its lock."""
+    import filelock  # here, so that finding a library that is there already does not pay for it
+
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(folder / "lock", timeout=LOCK_SECONDS):
