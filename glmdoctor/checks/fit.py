@@ -14,7 +14,8 @@ from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import NvmlGpu
 from glmdoctor.messages import Text, text
 
-TITLE = text("What fits into memory")
+CAPACITY = text("What fits into memory")
+TITLE = text("Memory for the model")
 THE_6B = "chatglm2-6b"
 # torch and the libraries that it brings into a process, before the first tensor.
 RUNTIME = 512 * 2**20
@@ -53,10 +54,8 @@ def usable(host: Machine, place: Place) -> bool:
 
 
 def fits(host: Machine) -> Iterator[Finding]:
-    checkpoint = maybe(host.checkpoint)
-    if checkpoint is None:
-        yield _the_6b(host)
-        return
+    """The model that was named."""
+    checkpoint = known(host.checkpoint)
     try:
         config = ModelConfig.from_dict(checkpoint.config)
     except GlmError as error:
@@ -65,10 +64,11 @@ def fits(host: Machine) -> Iterator[Finding]:
     yield _model(host, config, checkpoint.path)
 
 
-def _the_6b(host: Machine) -> Finding:
+def capacity(host: Machine) -> Iterator[Finding]:
+    """No model was named: what fits of the usual one is told, and nothing is judged."""
     config = NAMED[THE_6B]
     table = {place.name: contexts(config, place) for place in places(host)}
-    return ok(TITLE, text("A 6B model: {table}.", table=_words(table)), model=THE_6B, max_context=table)
+    yield ok(CAPACITY, text("A 6B model: {table}.", table=_words(table)), model=THE_6B, max_context=table)
 
 
 def contexts(config: ModelConfig, place: Place) -> dict[str, int]:
@@ -166,4 +166,7 @@ def _why(host: Machine, cards: bool, missing: int) -> object:
     return text(" (held by {holders})", holders=", ".join(holders[:4]))
 
 
-CHECKS = (Check("model.memory", TITLE, fits, problems=("cuda-oom", "ram-oom"), needs=("memory",)),)
+CHECKS = (
+    Check("system.capacity", CAPACITY, capacity, needs=("memory",)),
+    Check("model.memory", TITLE, fits, problems=("cuda-oom", "ram-oom"), needs=("memory", "checkpoint")),
+)

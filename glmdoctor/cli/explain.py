@@ -68,7 +68,7 @@ def asked(matches: tuple[Match, ...]) -> dict[str, bool | None]:
     from glmdoctor.diagnosis import judge, this_host
     from glmdoctor.findings import Status
 
-    deciding = {m.problem: {c.id for c in checks.ALL if m.problem in c.problems} for m in matches}
+    deciding = {m.problem: {c.id for c in checks.ALL if m.problem in c.problems and not c.deep} for m in matches}
     chosen = set().union(*deciding.values())
     findings = judge(this_host(), only=sorted(chosen)).report.findings if chosen else ()
     answers: dict[str, bool | None] = {}

@@ -16,9 +16,13 @@ from glmdoctor.host import facts
 GIB = 1 << 30
 
 
-def judged(machine: Stub) -> Finding:
-    [found] = examine(machine, only=["model.memory"]).findings
+def judged(machine: Stub, check: str = "model.memory") -> Finding:
+    [found] = examine(machine, only=[check]).findings
     return found
+
+
+def told(machine: Stub) -> Finding:
+    return judged(machine, "system.capacity")
 
 
 def named(name: str, **config: Any) -> facts.Checkpoint:
@@ -32,17 +36,18 @@ def card(machine: Stub, free: int, total: int = 0, **fields: Any) -> Stub:
 
 
 def test_without_a_model_the_6b_is_told_of(cpu_machine: Stub) -> None:
-    found = judged(cpu_machine)
+    found = told(cpu_machine)
     assert found.status is Status.OK and "float16 32768" in str(found.detail)
     table = found.evidence["max_context"]
     assert set(table) == {"cpu"} and set(table["cpu"]) == {"float16", "int8", "int4"}
-    small = judged(cpu_machine.having(memory={"available": 6 * GIB})).evidence["max_context"]["cpu"]
+    small = told(cpu_machine.having(memory={"available": 6 * GIB})).evidence["max_context"]["cpu"]
     assert small["float16"] == 0 and small["int4"] > 0
-    assert judged(cpu_machine.having(memory={"available": GIB})).status is Status.OK
+    assert told(cpu_machine.having(memory={"available": GIB})).status is Status.OK
+    assert judged(cpu_machine).status is Status.SKIPPED
 
 
 def test_a_small_card_holds_it_in_int4_alone(gpu_machine: Stub) -> None:
-    table = judged(card(gpu_machine, 5)).evidence["max_context"]
+    table = told(card(gpu_machine, 5)).evidence["max_context"]
     assert set(table) == {"cuda:0", "cpu", "cards+cpu"}
     assert table["cuda:0"]["float16"] == table["cuda:0"]["int8"] == 0 < table["cuda:0"]["int4"]
 

@@ -59,7 +59,7 @@ def test_what_is_linux_only_is_skipped_with_the_reason(host: Host, system: str) 
 def test_the_driver_of_windows_is_asked() -> None:
     found = {finding.id: finding for finding in examine(windows()).findings}
     assert "536.25" in str(found["driver.nvml"].detail) and found["driver.card"].status is Status.OK
-    assert "cuda:0" in found["model.memory"].evidence["max_context"]
+    assert "cuda:0" in found["system.capacity"].evidence["max_context"]
 
 
 def test_the_first_cudart_of_the_path_wins() -> None:
