@@ -15,6 +15,7 @@ from python_machines import stand_in_compiler
 from system_machines import limited_by_cgroup
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 1841\n".format("ab" * 32)
+PICKLE = b"\x80\x02}q\x00."  # an empty dictionary, as torch before 1.6 began its files
 PAGE = "<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body></body></html>\n"
 
 
@@ -148,6 +149,23 @@ def quantised_without_compiler(machine: Machine) -> None:
     machine.remove_compilers()
 
 
+def original_code(machine: Machine, *sources: str) -> None:
+    """An int4 checkpoint whose own quantization.py compiles its kernel from C files beside it."""
+    folder = with_model(machine, quantization_bit=4)
+    for name in folder.glob("*.safetensors*"):
+        name.unlink()  # the shapes are not the question here
+    (folder / "pytorch_model.bin").write_bytes(PICKLE)
+    names = ("quantization_kernels.c", "quantization_kernels_parallel.c")
+    code = "class CPUKernel:\n    pass\n" + "".join(f"source = {name!r}\n" for name in names)
+    (folder / "quantization.py").write_text(code + "def quantize(model, **kwargs):\n    load_cpu_kernel(**kwargs)\n")
+    for name in sources or names:
+        (folder / name).write_text("int one;\n")
+
+
+def c_files_left_behind(machine: Machine) -> None:
+    original_code(machine, "quantization_kernels.c")
+
+
 def given_kernel_is_text(machine: Machine) -> None:
     path = machine.folder / "home" / "quantization_kernels_parallel.so"
     path.write_text("compile me")
@@ -209,6 +227,8 @@ CASES = (
     Case(model_beyond_the_memory, {"model.memory": "ram-oom", "system.memory": "ram-oom"}),
     Case(model_on_a_card, clears=("model.memory",)),
     Case(quantised_without_compiler, {"compiler.found": "gcc-missing"}),
+    Case(c_files_left_behind, {"kernel.original": "cpu-kernel-not-loaded"}),
+    Case(original_code, clears=("kernel.original",)),
     Case(given_kernel_is_text, {"kernel.given": "kernel-so-not-loadable"}),
     Case(given_kernel_works, clears=("kernel.given",)),
 )

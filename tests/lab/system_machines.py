@@ -56,7 +56,13 @@ def cache_of_another_user(machine: Machine) -> None:
 
 
 CASES = (
-    Case(bare, clears=("system.platform", "system.cpu", "system.memory", "system.disk", "system.cache")),
+    Case(
+        bare,
+        clears=(
+            *("system.platform", "system.cpu", "system.memory", "system.disk", "system.cache"),
+            *("system.capacity", "accelerators.seen"),
+        ),
+    ),
     Case(measured, clears=("deep.cpu",)),
     Case(limited_by_cgroup, {"system.memory": "ram-oom"}),
     Case(limited_by_ulimit, {"system.memory": "ram-oom"}),

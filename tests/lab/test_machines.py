@@ -27,6 +27,7 @@ CASES = tuple(
 SHOWN_ELSEWHERE = {
     ("system.platform", "cpm-platform-import"): "macOS: recorded machines of test_recorded_windows.py",
     ("cpm.cudart", "cpm-wrong-cudart-picked"): "Windows: recorded machines of test_recorded_windows.py",
+    ("system.commit", "windows-pagefile-too-small"): "Windows: synthetic machines of test_model_checks.py",
     ("model.path", "non-ascii-path"): "Windows: synthetic machines of test_model_checks.py",
     ("deep.cpu", "cpu-kernel-not-loaded"): "a kernel that only errs on large layers: test_deep_checks.py",
     # What hides inside a container, where this lab may run, is told by test_fake_roots.py.
@@ -35,7 +36,11 @@ SHOWN_ELSEWHERE = {
 CARD_IN_USE = "a real card: no lab has one; recorded answers of test_deep_checks.py"
 [DEEP_GPU] = [check for check in deep.CHECKS if check.id == "deep.gpu"]
 SHOWN_ELSEWHERE |= {("deep.gpu", problem): CARD_IN_USE for problem in DEEP_GPU.problems}
-NOT_CLEARED = {"cpm.cudart": "asked on Windows alone", "deep.gpu": CARD_IN_USE}
+NOT_CLEARED = {
+    "cpm.cudart": "asked on Windows alone",
+    "system.commit": "asked on Windows alone",
+    "deep.gpu": CARD_IN_USE,
+}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
