@@ -96,9 +96,8 @@ def ensure_kernel(
         return _given(Path(kernel_file), folders)
     compilers, isas = _chosen_compilers(compiler), _chosen_isas(isa)
     key = _key(compilers, isas)
-    for folder in folders:
-        if _ours(folder) and (cached := _cached(folder / key)) is not None:
-            return cached
+    if _ours(folders[0]) and (cached := _cached(folders[0] / key)) is not None:
+        return cached  # also where nothing could be written
     return _build_once(_writable(folders) / key, compilers, isas)
 
 
@@ -106,8 +105,8 @@ def _build_once(folder: Path, compilers: Sequence[Compiler], isas: Sequence[Isa]
     """Build unless another process has done so while we waited for its lock."""
     import filelock  # here, so that finding a library that is there already does not pay for it
 
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder / "lock", timeout=LOCK_SECONDS):
             return _cached(folder) or _build(folder, compilers, isas)
     except filelock.Timeout as error:
