@@ -15,7 +15,7 @@ from glmcore.plan.devices import Device, format_size, is_device_name
 from glmcore.plan.strategies import NUMBERED, STRATEGIES, cut
 
 SCHEMA_VERSION = 1
-PREFILL_CHUNK = 512  # tokens of a prompt that go through the model at once; the workspace is counted for these
+PREFILL_CHUNK = 512  # tokens of a prompt that go through the model at once (ChatGLM-6B: all)
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ class Load:
     def share(self, device: Device, held: Sequence[Piece]) -> DevicePlan:
         tokens = self.context * self.batch
         used = bool(held)
-        workspace = workspace_bytes(
-            self.config, self.precision, min(PREFILL_CHUNK, self.context), self.context, self.batch
-        )
+        # ChatGLM-6B's prompt sees itself in both directions, so it cannot go through in parts.
+        prompt = self.context if self.config.generation == "v1" else min(PREFILL_CHUNK, self.context)
+        workspace = workspace_bytes(self.config, self.precision, prompt, self.context, self.batch)
         return DevicePlan(
             device.name,
             device.budget,
@@ -326,6 +326,9 @@ def explain(plan: Plan, load: Load, devices: Sequence[Device]) -> list[str]:
         left = [piece for piece in left if piece not in share.pieces]
         if plan.strategy == "greedy" and left:
             sentences.append(f"{left[0]} needs {format_size(sizes[left[0]])} and goes on to the next device")
+    if plan.strategy == "loose":
+        least = min(1 - share.total_bytes / share.budget_bytes for share in plan.devices if share.pieces)
+        sentences.append(f"head-room: {least:.0%} of every used device's budget stay free at least")
     if load.config.tie_embeddings:
         sentences.append("lm_head is the embedding's own matrix: it is counted once and sits on the same device")
     return sentences

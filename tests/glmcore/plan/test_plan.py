@@ -132,6 +132,24 @@ def test_bandwidth_decides_equal_shares_and_the_expected_speed() -> None:
     assert plan.tokens_per_s is not None and 30 < plan.tokens_per_s < 80
 
 
+def test_loose_states_its_head_room():
+    devices = [Device("cuda:0", 8 * GIB), Device("cuda:1", 16 * GIB)]
+    plan = make_plan(NAMED["chatglm2-6b"], devices, strategy="loose", precision=HALF)
+    least = min(1 - share.total_bytes / share.budget_bytes for share in plan.devices)
+    assert f"head-room: {least:.0%} of every used device's budget" in plan.reasons[-1]
+
+
+def test_the_first_generations_prompt_is_counted_whole():
+    devices = [Device("cpu", 64 * GIB)]
+    short, long = (
+        make_plan(NAMED["chatglm-6b"], devices, precision=HALF, context=context).devices[0].workspace_bytes
+        for context in (512, 2048)
+    )
+    assert long > 3 * short  # later generations take it in parts of 512
+    parts = make_plan(NAMED["chatglm2-6b"], devices, precision=HALF, context=2048).devices[0].workspace_bytes
+    assert parts < long / 3
+
+
 def test_saved_plan_comes_back_and_fits_only_its_model() -> None:
     config = NAMED["chatglm2-6b"]
     plan = make_plan(config, [Device("cpu", 24 * GIB)], precision=HALF)
