@@ -46,5 +46,5 @@ def _globals(file: IO[bytes]) -> Iterator[str]:
                 yield ".".join(texts[-2:])
             elif isinstance(argument, str):
                 texts.append(argument)
-    except (ValueError, UnicodeDecodeError):
+    except (ValueError, MemoryError):  # nonsense, or a text said to be as long as no memory is
         return
