@@ -143,10 +143,10 @@ def section(results: dict[str, dict[str, dict[str, float]]]) -> str:
         "## Loading at the true sizes",
         "",
         f"Random weights, {datetime.date.today().isoformat()}, {cpu_name()}, {os.cpu_count()} cores, "
-        f"{memory_total() / 2**30:.0f} GiB, Python {platform.python_version()}, Linux {platform.release()}. Sizes are",
+        f"{memory_total() / 2**30:.0f} GiB, Python {platform.python_version()}, Linux {platform.release().partition('-')[0]}. Sizes are",
         "in GB (10⁹ bytes); RSS and peak include Python and torch, whose RSS before loading is in the column *before*.",
         "The files lay in the page cache as far as it held them. Other programs were running:",
-        "*CPU* is what the work took of both cores together; on an idle machine it would last about half of that.",
+        "*CPU* is what the work took of both cores together; divided by two it is about what an idle machine would need.",
         "",
         f"    python scripts/bench_load.py {' '.join(results)} --work FOLDER --into docs/benchmarks.md",
         "",
