@@ -138,15 +138,16 @@ def gb(value: float) -> str:
 
 def section(results: dict[str, dict[str, dict[str, float]]]) -> str:
     """The section of the document, with what was measured on and how."""
+    linux = platform.release().partition("-")[0]
     lines = [
         BEGIN,
         "## Loading at the true sizes",
         "",
         f"Random weights, {datetime.date.today().isoformat()}, {cpu_name()}, {os.cpu_count()} cores, "
-        f"{memory_total() / 2**30:.0f} GiB, Python {platform.python_version()}, Linux {platform.release().partition('-')[0]}. Sizes are",
+        f"{memory_total() / 2**30:.0f} GiB, Python {platform.python_version()}, Linux {linux}. Sizes are",
         "in GB (10⁹ bytes); RSS and peak include Python and torch, whose RSS before loading is in the column *before*.",
         "The files lay in the page cache as far as it held them. Other programs were running:",
-        "*CPU* is what the work took of both cores together; divided by two it is about what an idle machine would need.",
+        "*CPU* is the work of both cores together; divided by two it is about what an idle machine would need.",
         "",
         f"    python scripts/bench_load.py {' '.join(results)} --work FOLDER --into docs/benchmarks.md",
         "",
