@@ -54,6 +54,7 @@ def test_wheel_carries_data_and_no_tests(wheel: Path) -> None:
     assert "glmdoctor/knowledge/problems.json" in names
     assert "glmdoctor/messages/zh.json" in names
     assert any(name.startswith("glmcore/kernels/cpu/") and name.endswith(".c") for name in names)
+    assert "glmcore/kernels/cuda/extract.cu" in names
     assert any(name.startswith("glmcore/demo/") and name.endswith(".safetensors") for name in names)
     assert not any(name.startswith(("tests/", "scripts/")) for name in names)
 
