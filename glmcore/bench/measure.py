@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import resource
 import sys
 import time
@@ -15,7 +14,6 @@ from glmcore.bench.report import Figures
 from glmcore.bench.workloads import Workload, prompt_ids
 from glmcore.engine.runner import Runner
 from glmcore.kernels.load import Kernel
-from glmcore.kernels.threads import default_threads
 
 # Larger than any cache of a processor, small beside a model.
 READ_BYTES = 256 * 2**20
@@ -88,10 +86,7 @@ def read_bandwidth(device: torch.device, kernel: Kernel | None) -> float:
     data = torch.ones(READ_BYTES // 8, dtype=torch.int64)
     if kernel is None:
         return READ_BYTES / best(data.sum)
-    read = ctypes.CDLL(str(kernel.library.path)).glm_read
-    read.argtypes, read.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int], ctypes.c_uint64
-    threads = kernel.threads or default_threads()
-    return READ_BYTES / best(lambda: read(data.data_ptr(), READ_BYTES, threads))
+    return max(kernel.read_bandwidth(data) for _ in range(ROUNDS)) * 1e9
 
 
 def best(action: Callable[[], object], rounds: int = ROUNDS) -> float:
