@@ -7,13 +7,15 @@ has not seen. Every action replaces a name in one rename, so that it is either a
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar, Protocol
 
-from glmdoctor.disk import ABSENT, Disk, Node
+from glmdoctor.disk import ABSENT, Disk, Node, own_ids
 from glmdoctor.messages import Text, text
+from glmdoctor.packages import InstallPackages
 
 FOLDER_MODE = 0o755
 LINKER_CACHE = "/etc/ld.so.cache"
@@ -30,6 +32,17 @@ class Change:
 
 
 Changes = Mapping[str, Change]  # path → Change
+
+
+class Inverse(Protocol):
+    """One part of the way back; done twice it does no more than done once. ``path`` names what it restores."""
+
+    @property
+    def path(self) -> str: ...
+
+    def apply(self, disk: Disk) -> None: ...
+
+    def clear(self, disk: Disk) -> None: ...
 
 
 class Action(Protocol):
@@ -53,9 +66,9 @@ class Action(Protocol):
 
     def apply(self, disk: Disk, changes: Changes) -> None: ...
 
-    def inverse(self, changes: Changes) -> tuple[Restore, ...]: ...
+    def inverse(self, changes: Changes) -> tuple[Inverse, ...]: ...
 
-    def results(self) -> Mapping[str, Node]:
+    def results(self, changes: Changes) -> Mapping[str, Node]:
         """What will lie at the paths afterwards, as far as it is known beforehand."""
         ...
 
@@ -134,7 +147,7 @@ class MakeFolder(_Undoable):
     def apply(self, disk: Disk, changes: Changes) -> None:
         disk.make_folder(self.path, FOLDER_MODE)
 
-    def results(self) -> Mapping[str, Node]:
+    def results(self, changes: Changes) -> Mapping[str, Node]:
         return {self.path: Node("folder")}
 
     def describe(self, changes: Changes) -> Text:
@@ -169,7 +182,7 @@ class PlaceLink(_Undoable):
             disk.keep(self.path, change.kept)
         replace_link(disk, self.target, self.path, change.temporary)
 
-    def results(self) -> Mapping[str, Node]:
+    def results(self, changes: Changes) -> Mapping[str, Node]:
         return {self.path: Node("link", target=self.target)}
 
     def describe(self, changes: Changes) -> Text:
@@ -218,17 +231,68 @@ class RefreshLinkerCache(_Undoable):
         disk.run(["ldconfig", "-X", "-C", cache.temporary, *root])
         disk.rename(cache.temporary, LINKER_CACHE)
 
-    def results(self) -> Mapping[str, Node]:
+    def results(self, changes: Changes) -> Mapping[str, Node]:
         return {}
 
     def describe(self, changes: Changes) -> Text:
         return text("rebuild the linker cache {path}; no link is touched, the old cache is kept", path=LINKER_CACHE)
 
 
-KINDS: Mapping[str, type[MakeFolder] | type[PlaceLink] | type[RefreshLinkerCache]] = {
+@dataclass(frozen=True)
+class WriteFile(_Undoable):
+    """A text file, in place of nothing, or of the file or link whose content the plan was made from (and is kept)."""
+
+    path: str
+    content: str
+    former: str | None  # sha256 of the content that the plan has read; None where there was no file
+    kind: str = field(default="write-file", init=False)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (self.path,)
+
+    def satisfied(self, before: Mapping[str, Node]) -> bool:
+        return before[self.path].sha256 == digest(self.content)
+
+    def obstacle(self, before: Mapping[str, Node], disk: Disk) -> Text | None:
+        if before[self.path].kind not in ("absent", "link", "file"):
+            return text("{path} is neither a link nor a regular file", path=self.path)
+        if disk.digest(self.path) != self.former:
+            return text("{path} has changed since the plan was made", path=self.path)
+        return None
+
+    def apply(self, disk: Disk, changes: Changes) -> None:
+        change = changes[self.path]
+        if change.kept:
+            disk.keep(self.path, change.kept)
+        disk.write(change.temporary, self.content.encode(), self.results(changes)[self.path])
+        disk.rename(change.temporary, self.path)
+
+    def results(self, changes: Changes) -> Mapping[str, Node]:
+        """The mode and the owner of the file that was there; else readable for all, and the user's own."""
+        before = changes[self.path].before
+        mode, uid, gid = (before.mode, before.uid, before.gid) if before.kind == "file" else (0o644, *own_ids())
+        return {self.path: Node("file", mode=mode, uid=uid, gid=gid, sha256=digest(self.content))}
+
+    def describe(self, changes: Changes) -> Text:
+        change = changes[self.path]
+        if change.before.kind == "file":
+            return text("change the file {path}; it is kept as {kept}", path=self.path, kept=change.kept)
+        if change.before.kind == "link":
+            return text("replace the link {path} by a changed copy of its file", path=self.path)
+        return text("write the file {path}", path=self.path)
+
+
+def digest(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+KINDS: Mapping[str, Callable[..., Action]] = {
     "make-folder": MakeFolder,
     "place-link": PlaceLink,
     "refresh-linker-cache": RefreshLinkerCache,
+    "write-file": WriteFile,
+    "install-packages": InstallPackages,
 }
 
 
@@ -237,8 +301,8 @@ def action_to_json(action: Action) -> dict[str, object]:
 
 
 def action_from_json(data: Mapping[str, object]) -> Action:
-    fields = {name: value for name, value in data.items() if name != "kind"}
-    return KINDS[str(data["kind"])](**fields)  # type: ignore[arg-type]
+    fields = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items() if name != "kind"}
+    return KINDS[str(data["kind"])](**fields)
 
 
 def change_to_json(change: Change) -> dict[str, object]:

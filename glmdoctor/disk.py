@@ -49,6 +49,11 @@ class Node:
 ABSENT = Node("absent")
 
 
+def own_ids() -> tuple[int, int]:
+    """User and group that this process makes files as."""
+    return os.geteuid(), os.getegid()
+
+
 def _kind(mode: int) -> Kind:
     if stat.S_ISLNK(mode):
         return "link"
@@ -117,6 +122,10 @@ class Disk:
         with open(self.real(path), "rb") as file:
             return file.read()
 
+    def digest(self, path: str) -> str | None:
+        """sha256 of the file that ``path`` leads to, all links followed inside the root; None where there is none."""
+        return self._digest_of(self._eyes.place(path)) if self._eyes.is_file(path) else None
+
     # Changing
 
     def make_folder(self, path: str, mode: int) -> None:
@@ -157,6 +166,22 @@ class Disk:
             os.lchown(place, former.uid, former.gid)
         os.utime(place, ns=(former.mtime_ns, former.mtime_ns), follow_symlinks=False)
 
+    def write(self, path: str, data: bytes, like: Node) -> None:
+        """Make a file of our own anew, with the mode and the owner of ``like``, and wait until it is on the disk."""
+        self.step("write", path)
+        place = self.real(path)
+        if os.path.lexists(place):  # left by a crash; the name is ours alone
+            os.unlink(place)
+        descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            self._write_all(descriptor, data)
+            if (like.uid, like.gid) != own_ids():
+                os.fchown(descriptor, like.uid, like.gid)
+            os.fchmod(descriptor, like.mode)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
     def append(self, path: str, data: bytes) -> None:
         """Add to a file (made where it is missing, for this user alone) and wait until it is on the disk."""
         self.step("append", path)
@@ -176,14 +201,14 @@ class Disk:
         finally:
             os.close(descriptor)
 
-    def run(self, argv: Sequence[str]) -> str:
+    def run(self, argv: Sequence[str], timeout: float = COMMAND_TIMEOUT) -> str:
         """Run a system command; its words where it fails, as OSError."""
         self.step("run", argv[0])
         program = shutil.which(argv[0], path=os.environ.get("PATH", os.defpath) + SYSTEM_FOLDERS)
         if program is None:
             raise FileNotFoundError(f"{argv[0]}: command not found")
         done = subprocess.run(
-            [program, *argv[1:]], capture_output=True, text=True, errors="replace", timeout=COMMAND_TIMEOUT, check=False
+            [program, *argv[1:]], capture_output=True, text=True, errors="replace", timeout=timeout, check=False
         )
         if done.returncode != 0:
             raise OSError(f"{argv[0]}: {' '.join(done.stderr.split()) or f'exit status {done.returncode}'}")
@@ -198,7 +223,10 @@ class Disk:
             return None
 
     def _digest(self, path: str) -> str:
-        with open(self.real(path), "rb") as file:
+        return self._digest_of(self.real(path))
+
+    def _digest_of(self, place: str) -> str:
+        with open(place, "rb") as file:
             digest = hashlib.sha256()
             while block := file.read(1 << 20):
                 digest.update(block)

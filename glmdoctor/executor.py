@@ -9,13 +9,13 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import count
 
 import filelock
 
-from glmdoctor.actions import Action, Changes, MakeFolder, PlaceLink, change_of, missing_folders
+from glmdoctor.actions import Action, Changes, MakeFolder, PlaceLink, WriteFile, change_of, missing_folders
 from glmdoctor.disk import Disk
 from glmdoctor.journal import Step, Store, Writer
 from glmdoctor.messages import Text, text
@@ -99,6 +99,8 @@ def _canonical(action: Action, disk: Disk) -> Action:
         path, target = disk.canonical(action.path), disk.canonical(action.target)
         neighbour = posixpath.dirname(path) == posixpath.dirname(target)
         return PlaceLink(path, posixpath.basename(target) if neighbour else action.target)
+    if isinstance(action, WriteFile):
+        return replace(action, path=disk.canonical(action.path))
     return action
 
 

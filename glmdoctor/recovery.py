@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from glmdoctor.actions import Restore
+from glmdoctor.actions import Inverse
 from glmdoctor.disk import Disk
 from glmdoctor.journal import Run, Step, Store
 from glmdoctor.messages import Text, text
@@ -59,7 +59,8 @@ def _take_back_run(store: Store, run: Run) -> Undone:
     for step in reversed(run.standing):
         kept_back = take_back(store.disk, step, foreign)
         stay.update(dict.fromkeys(kept_back))
-        restored.update(dict.fromkeys(path for path in step.action.paths if path not in kept_back))
+        put_back = (inverse.path for inverse in step.action.inverse(step.changes))
+        restored.update(dict.fromkeys(path for path in put_back if path not in kept_back))
         writer.undone(step.number)
     writer.end("closed")
     return Undone(run.id, tuple(restored), tuple(stay))
@@ -79,7 +80,7 @@ def take_back(disk: Disk, step: Step, foreign: Iterable[str] = ()) -> list[str]:
     return stay
 
 
-def _restored(restore: Restore, disk: Disk) -> bool:
+def _restored(restore: Inverse, disk: Disk) -> bool:
     try:
         restore.apply(disk)
     except OSError as error:
@@ -101,7 +102,7 @@ def _ours(disk: Disk, path: str, step: Step) -> bool:
         return True
     if change.kept and disk.node(change.kept).kind != "file":
         return False
-    expected = (step.after or step.action.results()).get(path)
+    expected = (step.after or step.action.results(step.changes)).get(path)
     # A file that a command was writing when the run was killed is not known, and cannot be anybody else's.
     return current.same(expected) if expected else step.after is None
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from glmdoctor import checks, environment, remedies
+from glmdoctor import checks, environment, remedies, texts
 from glmdoctor.diagnosis import judge
 from glmdoctor.disk import Disk
 from glmdoctor.findings import Finding, Report, Status
@@ -15,7 +15,20 @@ from glmdoctor.host.facts import Unknown
 from glmdoctor.host.host import Host
 from glmdoctor.host.io import RealIO
 from glmdoctor.journal import NoHome
-from glmdoctor.remedies import KERNEL, SYMLINK, Options, Plan, kernel, links
+from glmdoctor.messages import text
+from glmdoctor.remedies import (
+    KERNEL,
+    PACKAGES,
+    SYMLINK,
+    Options,
+    Plan,
+    kernel,
+    links,
+    original,
+    pins,
+    shell,
+    variables,
+)
 
 SEVERITY = {Status.FAIL: 2, Status.WARN: 1}
 
@@ -26,20 +39,24 @@ class Choice:
 
     symlink: bool = False
     kernel: bool = False
+    packages: bool = False
+    start_file: bool = False
     only: tuple[str, ...] = ()
     python: str | None = None
     model: str | None = None
 
     @property
     def named(self) -> bool:
-        return bool(self.symlink or self.kernel or self.only)
+        return bool(self.symlink or self.kernel or self.packages or self.only)
 
     @property
     def problems(self) -> frozenset[str]:
         """The catalogue's problems that were asked for; empty for all."""
         named = {check.id: check.problems for check in checks.ALL}
         only = (problem for name in self.only for problem in named.get(name, (name,)))
-        return frozenset((*only, *(SYMLINK if self.symlink else ()), *(KERNEL if self.kernel else ())))
+        # Packages may be asked for by single findings: pip then solves for those alone.
+        asked = ((SYMLINK, self.symlink), (KERNEL, self.kernel), (PACKAGES, self.packages and not self.only))
+        return frozenset((*only, *(problem for group, wanted in asked if wanted for problem in group)))
 
 
 @dataclass
@@ -83,9 +100,44 @@ class Repair:
         asked = (
             links.complete(self.host, options) if self.choice.symlink and not causes else None,
             kernel.place(self.host, options) if self.choice.kernel else None,
+            self._original_code(options) if self.choice.kernel else None,
+            self._pins() if self.choice.packages and not besides else None,
         )
         done = {plan.id for plan in besides}
-        return tuple(plan for plan in (*causes, *asked) if plan and plan.id not in done)
+        return tuple(self._with_notes(plan) for plan in (*causes, *asked) if plan and plan.id not in done)
+
+    def _original_code(self, options: Options) -> Plan | None:
+        findings = [finding.id for finding in self.chosen if finding.id == original.CHECK]
+        return original.patch(texts.original_code(self.host.io, self.choice.model), self.host, options, findings)
+
+    def _pins(self) -> Plan | None:
+        """What pip itself would do for the chosen findings, exactly; asks the package index."""
+        wanted, python = pins.wanted(self.chosen, self.host), self.host.interpreter
+        if not wanted or isinstance(python, Unknown):
+            return None
+        arguments = tuple(argument for each in wanted.values() for argument in each)
+        solved = texts.solved(self.host.io, python.executable, arguments)
+        present = texts.packages(self.host.io, python.executable)
+        return pins.plan(python.executable, arguments, solved, present, tuple(wanted))
+
+    def start_file(self, plans: Iterable[Plan]) -> Plan | None:
+        """What `run` and `chat` set, and ``plans`` besides, for every new shell; no finding asks for it."""
+        io = self.host.io
+        path = shell.start_file(io.env(), texts.home(io))
+        values = {**self.variables(), **{name: value for plan in plans for name, value in plan.environment.items()}}
+        former = texts.exact(io, path)
+        if former is None and io.exists(path):
+            return None
+        return shell.plan(io.realpath(path), former, values, ())
+
+    def _with_notes(self, plan: Plan) -> Plan:
+        """Name the lines that put stray folders into LD_LIBRARY_PATH; they are the user's own to change."""
+        strays = variables.stray_folders(self.host) if variables.LD_PATH in plan.environment else ()
+        if not strays:
+            return plan
+        io = self.host.io
+        lines = shell.setting_lines(texts.start_files(io), variables.LD_PATH, strays, texts.home(io))
+        return replace(plan, notes=tuple(text("the line to change is {line}", line=line) for line in lines))
 
     def variables(self) -> dict[str, str]:
         """What `glmdoctor run` and `chat` would set now for the libraries."""

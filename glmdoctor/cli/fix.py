@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from glmdoctor.messages import Text, text
 if TYPE_CHECKING:
     from glmdoctor.executor import Confirm, Prepared, Result, Treatment
     from glmdoctor.journal import Store
+    from glmdoctor.remedies import Plan
     from glmdoctor.repair import Repair
 
 USAGE = 2
@@ -24,9 +25,12 @@ ROUNDS = 3  # what follows from a cause is looked at again after the cause
 @click.command()
 @click.option("--symlink", is_flag=True, help="Mend the links, folders and the cache by which libcuda is found.")
 @click.option("--kernel", is_flag=True, help="Build, verify and place the CPU kernel for quantised models.")
+@click.option("--packages", is_flag=True, help="Install the versions that findings ask for, as pip solves them.")
+@click.option("--start-file", is_flag=True, help="Set CUDA_PATH and CUDA_HOME in the shell's start file too.")
 @options.only
 @options.python
 @options.model
+@click.option("--script", metavar="FILE", help="Write the plan as a shell script to FILE (- for standard output).")
 @click.option("--dry-run", is_flag=True, help="Print the plan and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan and the results as JSON.")
@@ -36,9 +40,12 @@ def fix(
     context: click.Context,
     symlink: bool,
     kernel: bool,
+    packages: bool,
+    start_file: bool,
     only: tuple[str, ...],
     python: str | None,
     model: str | None,
+    script: str | None,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -46,7 +53,8 @@ def fix(
 ) -> None:
     """Repair what the findings allow, and check each repair.
 
-    Everything that will be done is printed first, and `glmdoctor undo` takes it back.
+    Without options every repair is proposed and asked for, one by one. Everything that will be done is printed first,
+    and `glmdoctor undo` takes it back.
 
     Exit status: 0 every chosen repair holds or there was nothing to repair, 1 something could not be repaired,
     2 wrong usage.
@@ -55,7 +63,9 @@ def fix(
 
     language = output.language(lang, ascii_safe=as_json)
     with one_line_each(context, language):
-        work = repair.Repair(repair.Choice(symlink, kernel, only, python, model))
+        work = repair.Repair(repair.Choice(symlink, kernel, packages, start_file, only, python, model))
+        if script is not None:
+            context.exit(written(work, language, script))
         # On Windows there are no links and no loader's cache to mend: what can be done there is advice.
         only_say = dry_run or sys.platform == "win32"
         confirm = asked(context, language, yes)
@@ -90,13 +100,38 @@ def rehearse(work: Repair, language: str, as_json: bool) -> int:
     from glmdoctor.executor import prepare
 
     work.examine()
-    plans = work.plans()
+    plans = planned(work)
     prepared, beyond = prepare(plans, work.disk, "RUN"), work.beyond(plans)
     output.emit(
         repairs.as_json(prepared, beyond, None, (), language)
         if as_json
         else repairs.announced(prepared, beyond, language) + text("Dry run: nothing was changed.").render(language)
     )
+    return repairs.exit_status((), beyond, work.choice.named)
+
+
+def planned(work: Repair) -> tuple[Plan, ...]:
+    """Every plan at once, for reading."""
+    plans = work.plans()
+    last = work.start_file(plans) if work.choice.start_file else None
+    return (*plans, last) if last else plans
+
+
+def written(work: Repair, language: str, file: str) -> int:
+    """The plan as a shell script; no lock, no journal, no change."""
+    from glmdoctor.cli import repairs, script
+    from glmdoctor.executor import prepare
+    from glmdoctor.journal import new_id
+
+    work.examine()
+    plans = planned(work)
+    prepared, beyond = prepare(plans, work.disk, new_id()), work.beyond(plans)
+    content = script.script(prepared, beyond, language)
+    if file == "-":
+        output.emit(content)
+    else:
+        with open(file, "w", encoding="utf-8", newline="\n") as out:
+            out.write(content)
     return repairs.exit_status((), beyond, work.choice.named)
 
 
@@ -110,6 +145,7 @@ def carry_out(work: Repair, language: str, as_json: bool, confirm: Confirm) -> i
         recovered(store, language)
         with executor.Treatment(store, run) as treatment:
             results = treat(work, treatment, confirm, None if as_json else language)
+            results += for_every_shell(work, treatment, confirm, results, None if as_json else language)
     beyond = work.beyond(result.prepared.plan for result in results)
     output.emit(
         repairs.as_json([result.prepared for result in results], beyond, run, results, language)
@@ -138,6 +174,22 @@ def treat(work: Repair, treatment: Treatment, confirm: Confirm, language: str | 
     return results
 
 
+def for_every_shell(
+    work: Repair, treatment: Treatment, confirm: Confirm, results: Sequence[Result], language: str | None
+) -> list[Result]:
+    """The shell's start file: where it was asked for, else by a question of its own where somebody is there."""
+    from glmdoctor.cli import repairs
+    from glmdoctor.executor import Outcome, prepare
+
+    done = [result.prepared.plan for result in results if result.outcome is Outcome.REPAIRED and result.prepared.steps]
+    answerable = language is not None and sys.stdin.isatty() and not work.choice.named
+    plan = work.start_file(done) if work.choice.start_file or (done and answerable) else None
+    prepared = prepare([plan] if plan else [], work.disk, f"{treatment.run}-shell")
+    if language and prepared:
+        output.emit(repairs.announced(prepared, (), language, first=len(results) + 1))
+    return [treatment.carry_out(each, confirm, lambda plan: True) for each in prepared]
+
+
 def recovered(store: Store, language: str) -> list[str]:
     """Roll back the runs that were killed, and say which."""
     from glmdoctor.recovery import recover
@@ -151,13 +203,30 @@ def recovered(store: Store, language: str) -> list[str]:
 
 
 def asked(context: click.Context, language: str, yes: bool) -> Confirm:
-    """The question before each plan, on standard error; where nobody can answer it, the end of the command."""
+    """The question before each plan, on standard error; where nobody can answer it, the end of the command.
+
+    "All" holds for the plans after it, but for those with a question of their own; "quit" declines the rest.
+    """
+    standing: list[bool] = []
 
     def confirm(prepared: Prepared) -> bool:
+        own = prepared.plan.own_question
         if not yes and not sys.stdin.isatty():
             output.note(text("there is no terminal to ask on; --yes repairs without asking").render(language))
             context.exit(USAGE)
-        question: Text = text("{title}: do it?", title=prepared.plan.title)
-        return yes or click.confirm(question.render(language), default=True, err=True)
+        if yes or (standing and not (own and standing[0])):
+            return yes or standing[0]
+        answer = _answer(prepared, language, "n" if own else "y")
+        if answer in ("a", "q"):
+            standing[:] = [answer == "a"]
+        return answer in ("y", "a")
 
     return confirm
+
+
+def _answer(prepared: Prepared, language: str, default: str) -> str:
+    """y, n, a or q."""
+    question: Text = text("{title}: do it? (yes, no, all, quit)", title=prepared.plan.title)
+    choice = click.Choice(["y", "n", "a", "q", "yes", "no", "all", "quit"], case_sensitive=False)
+    given = click.prompt(question.render(language), default=default, type=choice, show_choices=False, err=True)
+    return str(given)[0].lower()

@@ -45,6 +45,7 @@ def _plans(plans: Sequence[Prepared], language: str, first: int) -> Iterator[str
         for name, value in plan.environment.items():
             setting = f"{name}={shlex.quote(value)}"
             yield "   - " + text("`glmdoctor run` and `chat` set {setting}", setting=setting).render(language)
+        yield from (f"   - {shown(note, language)}" for note in plan.notes)
 
 
 def _beyond(findings: Sequence[Finding], language: str) -> Iterator[str]:
@@ -113,6 +114,7 @@ def _plan(prepared: Prepared, result: Result | None, language: str) -> dict[str,
         "paths": list(prepared.paths),
         "environment": dict(plan.environment),
         "commands": list(plan.commands),
+        "notes": [shown(note, language) for note in plan.notes],
         "needs_root": plan.needs_root,
         "reversible": plan.reversible,
         "outcome": result.outcome.value if result else "planned",

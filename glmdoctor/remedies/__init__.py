@@ -14,7 +14,7 @@ from glmdoctor.remedies.plan import Options, Plan
 if TYPE_CHECKING:
     from glmdoctor.checks.base import Machine
 
-__all__ = ["KERNEL", "SYMLINK", "Options", "Plan", "plan", "plans", "propose"]
+__all__ = ["KERNEL", "PACKAGES", "SYMLINK", "Options", "Plan", "plan", "plans", "propose"]
 
 Planner = Callable[[Finding, "Machine", Options], Plan | None]
 
@@ -30,7 +30,7 @@ PLANNERS: Mapping[str, tuple[Planner, ...]] = {
     "cublaslt-symbol-conflict": (variables.drop_strays,),
     "cuda-path-wrong": (variables.set_cuda_path,),
 }
-# What `fix --symlink` and `fix --kernel` are about, by problem.
+# What `fix --symlink`, `fix --packages` and `fix --kernel` are about, by problem.
 SYMLINK = frozenset(
     (
         "libcuda-not-in-cuda-path",
@@ -41,6 +41,18 @@ SYMLINK = frozenset(
         "driver-library-mismatch",
         "linker-cache-stale",
         "cuda-path-wrong",
+    )
+)
+PACKAGES = frozenset(
+    (
+        "python-deps-missing",
+        "protobuf-too-new",
+        "numpy2-abi",
+        "gradio-incompatible",
+        "torch-too-old-skip-init",
+        "torch-cpu-only",
+        "torch-arch-unsupported",
+        "cuda-driver-too-old",
     )
 )
 KERNEL = frozenset(("cpu-kernel-not-loaded", "kernel-so-not-loadable", "gcc-missing"))

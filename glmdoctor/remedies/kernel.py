@@ -23,7 +23,12 @@ def place(host: Machine, options: Options) -> Plan | None:
     build = maybe(host.kernel_build)
     if build is None or not build.ok or build.path is None:
         return None
-    path = posixpath.join(options.private, "kernel", "quantization_kernels.so")
+    path = placed(options)
     title = text("Place the verified CPU kernel as {path}", path=path)
     line = f"export {VARIABLE}={shlex.quote(path)}"
     return Plan("place-kernel", title, (CHECK,), (PlaceLink(path, build.path),), {VARIABLE: path}, (line,))
+
+
+def placed(options: Options) -> str:
+    """The lasting name."""
+    return posixpath.join(options.private, "kernel", "quantization_kernels.so")

@@ -29,6 +29,8 @@ class Plan:
     environment: Mapping[str, str] = field(default_factory=dict)
     commands: tuple[str, ...] = ()  # for the user's own shell, shell-quoted
     needs_root: bool = False
+    own_question: bool = False  # never done because others were allowed: it reaches beyond what is broken
+    notes: tuple[Text, ...] = ()  # where the user's own files bring the fault back
 
     @property
     def reversible(self) -> bool:

@@ -216,7 +216,9 @@ def asked(root: Any) -> Any:
     return child
 
 
-@pytest.mark.parametrize("answer, outcome, status", [("n", "left out", 0), ("y", "repaired", 0)])
+@pytest.mark.parametrize(
+    "answer, outcome, status", [("n", "left out", 0), ("y", "repaired", 0), ("a", "repaired", 0), ("q", "left out", 0)]
+)
 def test_each_plan_is_asked_for_on_a_terminal(root: Any, answer: str, outcome: str, status: int) -> None:
     not_in_cuda_path(root)
     before, child = root.tree(), asked(root)
@@ -225,7 +227,7 @@ def test_each_plan_is_asked_for_on_a_terminal(root: Any, answer: str, outcome: s
     child.expect(pexpect.EOF)
     child.close()
     assert outcome in child.before and child.exitstatus == status
-    assert (root.tree() == before) == (answer == "n")
+    assert (root.tree() == before) == (answer in "nq")
 
 
 def test_an_interrupt_at_the_question_changes_nothing(root: Any) -> None:

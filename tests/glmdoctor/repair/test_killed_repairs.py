@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from glmdoctor import executor, recovery
-from glmdoctor.actions import Action, PlaceLink, RefreshLinkerCache
+from glmdoctor.actions import Action, PlaceLink, RefreshLinkerCache, WriteFile, digest
 from glmdoctor.disk import Disk
 from glmdoctor.executor import Outcome, Treatment, prepare
 from glmdoctor.messages import text
@@ -26,6 +26,14 @@ PLACED: tuple[Action, ...] = (
     PlaceLink("/lib/libcuda.so.1", "/lib/libcuda.so.535"),  # in place of a link
     PlaceLink("/lib/libcuda.so", "/lib/libcuda.so.1"),  # of a regular file
     PlaceLink("/data/cuda/lib64/libcuda.so", "/lib/libcuda.so.1"),  # of nothing, in folders that are not there
+)
+WRITTEN: tuple[Action, ...] = (
+    WriteFile("/home/.bashrc", "old\nnew\n", digest("old\n")),  # in place of a file
+    WriteFile("/hub/quantization.py", "patched", digest("a blob")),  # of a link, whose file stays
+    WriteFile("/home/.config/fish/conf.d/glmdoctor.fish", "new\n", None),  # of nothing
+)
+EVERY = pytest.mark.parametrize(
+    "actions", [PLACED, WRITTEN, (RefreshLinkerCache(),)], ids=["links", "files", "linker-cache"]
 )
 
 
@@ -62,12 +70,16 @@ class NoLdconfig(Mortal):
 
 
 def machine(root: Path) -> None:
-    for folder in ("lib", "etc", "var/cache/ldconfig"):
+    for folder in ("lib", "etc", "var/cache/ldconfig", "home", "hub"):
         (root / folder).mkdir(parents=True)
     for version in ("470", "535"):
         (root / "lib" / f"libcuda.so.{version}").write_text(version)
     (root / "lib" / "libcuda.so.1").symlink_to("libcuda.so.470")
     (root / "lib" / "libcuda.so").write_text("somebody's own")
+    (root / "home" / ".bashrc").write_text("old\n")
+    (root / "home" / ".bashrc").chmod(0o600)
+    (root / "hub" / "blob").write_text("a blob")
+    (root / "hub" / "quantization.py").symlink_to("blob")
     (root / "etc" / "ld.so.cache").write_text("the old cache")
     (root / "var/cache/ldconfig/aux-cache").write_text("old notes")
 
@@ -104,7 +116,7 @@ def without_state(tree: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("tear", [False, True])
-@pytest.mark.parametrize("actions", [PLACED, (RefreshLinkerCache(),)], ids=["links", "linker-cache"])
+@EVERY
 def test_killed_anywhere(tmp_path: Path, snapshot: Snapshot, actions: tuple[Action, ...], tear: bool) -> None:
     plan = Plan("mend", text("Mend"), (), actions)
     deaths = 0
@@ -132,12 +144,17 @@ def _each_path_is_as_before_or_as_after(root: Path, before: dict[str, str], now:
     for path, target in after.items():
         place = root / path[1:]
         assert now.get(path) == before.get(path) or (place.is_symlink() and os.readlink(place) == target)
+    assert (root / "home/.bashrc").read_text() in ("old\n", "old\nnew\n")
+    assert (root / "hub/quantization.py").read_text() in ("a blob", "patched")
+    assert (root / "hub/blob").read_text() == "a blob"
     assert (root / "etc/ld.so.cache").read_text() in ("the old cache", "the new cache")
     names = {path for path in now if path not in before and path not in after}
-    assert all(os.path.basename(path).startswith(".glmdoctor-") or path.startswith("/data") for path in names)
+    assert all(
+        os.path.basename(path).startswith(".glmdoctor-") or path.startswith(("/data", "/home/")) for path in names
+    )
 
 
-@pytest.mark.parametrize("actions", [PLACED, (RefreshLinkerCache(),)], ids=["links", "linker-cache"])
+@EVERY
 def test_the_way_back_may_be_killed_too(tmp_path: Path, snapshot: Snapshot, actions: tuple[Action, ...]) -> None:
     plan = Plan("mend", text("Mend"), (), actions)
     for deaths in range(200):

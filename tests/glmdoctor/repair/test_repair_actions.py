@@ -10,8 +10,17 @@ from pathlib import Path
 import pytest
 
 from glmdoctor import actions
-from glmdoctor.actions import Action, MakeFolder, PlaceLink, RefreshLinkerCache
+from glmdoctor.actions import Action, MakeFolder, PlaceLink, RefreshLinkerCache, WriteFile, digest
 from glmdoctor.disk import Disk
+from glmdoctor.packages import InstallPackages
+
+ACTIONS = [
+    PlaceLink("/a/b", "c"),
+    MakeFolder("/a"),
+    RefreshLinkerCache(),
+    WriteFile("/a", "b", None),
+    InstallPackages("/usr/bin/python3", ("a==2",), ("a==1",), ("--index-url", "https://c")),
+]
 
 
 @pytest.fixture
@@ -112,8 +121,29 @@ def test_the_linker_cache_is_rebuilt_without_touching_a_link(disk: Disk, snapsho
     assert snapshot(disk.root) == before
 
 
-@pytest.mark.parametrize("action", [PlaceLink("/a/b", "c"), MakeFolder("/a"), RefreshLinkerCache()])
+@pytest.mark.parametrize("action", ACTIONS)
 def test_actions_survive_the_journal(action: Action, disk: Disk) -> None:
     assert actions.action_from_json(actions.action_to_json(action)) == action
     change = actions.change_of("/lib/libcuda.so.535", disk, "RUN", 1)
     assert actions.change_from_json(actions.change_to_json(change)) == change
+
+
+@pytest.mark.parametrize("put", [put_nothing, put_link, put_file])
+def test_a_file_is_rewritten_and_given_back(disk: Disk, put: Callable[[Path], None], snapshot: Snapshot) -> None:
+    place = Path(disk.root) / "lib" / "start"
+    (Path(disk.root) / "lib" / "libcuda.so.470").write_text("led to")
+    put(place)
+    before = snapshot(disk.root)
+    action = WriteFile("/lib/start", "new\n", digest(place.read_text()) if place.exists() else None)
+    changes = do(action, disk)
+    assert place.read_text() == "new\n" and not place.is_symlink()
+    assert disk.node("/lib/start").same(action.results(changes)["/lib/start"])
+    assert place.stat().st_mode & 0o777 == (0o640 if put is put_file else 0o644)
+    take_back(action, changes, disk)
+    assert snapshot(disk.root) == before
+
+
+def test_a_file_that_changed_since_it_was_read_is_not_rewritten(disk: Disk) -> None:
+    path = "/lib/libcuda.so.535"
+    obstacle = WriteFile(path, "new", digest("what the plan saw")).obstacle({path: disk.node(path)}, disk)
+    assert obstacle and "has changed" in str(obstacle)

@@ -1,0 +1,149 @@
+"""Packages at the versions that findings ask for: pip's own plan, installed exactly, and the former ones again.
+
+The index is a folder of tiny wheels, the interpreter a virtual environment of the test; no network is used.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from glmdoctor import executor, packages, recovery, texts
+from glmdoctor.disk import Disk
+from glmdoctor.executor import Outcome, Treatment, prepare
+from glmdoctor.findings import Finding, Status
+from glmdoctor.host.host import Host
+from glmdoctor.host.io import RealIO
+from glmdoctor.messages import text
+from glmdoctor.recovery import Refused
+from glmdoctor.remedies import Plan, pins
+
+
+def wheel(folder: Path, name: str, version: str, *requires: str) -> None:
+    info = f"{name}-{version}.dist-info"
+    needs = "".join(f"Requires-Dist: {line}\n" for line in requires)
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as file:
+        file.writestr(f"{name}.py", f"version = {version!r}\n")
+        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")
+        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{info}/RECORD", "")
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An interpreter with numpy 2.0 and an old transformers, and an index with what it would need."""
+    index, venv = tmp_path_factory.mktemp("index"), tmp_path_factory.mktemp("venv")
+    wheel(index, "numpy", "1.26.4")
+    wheel(index, "numpy", "2.0.0")
+    wheel(index, "transformers", "4.30.0")
+    wheel(index, "transformers", "4.40.0", "tokenizers>=0.19")
+    wheel(index, "tokenizers", "0.19.1")
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True, capture_output=True)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index), "PIP_NO_CACHE_DIR": "1"}.items():
+            patch.setenv(name, value)
+        yield str(venv / "bin" / "python")
+
+
+@pytest.fixture
+def old(python: str) -> str:
+    gone = ["uninstall", "-q", "-y", "tokenizers"]
+    for arguments in (gone, ["install", "-q", "--no-deps", "numpy==2.0.0", "transformers==4.30.0"]):
+        subprocess.run([python, "-m", "pip", *arguments], check=True, capture_output=True)
+    return python
+
+
+def plan(python: str, *arguments: str) -> Plan:
+    io = RealIO()
+    found = pins.plan(python, arguments, texts.solved(io, python, arguments), texts.packages(io, python), ("a.check",))
+    assert found
+    return found
+
+
+def treat(store: object, run: str, plan: Plan) -> executor.Result:
+    with Treatment(store, run) as treatment:  # type: ignore[arg-type]
+        [prepared] = prepare([plan], treatment.disk, run)
+        return treatment.carry_out(prepared, lambda _: True, lambda _: True)
+
+
+def now(python: str) -> dict[str, str]:
+    found = packages.installed(python, Disk())
+    return {name: version for name, version in found.items() if name not in ("pip", "setuptools")}
+
+
+BEFORE = {"numpy": "2.0.0", "transformers": "4.30.0"}
+AFTER = {"numpy": "1.26.4", "transformers": "4.40.0", "tokenizers": "0.19.1"}
+
+
+def test_what_is_planned_is_installed_and_given_back(old: str, tmp_path: Path) -> None:
+    found = plan(old, "numpy<2", "transformers>=4.33")
+    [action] = found.actions
+    assert isinstance(action, packages.InstallPackages) and found.own_question
+    assert set(action.pins) == {"numpy==1.26.4", "transformers==4.40.0", "tokenizers==0.19.1"}
+    assert set(action.former) == {"numpy==2.0.0", "transformers==4.30.0"}
+    assert "pip install --no-deps numpy==2.0.0" in str(action.describe({}))
+    with executor.locked(Disk(), str(tmp_path)) as store:
+        assert treat(store, "R1", found).outcome is Outcome.REPAIRED
+        assert now(old) == AFTER
+        [line] = [line for line in (tmp_path / "runs/R1.jsonl").read_text().splitlines() if '"intent"' in line]
+        assert "numpy==2.0.0" in line, "the journal holds the former versions"
+        undone = recovery.undo(store)
+    assert undone and not undone.stay and "numpy==2.0.0" in undone.restored[0]
+    assert now(old) == BEFORE
+
+
+def test_a_repair_that_was_killed_is_rolled_back(old: str, tmp_path: Path) -> None:
+    """Killed in the midst of pip: one package is new, one is gone, one has not been reached."""
+    [action] = plan(old, "numpy<2", "transformers>=4.33").actions
+    with executor.locked(Disk(), str(tmp_path)) as store:
+        writer = store.writer("R1")
+        writer.begin("R1")
+        writer.intent(1, "install-packages", action, {})
+        for arguments in (["install", "-q", "--no-deps", "numpy==1.26.4"], ["uninstall", "-q", "-y", "transformers"]):
+            subprocess.run([old, "-m", "pip", *arguments], check=True, capture_output=True)
+        assert [undone.run for undone in recovery.recover(store)] == ["R1"]
+    assert now(old) == BEFORE
+
+
+def test_what_others_installed_since_stays(old: str, tmp_path: Path) -> None:
+    with executor.locked(Disk(), str(tmp_path)) as store:
+        treat(store, "R1", plan(old, "numpy<2", "transformers>=4.33"))
+        subprocess.run([old, "-m", "pip", "install", "-q", "--no-deps", "transformers==4.30.0"], check=True)
+        subprocess.run([old, "-m", "pip", "install", "-q", "--no-deps", "numpy==2.0.0"], check=True)
+        subprocess.run([old, "-m", "pip", "uninstall", "-q", "-y", "tokenizers"], check=True)
+        assert recovery.undo(store)
+    assert now(old) == BEFORE
+
+
+def test_a_plan_that_is_out_of_date_is_refused(old: str, tmp_path: Path) -> None:
+    found = plan(old, "numpy<2")
+    subprocess.run([old, "-m", "pip", "uninstall", "-q", "-y", "numpy"], check=True)
+    with executor.locked(Disk(), str(tmp_path)) as store:
+        result = treat(store, "R1", found)
+    assert result.outcome is Outcome.FAILED and "numpy has changed" in str(result.reason)
+
+
+def test_what_pip_cannot_solve_is_one_line(old: str) -> None:
+    with pytest.raises(Refused) as refused:
+        texts.solved(RealIO(), old, ("numpy>=9",))
+    assert "numpy" in str(refused.value.reason) and "\n" not in str(refused.value.reason)
+
+
+def test_findings_give_their_arguments(python: str) -> None:
+    def finding(name: str, problem: str, **evidence: object) -> Finding:
+        return Finding(name, Status.FAIL, text("t"), text("d"), problem, evidence)
+
+    host = Host(RealIO(), interpreter=python)
+    clash, whole = finding("python.clashes", "numpy2-abi"), finding("python.together", "python-deps-missing")
+    icetk = finding("python.clashes", "protobuf-too-new")  # one check may find several
+    assert pins.wanted([clash, icetk, whole], host) == {"python.clashes": ("numpy<2", "protobuf<3.21")}
+    solved = finding(
+        "python.together", "python-deps-missing", install=["torch==2.6.0", "--index-url", "https://i/cu118"]
+    )
+    assert list(pins.wanted([clash, solved], host)) == ["python.together"]
+    assert pins.options(("torch==2.6.0", "--index-url", "https://i/cu118")) == ("--index-url", "https://i/cu118")
