@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import posixpath
+import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from typing import TYPE_CHECKING
 
 from glmdoctor.findings import Finding
+from glmdoctor.host.facts import Checkpoint
 from glmdoctor.remedies.links import release
 from glmdoctor.remedies.machine import maybe
 
@@ -191,6 +194,27 @@ def pull_lfs(finding: Finding, host: Machine) -> Commands:
     return tuple(shlex.join(["git", "-C", folder, "lfs", "pull"]) for folder in _folder(host))
 
 
+def fetch_again(finding: Finding, host: Machine) -> Commands:
+    """Damaged files moved aside, then what is missing fetched; it goes on where it was cut, and verifies each file."""
+    checkpoint, files = maybe(host.checkpoint), finding.evidence.get("files")
+    name = _hub_name(checkpoint) if checkpoint else None
+    if checkpoint is None or name is None or not isinstance(files, (list, tuple, Mapping)):
+        return ()
+    present = {file.name for file in checkpoint.files if file.kind != "missing"}
+    damaged = [posixpath.join(checkpoint.path, str(file)) for file in files if file in present]
+    aside = (shlex.join(["mv", "-n", path, f"{path}.damaged"]) for path in damaged)
+    return (*aside, shlex.join(["glmcore", "download", name, "-o", checkpoint.path]))
+
+
+def _hub_name(checkpoint: Checkpoint) -> str | None:
+    """What the configuration or the folder says that the checkpoint is; None where neither tells."""
+    said = str(checkpoint.config.get("_name_or_path", ""))
+    if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", said, re.ASCII):
+        return said
+    folder = posixpath.basename(posixpath.normpath(checkpoint.path))
+    return folder if re.fullmatch(r"(chatglm\d?-6b|codegeex2-6b|glm-4-9b)[\w-]*", folder, re.ASCII) else None
+
+
 def smaller(finding: Finding, host: Machine) -> Commands:
     return tuple(shlex.join(["glmcore", "chat", "--model", folder, "--quant", "int4"]) for folder in _folder(host))
 
@@ -249,6 +273,12 @@ BY_PROBLEM: Mapping[str, Callable[[Finding, Machine], Commands]] = {
     "process-killed-ram": smaller,
     "cuda-oom": smaller,
     "lfs-pointer-checkpoint": pull_lfs,
+    "truncated-checkpoint": fetch_again,
+    "html-instead-of-weights": fetch_again,
+    "sentencepiece-model-corrupt": fetch_again,
+    "missing-shard": fetch_again,
+    "missing-checkpoint-file": fetch_again,
+    "missing-tokenizer-file": fetch_again,
     "python-deps-missing": missing_packages,
     "protobuf-too-new": _packages("protobuf<3.21"),
     "numpy2-abi": _packages("numpy<2"),

@@ -106,3 +106,30 @@ def test_nouveau_is_blacklisted_in_one_quoted_command() -> None:
     words = shlex.split(remedy.commands[0])
     assert words[:2] == ["sh", "-c"] and words[2].endswith("/etc/modprobe.d/blacklist-nouveau.conf")
     assert remedy.commands[1:] == ("update-initramfs -u", "reboot")
+
+
+def checkpoint(path: str, config: dict[str, object], *files: facts.CheckpointFile) -> facts.Checkpoint:
+    return facts.Checkpoint(path, True, True, True, "v1", None, config, files, 0)
+
+
+CUT = facts.CheckpointFile("pytorch_model-00001-of-00008.bin", 5, "torch-zip", "truncated: 5 bytes")
+GONE = facts.CheckpointFile("pytorch_model-00002-of-00008.bin", 0, "missing")
+
+
+def test_a_damaged_shard_is_moved_aside_and_fetched() -> None:
+    here = host(checkpoint=checkpoint("/my models/m", {"_name_or_path": "THUDM/chatglm-6b"}, CUT, GONE))
+    lines = commands.commands(finding("truncated-checkpoint", files={CUT.name: CUT.fault}), here)
+    place = f"/my models/m/{CUT.name}"
+    assert [shlex.split(line) for line in lines] == [
+        ["mv", "-n", place, f"{place}.damaged"],
+        ["glmcore", "download", "THUDM/chatglm-6b", "-o", "/my models/m"],
+    ]
+    lines = commands.commands(finding("missing-shard", files=[GONE.name]), here)
+    assert [shlex.split(line)[:2] for line in lines] == [["glmcore", "download"]]
+
+
+@pytest.mark.parametrize("folder, name", [("chatglm2-6b-int4", "chatglm2-6b-int4"), ("my-own", None)])
+def test_a_checkpoint_is_fetched_by_its_folders_name_where_that_tells(folder: str, name: str | None) -> None:
+    here = host(checkpoint=checkpoint(f"/models/{folder}", {}, GONE))
+    lines = commands.commands(finding("missing-shard", files=[GONE.name]), here)
+    assert lines == ((f"glmcore download {name} -o /models/{folder}",) if name else ())
