@@ -220,7 +220,10 @@ CASES = (
     Case(no_such_folder, {"model.path": "model-path-wrong"}),
     Case(file_for_a_folder, {"model.path": "model-path-wrong"}),
     Case(old_code_and_new_transformers, remote(*CODE), causes=("tf-new-tokenizer-init",)),
-    Case(transformers_before_the_code, {"remote-code.floor": "tf-too-old"}),
+    Case(
+        transformers_before_the_code,
+        {"remote-code.floor": "tf-too-old", "python.together": "python-deps-missing"},
+    ),
     Case(dot_in_the_folders_name, {"remote-code.module": "tf-remote-module-path"}),
     Case(tokenizers_code_left_behind, {"remote-code.module": "tokenizer-class-missing"}),
     Case(full_card, {"model.memory": "cuda-oom"}),
