@@ -5,20 +5,25 @@ The index is a folder of tiny wheels, the interpreter a virtual environment of t
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from glmdoctor import executor, packages, recovery, texts
+from glmdoctor.checks.needs import needs
 from glmdoctor.disk import Disk
 from glmdoctor.executor import Outcome, Treatment, prepare
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.host import Host
 from glmdoctor.host.io import RealIO
+from glmdoctor.knowledge.ranges import solve
 from glmdoctor.messages import text
 from glmdoctor.recovery import Refused
 from glmdoctor.remedies import Plan, pins
@@ -147,3 +152,29 @@ def test_findings_give_their_arguments(python: str) -> None:
     )
     assert list(pins.wanted([clash, solved], host)) == ["python.together"]
     assert pins.options(("torch==2.6.0", "--index-url", "https://i/cu118")) == ("--index-url", "https://i/cu118")
+
+
+def test_fix_installs_what_a_finding_asks_for_only_when_told(old: str, root: Any, tmp_path: Path) -> None:
+    """The whole command: no package is touched without --packages, and undo takes all of them away again."""
+    index, model = tmp_path / "index", tmp_path / "model"
+    for folder in (index, model):
+        folder.mkdir()
+    (model / "config.json").write_text('{"model_type": "chatglm", "architectures": ["ChatGLMModel"]}')
+    solution = solve(needs(Host(RealIO(), interpreter=old, model=str(model))))
+    assert solution
+    asked = dict(re.split("==|>=", requirement) for requirement in solution.install)
+    for name, version in asked.items():
+        wheel(index, name, version)
+    wheel(index, "transformers", "4.30.0")  # for the way back
+    real = {"GLMDOCTOR_ROOT": "/", "HOME": str(tmp_path / "home"), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index)}
+    options = ("--only", "python.packages", "--python", old, "--model", str(model), "--yes", "--json")
+    root.glmdoctor("fix", *options, **real)
+    assert now(old) == BEFORE
+    done = root.glmdoctor("fix", "--packages", *options, **real)
+    assert done.returncode == 0, done.stderr
+    [plan] = json.loads(done.stdout)["plans"]
+    assert (plan["id"], plan["outcome"]) == ("install-packages", "repaired"), done.stdout + done.stderr
+    assert now(old).items() >= asked.items() and "torch" in asked
+    undone = root.glmdoctor("undo", **real)
+    assert undone.returncode == 0, undone.stderr
+    assert now(old) == BEFORE
