@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
+from safetensors.torch import load_file, save_file
 
 GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
 GLMCORE = [sys.executable, "-m", "glmcore"]
@@ -26,6 +27,17 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     for source in (*(GOLDEN / "v2" / "e2e").iterdir(), *(GOLDEN / "v2" / "tokenizer").iterdir()):
         shutil.copy(source, folder / source.name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def endless(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, but greedy answers never end: the end token's row is zero, and others are always above that."""
+    folder = tmp_path_factory.mktemp("endless")
+    shutil.copytree(tiny, folder, dirs_exist_ok=True)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["transformer.output_layer.weight"][2] = 0
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 
@@ -80,8 +92,8 @@ def test_end_of_input_leaves(chat: pexpect.spawn) -> None:
     assert chat.exitstatus == 0
 
 
-def test_interrupt_stops_the_answer_and_keeps_the_chat(tiny: Path, tmp_path: Path) -> None:
-    arguments = ["-m", "glmcore", "chat", "--model", str(tiny), "--temperature", "0", "--max-new-tokens", "30000"]
+def test_interrupt_stops_the_answer_and_keeps_the_chat(endless: Path) -> None:
+    arguments = ["-m", "glmcore", "chat", "--model", str(endless), "--temperature", "0", "--max-new-tokens", "30000"]
     chat = pexpect.spawn(sys.executable, arguments, encoding="utf-8", timeout=60, env={**os.environ, "LANG": "C.UTF-8"})
     chat.expect_exact(PROMPT)
     chat.sendline("What is 2+2?")
@@ -113,8 +125,19 @@ def test_same_seed_same_answer(tiny: Path) -> None:
     assert len(answers) == 2
 
 
-def test_closed_pipe_is_quiet(tiny: Path) -> None:
-    command = [*GLMCORE, "chat", "--model", str(tiny), "--once", "hello", "--max-new-tokens", "20000"]
+def test_closed_pipe_is_quiet(endless: Path) -> None:
+    command = [
+        *GLMCORE,
+        "chat",
+        "--model",
+        str(endless),
+        "--once",
+        "hello",
+        "--temperature",
+        "0",
+        "--max-new-tokens",
+        "20000",
+    ]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert child.stdout and child.stderr
     child.stdout.read(10)
@@ -123,8 +146,19 @@ def test_closed_pipe_is_quiet(tiny: Path) -> None:
     assert child.returncode == 141 and child.stderr.read() == b""
 
 
-def test_interrupt_of_a_single_answer_is_one_line(tiny: Path) -> None:
-    command = [*GLMCORE, "chat", "--model", str(tiny), "--once", "hello", "--max-new-tokens", "30000"]
+def test_interrupt_of_a_single_answer_is_one_line(endless: Path) -> None:
+    command = [
+        *GLMCORE,
+        "chat",
+        "--model",
+        str(endless),
+        "--once",
+        "hello",
+        "--temperature",
+        "0",
+        "--max-new-tokens",
+        "30000",
+    ]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert child.stdout and child.stderr
     child.stdout.read(10)
