@@ -288,3 +288,13 @@ def test_lora_adapters_train() -> None:
         adapted(input_ids=ids, labels=ids).loss.backward()
         optimizer.step()
     assert adapted(input_ids=ids, labels=ids).loss < before
+
+
+@pytest.mark.parametrize("case", BASES)
+def test_device_map_places_the_model(case: str) -> None:
+    pytest.importorskip("accelerate")
+    data = golden(case)
+    model = AutoModelForCausalLM.from_pretrained(GOLDEN / case, device_map="auto", torch_dtype=torch.float32)
+    with torch.inference_mode():
+        logits = model(input_ids=data["prompt.input_ids"].to(model.device)).logits.cpu()
+    assert (logits - data["prompt.logits"]).abs().max() < 2e-4
