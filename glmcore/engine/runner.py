@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from glmcore.config import ModelConfig
 from glmcore.engine.graph import GraphStep, StaticStep, can_record
+from glmcore.engine.pipeline import prefill_chunks
 from glmcore.engine.sequence import common_prefix
 from glmcore.models.cache import KVCache
 from glmcore.models.inputs import PositionState, is_causal, step_inputs
@@ -45,9 +46,7 @@ class Runner:
         self.make_room(len(prompt))
         rest = torch.tensor([prompt[self.reused :]], device=self.device)
         if is_causal(self.config):
-            for chunk in rest.split(PREFILL_CHUNK, dim=1):
-                logits = self.model(chunk, cache=self.cache, last_only=True)
-            return logits[0, -1]
+            return prefill_chunks(self.model, rest.split(PREFILL_CHUNK, dim=1), self.cache)[0, -1]
         self.positions = PositionState(self.config, rest)
         return self.model(rest, cache=self.cache, last_only=True, **self.positions.prompt())[0, -1]
 

@@ -6,7 +6,9 @@ devices can be tried on a machine with none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,18 +16,23 @@ from torch import Tensor, nn
 
 
 class Hops:
-    """The hooks of one placed model. ``count`` is how often a hidden state has changed device since it was made."""
+    """The hooks of one placed model. ``count`` is how often a hidden state has changed device since it was made.
+
+    Several forward passes may be under way at once, each in a thread of its own. ``stages`` are the runs of pieces
+    between two changes of device.
+    """
 
     def __init__(self, model: nn.Module, placement: Mapping[str, str]) -> None:
-        self.count = 0
-        self._shared: dict[tuple[int, str, torch.dtype | None], Tensor] = {}
-        self._staging = Staging()
+        self.count, self.stages = 0, 1
+        self._counting = threading.Lock()
+        self._trip = Trip()
         self._handles = []
         before: str | None = None
         for name, module in pieces_of(model):
             here = placement[name]
             if before is not None:
                 self._hook(module, here, changes=here != before)
+                self.stages += here != before
             before = here
         self._handles.append(model.register_forward_pre_hook(self._forget))
 
@@ -33,16 +40,33 @@ class Hops:
         for handle in self._handles:
             handle.remove()
 
+    @contextmanager
+    def watched(self, change: Callable[[], None]) -> Iterator[None]:
+        """Call ``change`` between two stages of what this thread runs, once the first one's work is queued."""
+        self._trip.change = change
+        try:
+            yield
+        finally:
+            self._trip.change = None
+
     def _hook(self, module: nn.Module, name: str, *, changes: bool) -> None:
         device, dtype = torch.device(name), input_dtype(module)
 
         def move(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
             hidden, *shared = arguments
-            self.count += changes
-            hidden = self._staging.move(hidden, device).to(dtype or hidden.dtype)
-            return (hidden, *(self._on(device, name, dtype, value) for value in shared))
+            if changes:
+                hidden = self._cross(hidden, device)
+            return (hidden.to(dtype or hidden.dtype), *(self._on(device, name, dtype, value) for value in shared))
 
         self._handles.append(module.register_forward_pre_hook(move))
+
+    def _cross(self, hidden: Tensor, device: torch.device) -> Tensor:
+        with self._counting:
+            self.count += 1
+        arrived = self._trip.staging.send(hidden, device)
+        if self._trip.change is not None:
+            self._trip.change()
+        return arrived()
 
     def _on(self, device: torch.device, name: str, dtype: torch.dtype | None, value: Any) -> Any:
         """Rotation and mask, moved to each device once in a forward pass; the cache knows its devices itself."""
@@ -52,12 +76,22 @@ class Hops:
             return value
         kept = dtype if value.is_floating_point() else None
         key = (id(value), name, kept)
-        if key not in self._shared:
-            self._shared[key] = value.to(device, kept)
-        return self._shared[key]
+        moved = self._trip.moved
+        if key not in moved:
+            moved[key] = value.to(device, kept)
+        return moved[key]
 
     def _forget(self, *_: Any) -> None:
-        self._shared.clear()
+        self._trip.moved.clear()
+
+
+class Trip(threading.local):
+    """What the forward pass of one thread has with it."""
+
+    def __init__(self) -> None:
+        self.moved: dict[tuple[int, str, torch.dtype | None], Tensor] = {}
+        self.staging = Staging()
+        self.change: Callable[[], None] | None = None
 
 
 class Staging:
@@ -65,29 +99,37 @@ class Staging:
 
     def __init__(self) -> None:
         self._buffer: Tensor | None = None
-        self._read: torch.cuda.Event | None = None  # when the card has taken what the buffer holds
+        self._read: torch.cuda.Event | None = None  # when the card is done with the buffer
 
-    def move(self, tensor: Tensor, device: torch.device) -> Tensor:
-        """``tensor`` on ``device``; what is there already is returned itself."""
+    def send(self, tensor: Tensor, device: torch.device) -> Callable[[], Tensor]:
+        """Begin to move ``tensor``; the function that is returned waits until it is on ``device`` and gives it."""
         if tensor.device.type == device.type == "cpu":
-            return tensor
+            return lambda: tensor
         if device.type == "cuda" and tensor.device.type == "cpu":
-            staged = self._room(tensor).copy_(tensor)
-            moved = staged.to(device, non_blocking=True)
-            self._read = torch.cuda.Event()
-            self._read.record(torch.cuda.current_stream(device))
-            return moved
+            moved = self._room(tensor).copy_(tensor).to(device, non_blocking=True)
+            self._read = torch.cuda.current_stream(device).record_event()
+            return lambda: moved
         if device.type == "cpu" and tensor.device.type == "cuda":
             staged = self._room(tensor).copy_(tensor, non_blocking=True)
-            torch.cuda.current_stream(tensor.device).synchronize()
-            return staged.clone()  # the next hop uses the buffer again
-        return tensor.to(device, non_blocking=True)
+            self._read = torch.cuda.current_stream(tensor.device).record_event()
+            return lambda: self._taken(staged)
+        moved = tensor.to(device, non_blocking=True)
+        return lambda: moved
 
-    def _room(self, tensor: Tensor) -> Tensor:
-        """The buffer in the shape and type of ``tensor``, once the card is done with what it held."""
+    def _taken(self, staged: Tensor) -> Tensor:
+        """What a card has copied into the buffer, which the next hop uses again. What the card was given to do after
+        the copy is not waited for."""
+        self._done()
+        return staged.clone()
+
+    def _done(self) -> None:
         if self._read is not None:
             self._read.synchronize()
             self._read = None
+
+    def _room(self, tensor: Tensor) -> Tensor:
+        """The buffer in the shape and type of ``tensor``, once the card is done with what it held."""
+        self._done()
         if self._buffer is None or self._buffer.nbytes < tensor.nbytes:
             self._buffer = torch.empty(tensor.nbytes, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
         return self._buffer[: tensor.nbytes].view(tensor.dtype).view(tensor.shape)
