@@ -43,6 +43,7 @@ class Finding:
     root_cause: bool = False
     caused_by: tuple[str, ...] = ()  # ids of findings
     remedies: tuple[Remedy, ...] = ()
+    follows_from: tuple[str, ...] = ()  # problems that would explain this very finding, besides those of its check
 
     @property
     def bad(self) -> bool:

@@ -110,7 +110,7 @@ def _explains(cause: Finding, finding: Finding, check: Check) -> bool:
         finding.bad
         and cause.bad
         and cause.id != finding.id
-        and cause.problem in check.explained_by
+        and cause.problem in (*check.explained_by, *finding.follows_from)
         and _SEVERITY[cause.status] >= _SEVERITY[finding.status]
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from glmcore.config import NAMED, ModelConfig
 from glmcore.errors import GlmError
@@ -104,7 +104,10 @@ def _model(host: Machine, config: ModelConfig, path: str) -> Finding:
     cards = [place for place in found if place.name not in ("cpu", "cards+cpu") and usable(host, place)]
     if not cards and fitting:
         return ok(TITLE, text("It fits into memory: {table}.", table=_words(table)), **evidence)
-    return _short(host, cards, plans, table, bool(fitting), evidence)
+    short = _short(host, cards, plans, table, bool(fitting), evidence)
+    unused = [name for name, plan in plans.items() if name not in ("cpu", "cards+cpu") and plan.fits]
+    # Only torch, which cannot use the card, makes the memory decide.
+    return replace(short, follows_from=("torch-cpu-only",)) if unused and not cards else short
 
 
 def _readings(host: Machine) -> dict[str, object]:

@@ -82,6 +82,9 @@ def gib(size: int) -> str:
 def disk(host: Machine) -> Iterator[Finding]:
     fact = known(host.disk_cache)
     values = {"path": fact.path, "free": gib(fact.free)}
+    if not fact.total:
+        yield skipped(DISK, text("{path} lies where no files can be kept.", path=fact.path))
+        return
     if fact.free >= LEAST_DISK:
         yield ok(DISK, text("{free} are free at {path}.", **values), free=fact.free, path=fact.path)
         return

@@ -10,7 +10,7 @@ from glmdoctor import __version__
 from glmdoctor.findings import Finding, Remedy, Report, Status
 from glmdoctor.messages import text
 from glmdoctor.reports import machine
-from glmdoctor.reports.view import VERDICTS, Entry, checked, entries, shown, skipped_by_reason, summary_line
+from glmdoctor.reports.view import VERDICTS, Entry, abridged, checked, entries, shown, skipped_by_reason, summary_line
 
 if TYPE_CHECKING:
     from glmdoctor.diagnosis import Diagnosis
@@ -134,7 +134,7 @@ def _checked(report: Report, language: str, marks: dict[Status, str]) -> Iterato
         if finding.id in TOLD:
             yield Line(f"{shown(finding.title, language)}: {shown(finding.detail, language)}", 2)
     for reason, ids in skipped_by_reason(report, language).items():
-        yield Line(f"{marks[Status.SKIPPED]} {', '.join(ids)}: {reason}", 0, "dim")
+        yield Line(f"{marks[Status.SKIPPED]} {abridged(ids)}: {reason}", 0, "dim")
     yield Line("")
     yield Line(summary_line(report, language))
     yield Line(VERDICTS[report.verdict].render(language), 0, "bold")

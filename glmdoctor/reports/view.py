@@ -82,6 +82,16 @@ def skipped_by_reason(report: Report, language: str) -> dict[str, list[str]]:
     return reasons
 
 
+def abridged(ids: list[str]) -> str:
+    """``kernel.given, model.* (7)``: checks of one subject as one, where there are several."""
+    subjects: dict[str, list[str]] = {}
+    for id in dict.fromkeys(ids):
+        subjects.setdefault(id.partition(".")[0], []).append(id)
+    return ", ".join(
+        f"{subject}.* ({len(same)})" if len(same) > 3 else ", ".join(same) for subject, same in subjects.items()
+    )
+
+
 def summary_line(report: Report, language: str) -> str:
     """``23 checks: 20 ok, 1 failed, 2 skipped``."""
     counts = [f"{n} {STATUS_WORDS[Status(s)].render(language)}" for s, n in report.summary.items() if n]

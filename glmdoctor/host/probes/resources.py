@@ -167,7 +167,11 @@ def disk(io: IO, path: str) -> Disk:
     import shutil
 
     folder = path
-    while not io.is_folder(folder) and os.path.dirname(folder) != folder:
+    while not io.exists(folder) and os.path.dirname(folder) != folder:
         folder = os.path.dirname(folder)
+    in_the_way = not io.is_folder(folder)  # a file where a folder would have to be
+    folder = os.path.dirname(folder) if in_the_way else folder
     usage = shutil.disk_usage(io.place(folder))
-    return Disk(path=path, total=usage.total, free=usage.free, writable=io.access(folder, os.W_OK | os.X_OK))
+    # /proc and its like say that root may write, and hold no files: they have no size.
+    writable = bool(usage.total) and not in_the_way and io.access(folder, os.W_OK | os.X_OK)
+    return Disk(path=path, total=usage.total, free=usage.free, writable=writable)

@@ -98,3 +98,17 @@ def test_a_card_that_torch_cannot_use_is_not_counted(gpu_machine: Stub) -> None:
 def test_a_configuration_that_tells_no_size(cpu_machine: Stub, chatglm2: Any) -> None:
     broken = replace(chatglm2, config={"model_type": "chatglm", "num_layers": "many"})
     assert judged(cpu_machine.having(checkpoint=broken)).status is Status.SKIPPED
+
+
+def test_memory_that_only_an_unused_card_would_spare_follows_from_torch(gpu_machine: Stub) -> None:
+    """A CPU build of torch beside a card that holds the model: one cause, not two."""
+    machine = card(gpu_machine, 20).having(
+        checkpoint=named("chatglm2-6b"),
+        torch=facts.Torch("2.4.0+cpu", None, None, "/venv/lib/torch", ()),
+        memory={"available": 4 * GIB},
+    )
+    found = {f.id: f for f in examine(machine, only=["model.memory", "torch.build"]).findings}
+    assert found["model.memory"].problem == "ram-oom" and found["model.memory"].caused_by == ("torch.build",)
+    assert found["torch.build"].root_cause and not found["model.memory"].root_cause
+    small = {f.id: f for f in examine(card(machine, 2), only=["model.memory", "torch.build"]).findings}
+    assert small["model.memory"].root_cause and small["torch.build"].root_cause, "the card would not hold it either"

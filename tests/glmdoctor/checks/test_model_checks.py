@@ -405,3 +405,10 @@ def test_the_commit_limit_of_windows(
     found = finding(windows.having(checkpoint=chatglm2) if named else windows, "system.commit")
     assert (found.problem, found.status) == (problem, status)
     assert finding(cpu_machine, "system.commit").status is Status.SKIPPED
+
+
+def test_a_cache_where_no_files_can_be_kept_is_no_full_disk(cpu_machine: Stub) -> None:
+    machine = cpu_machine.having(disk_cache=facts.Disk("/proc/x/glmcore", 0, 0, False))
+    found = {f.id: f for f in examine(machine, only=["system.disk", "system.cache"]).findings}
+    assert found["system.disk"].status is Status.SKIPPED
+    assert (found["system.cache"].status, found["system.cache"].problem) == (Status.WARN, "hf-cache-not-writable")

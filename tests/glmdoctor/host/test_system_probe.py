@@ -151,6 +151,15 @@ def test_memory_by_psutil_where_there_is_no_proc():
     assert isinstance(found, Memory) and 0 < found.available <= found.total
 
 
+def test_a_disk_on_which_no_files_can_be_kept(tmp_path):
+    """/proc is open to root by its modes; a file stands where the folder would have to be made."""
+    found = resources.disk(RealIO("/"), "/proc/cache/glmcore")
+    assert found.total == 0 and not found.writable
+    (tmp_path / "file").write_text("")
+    blocked = resources.disk(RealIO("/"), str(tmp_path / "file" / "glmcore"))
+    assert blocked.total > 0 and not blocked.writable
+
+
 def test_the_disk_of_a_folder_that_does_not_exist_yet(tmp_path):
     found = resources.disk(RealIO("/"), str(tmp_path / "a" / "b"))
     assert found.path.endswith("/a/b") and found.free <= found.total and found.writable

@@ -17,7 +17,7 @@ from glmdoctor import reports
 from glmdoctor.diagnosis import Diagnosis
 from glmdoctor.reports import github, html, junit, markdown, terminal
 from glmdoctor.reports.redact import Redactor
-from glmdoctor.reports.view import entries
+from glmdoctor.reports.view import abridged, entries
 
 ALICE = Redactor("/home/alice", ("alice",))
 SECRETS = ("alice", "hf_abcdefghijklmnop", "10.1.2.3", "example.org")
@@ -32,6 +32,11 @@ def test_consequences_are_folded_under_the_cause_at_the_end_of_their_chain(diagn
         ("x.crash", []),
         ("x.unknown", []),
     ]
+
+
+def test_many_checks_of_one_subject_are_one_word() -> None:
+    ids = ["kernel.given", "model.path", "model.files", "kernel.given", "model.config", "model.shapes", "gpu.link"]
+    assert abridged(ids) == "kernel.given, model.* (4), gpu.link"
 
 
 def test_terminal_says_the_cause_first_and_what_was_checked_last(diagnosis: Diagnosis) -> None:
