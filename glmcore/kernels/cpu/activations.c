@@ -1,12 +1,7 @@
 /* Bringing activations into the layout that the kernels read, and refusing NaN and infinity on the way. */
-#include <math.h>
-#include <stdlib.h>
-
 #include "glm.h"
 
 #define SMALLEST 1e-35f      /* a block below this is zero: 127 / max would overflow */
-
-static void *aligned(size_t bytes) { return aligned_alloc(64, (bytes + 63) / 64 * 64); }
 
 /* One block, zero-filled, in natural or split order; returns the largest |value| as bits (compared as integers,
  * which orders NaN above everything and lets the compiler vectorise the loop without -ffast-math). */
@@ -59,46 +54,47 @@ static float quantise_block(float *x, int32_t largest_bits, int digits, int8_t *
     return sum;
 }
 
-static int32_t pack_row(const float *x, const Weights *w, int64_t row, int kind, Activations *a) {
-    float block[BLOCK], sum = 0.f;
-    int32_t largest = 0;
-    for (int64_t b = 0; b < w->blocks; b++) {
-        int64_t at = b * a->m + row;
-        float *values = kind == FLOATS ? a->values + at * BLOCK : block;
-        int32_t top = load_block(x + b * BLOCK, w->k - b * BLOCK, w->bits == 4, values);
-        largest = top > largest ? top : largest;
-        if (kind != FLOATS && top < INFINITE)
-            sum += quantise_block(values, top, kind, a->q + at * kind * BLOCK, a->scale + at);
+/* Offsets are kept multiples of 64. */
+static size_t padded(int64_t bytes) { return ((size_t)bytes + 63) / 64 * 64; }
+
+size_t activations_bytes(int64_t k, int64_t m, int kind) {
+    const int64_t cells = (k + BLOCK - 1) / BLOCK * m, size = kind == FLOATS ? (int64_t)sizeof(float) : kind;
+    return padded(cells * BLOCK * size) + (kind == FLOATS ? 0 : 2 * padded(cells * (int64_t)sizeof(float)));
+}
+
+Activations activations_over(void *memory, const Weights *w, int64_t m, int kind) {
+    Activations a = {.m = m, .k = w->k, .blocks = w->blocks, .kind = kind, .split = w->bits == INT4};
+    if (kind == FLOATS) {
+        a.values = memory;
+    } else {
+        const int64_t cells = m * w->blocks;
+        a.q = memory;
+        a.scale = (float *)(a.q + cells * kind * BLOCK);
+        a.sum = a.scale + padded(cells * (int64_t)sizeof(float)) / sizeof(float);
     }
-    if (kind != FLOATS) a->sum[row] = sum;
+    return a;
+}
+
+int32_t pack_block(const Activations *a, const float *x, int64_t row, int64_t b) {
+    float block[BLOCK];
+    const int64_t at = b * a->m + row;
+    float *values = a->kind == FLOATS ? a->values + at * BLOCK : block;
+    const int32_t largest = load_block(x + b * BLOCK, a->k - b * BLOCK, a->split, values);
+    if (a->kind != FLOATS) {
+        const int finite = largest < INFINITE;
+        if (!finite) memset(values, 0, sizeof block);
+        a->sum[at] = quantise_block(values, finite ? largest : 0, a->kind, a->q + at * a->kind * BLOCK, a->scale + at);
+    }
     return largest;
 }
 
-int pack_activations(const float *x, const Weights *w, int64_t m, int kind, int threads, Activations *a) {
-    size_t cells = (size_t)(m * w->blocks);
-    *a = (Activations){.m = m};
-    if (m == 0) return GLM_OK;
-    if (kind == FLOATS) {
-        a->values = aligned(cells * BLOCK * sizeof(float));
-        if (!a->values) return GLM_NO_MEMORY;
-    } else {
-        a->q = aligned(cells * (size_t)kind * BLOCK);
-        a->scale = aligned(cells * sizeof(float));
-        a->sum = aligned((size_t)m * sizeof(float));
-        if (!a->q || !a->scale || !a->sum) return GLM_NO_MEMORY;
-    }
+int32_t pack(const Activations *a, const float *x) {
     int32_t largest = 0;
-#pragma omp parallel for num_threads(threads) reduction(max : largest) if (m > 4)
-    for (int64_t row = 0; row < m; row++) {
-        int32_t top = pack_row(x + row * w->k, w, row, kind, a);
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < a->m * a->blocks; i++) {
+        const int64_t row = i / a->blocks, b = i % a->blocks;
+        const int32_t top = pack_block(a, x + row * a->k, row, b);
         largest = top > largest ? top : largest;
     }
-    return largest < INFINITE ? GLM_OK : GLM_NOT_FINITE;
-}
-
-void free_activations(Activations *a) {
-    free(a->q);
-    free(a->scale);
-    free(a->sum);
-    free(a->values);
+    return largest;
 }

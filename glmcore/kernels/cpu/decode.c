@@ -25,43 +25,46 @@ INLINE void rows_of(const int bits, const int kind, const int rows, const Weight
                     int64_t first, int64_t step, float *y) {
     const uint8_t *p = w->data + first * w->row_bytes;
     const int8_t *q = a->q + m * kind * BLOCK;
-    const float *scale = a->scale + m;
     const int64_t stride = step * w->row_bytes;
+    float sum = 0.f;
     vf total[STREAMS];
     for (int r = 0; r < rows; r++) total[r] = vf_zero();
-    for (int64_t b = 0; b < w->full_blocks; b++, p += bits * BLOCK / 8, q += a->m * kind * BLOCK, scale += a->m)
-        block(bits, kind, rows, p, stride, AHEAD, q, *scale, total);
-    if (w->full_blocks < w->blocks) {
-        uint8_t tail[STREAMS][BLOCK];
-        for (int r = 0; r < rows; r++) copy_block(w, first + r * step, w->full_blocks, tail[r]);
-        block(bits, kind, rows, tail[0], BLOCK, 0, q, *scale, total);
+    for (int64_t b = 0, at = m; b < w->blocks; b++, at += a->m, p += bits * BLOCK / 8, q += a->m * kind * BLOCK) {
+        sum += a->sum[at];
+        if (b < w->full_blocks) {
+            block(bits, kind, rows, p, stride, AHEAD, q, a->scale[at], total);
+        } else {
+            uint8_t tail[STREAMS][BLOCK];
+            for (int r = 0; r < rows; r++) copy_block(w, first + r * step, b, tail[r], BLOCK);
+            block(bits, kind, rows, tail[0], BLOCK, 0, q, a->scale[at], total);
+        }
     }
-    const float offset = (bits == 4 ? OFFSET4 : OFFSET8) * a->sum[m];
     for (int r = 0; r < rows; r++) {
-        int64_t n = first + r * step;
-        y[m * w->n + n] = w->scale[n] * (vf_sum(total[r]) - offset) + (w->bias ? w->bias[n] : 0.f);
+        const int64_t n = first + r * step;
+        const float value = vf_sum(total[r]) - (bits == INT4 ? OFFSET4 : OFFSET8) * sum;
+        y[m * w->n + n] = w->scale[n] * value + (w->bias ? w->bias[n] : 0.f);
     }
 }
 
-#define DECODE(name, bits, kind)                                                                                 \
-    static void name(const Weights *w, const Activations *a, float *y, int threads) {                            \
-        _Pragma("omp parallel for num_threads(threads) schedule(dynamic, 1)")                                    \
-        for (int64_t first = 0; first < w->n; first += ROWS_PER_TASK) {                                          \
-            int64_t count = w->n - first < ROWS_PER_TASK ? w->n - first : ROWS_PER_TASK, step = count / STREAMS; \
-            for (int64_t i = 0; i < step; i++)                                                                   \
-                for (int64_t m = 0; m < a->m; m++) rows_of(bits, kind, STREAMS, w, a, m, first + i, step, y);    \
-            for (int64_t i = step * STREAMS; i < count; i++)                                                     \
-                for (int64_t m = 0; m < a->m; m++) rows_of(bits, kind, 1, w, a, m, first + i, 1, y);             \
-        }                                                                                                        \
+#define DECODE(name, bits, kind)                                                                               \
+    static void name(const Weights *w, const Activations *a, float *y) {                                       \
+        _Pragma("omp for schedule(dynamic, 1)")                                                                \
+        for (int64_t first = 0; first < w->n; first += ROWS_PER_TASK) {                                        \
+            const int64_t count = at_most(ROWS_PER_TASK, w->n - first), step = count / STREAMS;                \
+            for (int64_t i = 0; i < step; i++)                                                                 \
+                for (int64_t m = 0; m < a->m; m++) rows_of(bits, kind, STREAMS, w, a, m, first + i, step, y);  \
+            for (int64_t i = step * STREAMS; i < count; i++)                                                   \
+                for (int64_t m = 0; m < a->m; m++) rows_of(bits, kind, 1, w, a, m, first + i, 1, y);           \
+        }                                                                                                      \
     }
-DECODE(bytes4, 4, BYTES)
-DECODE(bytes8, 8, BYTES)
-DECODE(limbs4, 4, LIMBS)
-DECODE(limbs8, 8, LIMBS)
+DECODE(bytes4, INT4, BYTES)
+DECODE(bytes8, INT8, BYTES)
+DECODE(limbs4, INT4, LIMBS)
+DECODE(limbs8, INT8, LIMBS)
 
-void decode(const Weights *w, const Activations *a, int kind, float *y, int threads) {
-    if (kind == BYTES)
-        (w->bits == 4 ? bytes4 : bytes8)(w, a, y, threads);
+void decode(const Weights *w, const Activations *a, float *y) {
+    if (a->kind == BYTES)
+        (w->bits == INT4 ? bytes4 : bytes8)(w, a, y);
     else
-        (w->bits == 4 ? limbs4 : limbs8)(w, a, y, threads);
+        (w->bits == INT4 ? limbs4 : limbs8)(w, a, y);
 }

@@ -1,12 +1,13 @@
 /* Shared by all sources of the CPU kernels: the ABI, sizes, and what one file offers to another.
  *
- * Weights keep the original row-major packing: int8 rows of K bytes, or int4 rows of K/2 bytes with the even
+ * Quantised weights keep the original row-major packing: int8 rows of K bytes, or int4 rows of K/2 bytes with the even
  * column in the high nibble and the odd one in the low nibble, two's complement; one float scale per row.
  * Columns are worked on in blocks of 128.  Inside a block of an int4 matrix the activations are kept in "split"
  * order, 64 even columns then 64 odd ones, so that masking a byte's nibbles yields neighbours of the same half.
  */
 #ifndef GLM_H
 #define GLM_H
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -14,6 +15,8 @@
 #include <omp.h>
 #else
 #define omp_get_max_threads() 1
+#define omp_get_num_threads() 1
+#define omp_get_thread_num() 0
 #endif
 
 #define EXPORT __attribute__((visibility("default")))
@@ -30,10 +33,13 @@
 
 enum { GLM_OK = 0, GLM_NOT_FINITE = 1, GLM_NO_MEMORY = 2, GLM_BAD_ARGUMENT = 3 };
 
+/* Kinds of weights: two of integers, three of floats. */
+enum { INT4 = 4, INT8 = 8, HALF = 16, BRAIN = 17, SINGLE = 32 };
+
 typedef struct {
-    int bits;              /* 4 or 8 */
+    int bits;              /* INT4 … SINGLE */
     const uint8_t *data;   /* [n][row_bytes] */
-    const float *scale;    /* [n] */
+    const float *scale;    /* [n], of integers only */
     const float *bias;     /* [n] or NULL */
     int64_t n, k, row_bytes, block_bytes, blocks, full_blocks;
 } Weights;
@@ -45,19 +51,36 @@ enum { BYTES = 1, LIMBS = 3, FLOATS = 4 };
 
 /* Packed activations, block by block so that neighbouring rows never lie a power of two apart. */
 typedef struct {
-    int64_t m;
+    int64_t m, k, blocks;
+    int kind, split;
     int8_t *q;      /* BYTES, LIMBS: [blocks][m][kind][128], the digits one after another */
     float *scale;   /* BYTES, LIMBS: [blocks][m], value = scale * (q[0] + q[1] / 254 + q[2] / 254²) */
-    float *sum;     /* BYTES, LIMBS: [m], sum of all values, for the weights' offset */
+    float *sum;     /* BYTES, LIMBS: [blocks][m], sum of the block's values, for the weights' offset */
     float *values;  /* FLOATS: [blocks][m][128] */
 } Activations;
 
-int pack_activations(const float *x, const Weights *w, int64_t m, int kind, int threads, Activations *out);
-void free_activations(Activations *a);
+Weights weights_of(int bits, const void *data, const float *scale, const float *bias, int64_t n, int64_t k);
+int is_few(const Weights *w, int64_t m, int exact);         /* whether linear_few is the faster way for m rows */
+int kind_of(const Weights *w, int64_t m, int exact);        /* how linear_few or linear_many wants m rows */
 
-/* decode takes BYTES or LIMBS, prefill BYTES or FLOATS */
-void decode(const Weights *w, const Activations *a, int kind, float *y, int threads);
-void prefill(const Weights *w, const Activations *a, int kind, float *y, int threads);
+/* Activations in memory of the caller's, aligned to 64 bytes; the memory is only written by packing. */
+size_t activations_bytes(int64_t k, int64_t m, int kind);
+Activations activations_over(void *memory, const Weights *w, int64_t m, int kind);
+
+/* Packs columns 128 block … of one activation row x[k]; any thread may take any block.  Returns the bits of the largest
+ * |value|: INFINITE or more where one is infinite or NaN. */
+int32_t pack_block(const Activations *a, const float *x, int64_t row, int64_t block);
+
+/* The following are called by every thread of a team (or outside of one): the threads share the work, and all of it is
+ * done when they return.  `pack` packs x[m][k] and returns the largest of the calling thread's share. */
+int32_t pack(const Activations *a, const float *x);
+void linear_few(const Weights *w, const Activations *a, float *y);   /* y[m][n]; BYTES or LIMBS; FLOATS for floats */
+void linear_many(const Weights *w, const Activations *a, float *y);  /* y[m][n]; BYTES or FLOATS; integers only */
+
+void decode(const Weights *w, const Activations *a, float *y);       /* linear_few for integers and for floats */
+void decode_floats(const Weights *w, const Activations *a, float *y);
+
+static inline int64_t at_most(int64_t most, int64_t left) { return left < most ? left : most; }
 
 /* One thread for products that take less than waking others does.  Nothing between one and all: OpenMP would end and
  * start threads each time the number changes. */
@@ -65,11 +88,10 @@ static inline int threads_for(int threads, int64_t m, int64_t n, int64_t k) {
     return threads < 1 || m * n * k < SMALL ? 1 : threads;
 }
 
-/* Block b of a row, filled up with zero bytes where the row ends. */
-static inline void copy_block(const Weights *w, int64_t row, int64_t b, uint8_t *out) {
-    int64_t have = w->row_bytes - b * w->block_bytes;
-    memset(out, 0, BLOCK);
+/* Block b of a row, filled up with zero bytes to `size` where the row ends. */
+static inline void copy_block(const Weights *w, int64_t row, int64_t b, uint8_t *out, size_t size) {
+    memset(out, 0, size);
     memcpy(out, w->data + row * w->row_bytes + b * w->block_bytes,
-           (size_t)(have < w->block_bytes ? have : w->block_bytes));
+           (size_t)at_most(w->block_bytes, w->row_bytes - b * w->block_bytes));
 }
 #endif

@@ -1,4 +1,6 @@
 /* The exported entry points: y[m][n] = x[m][k] · dequantise(w)ᵀ + bias. */
+#include <stdlib.h>
+
 #include "glm.h"
 #include "simd.h"
 
@@ -14,17 +16,52 @@ EXPORT int glm_openmp(void) {
 #endif
 }
 
-/* exact: activations with float32's precision; otherwise int8 with one scale per block of 128 columns. */
+Weights weights_of(int bits, const void *data, const float *scale, const float *bias, int64_t n, int64_t k) {
+    int width = bits == BRAIN ? 16 : bits;
+    return (Weights){bits, data, scale, bias, n, k, k * width / 8, BLOCK * width / 8, (k + BLOCK - 1) / BLOCK, k / BLOCK};
+}
+
+int is_few(const Weights *w, int64_t m, int exact) {
+    if (w->bits >= HALF) return 1;
+    return m <= (exact ? DECODE_ROWS_EXACT : w->bits == INT4 ? DECODE_ROWS_FAST4 : DECODE_ROWS_FAST8);
+}
+
+int kind_of(const Weights *w, int64_t m, int exact) {
+    if (w->bits >= HALF) return FLOATS;
+    return !exact ? BYTES : is_few(w, m, exact) ? LIMBS : FLOATS;
+}
+
+void linear_few(const Weights *w, const Activations *a, float *y) {
+    (w->bits >= HALF ? decode_floats : decode)(w, a, y);
+}
+
+static int linear(const Weights *w, int exact, const float *x, float *y, int64_t m, int threads) {
+    const int few = is_few(w, m, exact), kind = kind_of(w, m, exact);
+    void *memory = aligned_alloc(64, activations_bytes(w->k, m, kind));
+    if (!memory) return GLM_NO_MEMORY;
+    const Activations a = activations_over(memory, w, m, kind);
+    int32_t largest = 0;
+#pragma omp parallel num_threads(threads_for(threads, m, w->n, w->k)) reduction(max : largest)
+    {
+        largest = pack(&a, x);
+        (few ? linear_few : linear_many)(w, &a, y);
+    }
+    free(memory);
+    return largest < INFINITE ? GLM_OK : GLM_NOT_FINITE;
+}
+
+/* bits: INT4 … SINGLE.  exact: activations with float32's precision (floats always are); otherwise int8 with one scale
+ * per block of 128 columns. */
 EXPORT int glm_linear(int bits, int exact, const void *weight, const float *scale, const float *bias, const float *x,
                       float *y, int64_t m, int64_t n, int64_t k, int threads) {
-    if ((bits != 4 && bits != 8) || m < 0 || n < 0 || k < 1 || (bits == 4 && k % 2)) return GLM_BAD_ARGUMENT;
-    threads = threads_for(threads, m, n, k);
-    Weights w = {bits, weight, scale, bias, n, k, k * bits / 8, BLOCK * bits / 8, (k + BLOCK - 1) / BLOCK, k / BLOCK};
-    int few = m <= (exact ? DECODE_ROWS_EXACT : bits == 4 ? DECODE_ROWS_FAST4 : DECODE_ROWS_FAST8);
-    int kind = !exact ? BYTES : few ? LIMBS : FLOATS;
-    Activations a;
-    int status = pack_activations(x, &w, m, kind, threads, &a);
-    if (status == GLM_OK) (few ? decode : prefill)(&w, &a, kind, y, threads);
-    free_activations(&a);
-    return status;
+    const int known = bits == INT4 || bits == INT8 || bits == HALF || bits == BRAIN || bits == SINGLE;
+    if (!known || m < 0 || n < 0 || k < 1 || (bits == INT4 && k % 2)) return GLM_BAD_ARGUMENT;
+    const Weights w = weights_of(bits, weight, scale, bias, n, k);
+    return m == 0 ? GLM_OK : linear(&w, exact, x, y, m, threads);
+}
+
+/* float16, or bfloat16 where `brain`. */
+EXPORT int glm_linear16(int brain, const void *w, const float *x, float *y, int64_t m, int64_t n, int64_t k,
+                        int threads) {
+    return glm_linear(brain ? BRAIN : HALF, 1, w, NULL, NULL, x, y, m, n, k, threads);
 }

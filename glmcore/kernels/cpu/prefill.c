@@ -26,7 +26,7 @@ static void unpack(const Weights *w, int64_t first, int64_t rows, int64_t b, Til
     int count = (int)w->block_bytes / 4;
     if (b == w->full_blocks || rows < TILE) { /* the matrix ends within this block */
         memset(edge, 0, sizeof edge);
-        for (int64_t r = 0; r < rows; r++) copy_block(w, first + r, b, edge[r]);
+        for (int64_t r = 0; r < rows; r++) copy_block(w, first + r, b, edge[r], BLOCK);
         p = edge[0], stride = BLOCK, next = 0;
     }
     for (int r = 0; r < TILE; r += LANES) {
@@ -138,9 +138,10 @@ static void write_out(const Weights *w, int64_t first, int64_t rows, const float
 static void fast_chunk(const Weights *w, const Activations *a, int64_t first, int64_t rows, int64_t m0, int64_t m,
                        float *y) {
     Tile tile __attribute__((aligned(64))), part __attribute__((aligned(64)));
-    float acc[CHUNK * TILE] __attribute__((aligned(64)));
+    float acc[CHUNK * TILE] __attribute__((aligned(64))), sum[CHUNK] = {0};
     memset(acc, 0, sizeof acc);
     for (int64_t b = 0; b < w->blocks; b++) {
+        for (int64_t i = 0; i < m; i++) sum[i] += a->sum[b * a->m + m0 + i];
         const int8_t *q = a->q + (b * a->m + m0) * BLOCK;
         const float *scale = a->scale + b * a->m + m0;
         unpack(w, first, rows, b, tile);
@@ -153,7 +154,7 @@ static void fast_chunk(const Weights *w, const Activations *a, int64_t first, in
             int_tile(tile, q, scale, 1.f, m, acc);
         }
     }
-    write_out(w, first, rows, acc, a->sum + m0, w->bits == 4 ? 8.f : TILE_OFFSET8, m, y + m0 * w->n);
+    write_out(w, first, rows, acc, sum, w->bits == 4 ? 8.f : TILE_OFFSET8, m, y + m0 * w->n);
 }
 
 static void exact_chunk(const Weights *w, const Activations *a, int64_t first, int64_t rows, int64_t m0, int64_t m,
@@ -170,18 +171,16 @@ static void exact_chunk(const Weights *w, const Activations *a, int64_t first, i
 }
 
 #define PREFILL(name, chunk)                                                           \
-    static void name(const Weights *w, const Activations *a, float *y, int threads) {  \
+    static void name(const Weights *w, const Activations *a, float *y) {               \
         int64_t tiles = (w->n + TILE - 1) / TILE, chunks = (a->m + CHUNK - 1) / CHUNK; \
-        _Pragma("omp parallel for num_threads(threads) schedule(dynamic, 1)")          \
+        _Pragma("omp for schedule(dynamic, 1)")                                        \
         for (int64_t task = 0; task < tiles * chunks; task++) {                        \
             int64_t first = task % tiles * TILE, m0 = task / tiles * CHUNK;            \
-            int64_t rows = w->n - first < TILE ? w->n - first : TILE;                  \
-            chunk(w, a, first, rows, m0, a->m - m0 < CHUNK ? a->m - m0 : CHUNK, y);    \
+            int64_t rows = at_most(TILE, w->n - first);                                \
+            chunk(w, a, first, rows, m0, at_most(CHUNK, a->m - m0), y);                \
         }                                                                              \
     }
 PREFILL(fast, fast_chunk)
 PREFILL(exact, exact_chunk)
 
-void prefill(const Weights *w, const Activations *a, int kind, float *y, int threads) {
-    (kind == BYTES ? fast : exact)(w, a, y, threads);
-}
+void linear_many(const Weights *w, const Activations *a, float *y) { (a->kind == BYTES ? fast : exact)(w, a, y); }

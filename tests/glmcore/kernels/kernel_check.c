@@ -8,7 +8,6 @@
 
 int glm_linear(int bits, int exact, const void *weight, const float *scale, const float *bias, const float *x, float *y,
                int64_t m, int64_t n, int64_t k, int threads);
-int glm_linear16(int brain, const uint16_t *w, const float *x, float *y, int64_t m, int64_t n, int64_t k, int threads);
 const char *glm_isa(void);
 
 static uint64_t state = 88172645463325252ull;
@@ -77,35 +76,48 @@ static int check(int bits, int exact, int64_t m, int64_t n, int64_t k, int extre
 }
 
 /* bfloat16 cuts float32 in half; float16 patterns are taken as they come and read by their definition. */
-static int check16(int brain, int64_t m, int64_t n, int64_t k) {
-    uint16_t *w = exactly(n * k * 2);
-    float *x = exactly(m * k * 4), *y = exactly(m * n * 4);
-    double worst = 0;
-    for (int64_t i = 0; i < n * k; i++) {
-        w[i] = (uint16_t)next();
-        if (brain) w[i] = (uint16_t)((w[i] & 0x83ff) | 0x3c00);     /* 2^-7 … 2 */
-        else if ((w[i] >> 10 & 31) == 31) w[i] &= 0x83ff;           /* no infinities; subnormals instead */
+static double number_at(const void *w, int bits, int64_t at) {
+    if (bits == SINGLE) return ((const float *)w)[at];
+    const uint16_t pattern = ((const uint16_t *)w)[at];
+    const int brain = bits == BRAIN, width = brain ? 7 : 10, bias = brain ? 127 : 15;
+    const int fraction = pattern & ((1 << width) - 1), exponent = (pattern & 0x7fff) >> width;
+    const double value = exponent ? ldexp((1 << width) + fraction, exponent - bias - width)
+                                  : ldexp(fraction, 1 - bias - width);
+    return pattern >> 15 ? -value : value;
+}
+
+static void random_number(void *w, int bits, int64_t at) {
+    if (bits == SINGLE) {
+        ((float *)w)[at] = (float)((int32_t)next() / 65536) / 512.f;
+        return;
     }
+    uint16_t pattern = (uint16_t)next();
+    if (bits == BRAIN) pattern = (uint16_t)((pattern & 0x83ff) | 0x3c00); /* 2^-7 … 2 */
+    else if ((pattern >> 10 & 31) == 31) pattern &= 0x83ff;               /* no infinities; subnormals instead */
+    ((uint16_t *)w)[at] = pattern;
+}
+
+static int check_floats(int bits, int64_t m, int64_t n, int64_t k) {
+    void *w = exactly(n * k * (bits == SINGLE ? 4 : 2));
+    float *x = exactly(m * k * 4), *y = exactly(m * n * 4), *bias = exactly(n * 4);
+    double worst = 0;
+    for (int64_t i = 0; i < n * k; i++) random_number(w, bits, i);
+    for (int64_t i = 0; i < n; i++) bias[i] = (float)(next() % 200) - 100;
     for (int64_t i = 0; i < m * k; i++) x[i] = (float)((int32_t)next() / 65536) / 512.f;
-    if (glm_linear16(brain, w, x, y, m, n, k, 3)) return 1;
+    if (glm_linear(bits, 0, w, NULL, bias, x, y, m, n, k, 3)) return 1;
     for (int64_t i = 0; i < m; i++)
         for (int64_t r = 0; r < n; r++) {
-            double sum = 0, size = 0;
+            double sum = bias[r], size = fabs(bias[r]) + 1e-30;
             for (int64_t c = 0; c < k; c++) {
-                uint16_t bits = w[r * k + c];
-                int fraction = brain ? bits & 127 : bits & 1023, exponent = brain ? bits >> 7 & 255 : bits >> 10 & 31;
-                int width = brain ? 7 : 10, bias = brain ? 127 : 15;
-                double value = exponent ? ldexp((1 << width) + fraction, exponent - bias - width)
-                                        : ldexp(fraction, 1 - bias - width);
-                double term = (bits >> 15 ? -value : value) * x[i * k + c];
+                double term = number_at(w, bits, r * k + c) * x[i * k + c];
                 sum += term, size += fabs(term);
             }
-            double error = fabs(y[i * n + r] - sum) / (size + 1e-30);
+            double error = fabs(y[i * n + r] - sum) / size;
             worst = error > worst || isnan(error) ? error : worst;
         }
-    free(w), free(x), free(y);
+    free(w), free(x), free(y), free(bias);
     if (worst < 2e-6) return 0;
-    printf("%s m=%d n=%d k=%d: off by %g\n", brain ? "bfloat16" : "float16", (int)m, (int)n, (int)k, worst);
+    printf("floats of kind %d, m=%d n=%d k=%d: off by %g\n", bits, (int)m, (int)n, (int)k, worst);
     return 1;
 }
 
@@ -122,9 +134,10 @@ int main(void) {
                 for (int extreme = 1; extreme <= 12; extreme++)
                     failures += check(bits, exact, extreme % 3 ? 1 : 17, 9, 256, extreme, threads);
             }
-    for (int brain = 0; brain < 2; brain++)
+    const int floats[] = {HALF, BRAIN, SINGLE};
+    for (int kind = 0; kind < 3; kind++)
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
-            failures += check16(brain, shapes[s][0], shapes[s][1], shapes[s][2]);
+            failures += check_floats(floats[kind], shapes[s][0], shapes[s][1], shapes[s][2]);
     printf("%s: %d failures\n", glm_isa(), failures);
     return failures != 0;
 }
