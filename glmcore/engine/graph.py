@@ -1,7 +1,8 @@
-"""Decoding on a card as a CUDA graph: hundreds of launches become one, over a cache whose shape does not change.
+"""Decoding on a card as CUDA graphs: hundreds of launches become one, over a cache whose shape does not change.
 
-A step of fixed shapes attends over the whole capacity and masks what is not filled. That reads up to twice the cache
-and saves the processor's time for each launch, which at one token is the larger part.
+A step of fixed shapes attends over a fixed number of positions and masks what is not filled. That number is a power of
+two, and there is a graph for each one that comes up, so a step reads at most twice what is filled (``bound``), whatever
+the cache has grown to.
 """
 
 from __future__ import annotations
@@ -10,22 +11,31 @@ import torch
 from torch import Tensor, nn
 
 from glmcore.models.cache import KVCache
+from glmcore.place.hops import pieces_of
 
 WARM_UPS = 2  # libraries and self-tests want to run once before their calls are recorded
+LEAST = 256  # positions that a step attends over at least: fewer would save nothing that can be measured
+
+
+def bound(length: int, capacity: int) -> int:
+    """The positions that a step reads where ``length`` are filled, of a cache of ``capacity``."""
+    return min(max(LEAST, 1 << (length - 1).bit_length()), capacity)
 
 
 class StaticCache:
-    """The view of a ``KVCache`` in which one position, held in a tensor, is written and everything is returned."""
+    """The view of a ``KVCache`` in which one position, held in a tensor, is written and the first ``count`` are
+    returned, after the prefix."""
 
-    length, prefix = 1, 0  # never empty: the prompt is there already
+    length = 1  # never empty: the prompt is there already
 
-    def __init__(self, cache: KVCache, index: Tensor) -> None:
-        self.keys, self.values, self.index = cache.keys, cache.values, index
+    def __init__(self, cache: KVCache, place: Tensor, count: int) -> None:
+        self.keys, self.values, self.place, self.prefix = cache.keys, cache.values, place, cache.prefix
+        self.end = cache.prefix + count
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         for held, new in ((self.keys[layer], key), (self.values[layer], value)):
-            held.index_copy_(2, self.index, new.to(held.dtype))
-        return self.keys[layer].to(key.dtype), self.values[layer].to(value.dtype)
+            held.index_copy_(2, self.place, new.to(held.dtype))
+        return self.keys[layer][:, :, : self.end].to(key.dtype), self.values[layer][:, :, : self.end].to(value.dtype)
 
     def advance(self, count: int) -> None:
         """The step's caller counts."""
@@ -35,6 +45,8 @@ class StaticStep:
     """One token for each row of ``cache``, in tensors that stay where they are."""
 
     def __init__(self, model: nn.Module, cache: KVCache) -> None:
+        if model.prefix is not None:
+            model.prefix.before(cache)
         device = cache.keys[0].device
         self.model, self.cache = model, cache
         self.keys = cache.keys  # a cache that grows gets new tensors, and the step is of no more use
@@ -55,39 +67,50 @@ class StaticStep:
         self.ids.copy_(ids)
         self.positions.copy_(positions)
         self.index.fill_(self.cache.length)
-        logits = self.compute()
+        logits = self.compute(bound(self.cache.length + 1, self.cache.capacity))
         self.cache.advance(1)
         return logits
 
-    def compute(self) -> Tensor:
-        mask = (self.order <= self.index)[None, None, None]
-        view = StaticCache(self.cache, self.index)
+    def compute(self, count: int) -> Tensor:
+        """The step over the first ``count`` positions."""
+        mask = (self.order[:count] <= self.index)[None, None, None]
+        view = StaticCache(self.cache, self.index + self.cache.prefix, count)
         logits = self.model(self.ids, position_ids=self.positions, attention_mask=mask, cache=view, last_only=True)
         return logits[:, -1]
 
 
 class GraphStep(StaticStep):
-    """The same, recorded once and replayed."""
+    """The same, recorded once for each number of positions and replayed. The graphs share one pool of memory."""
 
     def __init__(self, model: nn.Module, cache: KVCache) -> None:
         super().__init__(model, cache)
-        self.index.fill_(cache.length)  # what warming up writes there, the first step writes again
-        stream = torch.cuda.Stream(self.ids.device)
-        stream.wait_stream(torch.cuda.current_stream(self.ids.device))
+        self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def compute(self, count: int) -> Tensor:
+        if count not in self.graphs:
+            self.graphs[count] = self.record(count)
+        graph, logits = self.graphs[count]
+        graph.replay()
+        return logits
+
+    def record(self, count: int) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+        """What warming up writes into the cache, the step that follows writes again."""
+        device = self.ids.device
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
             for _ in range(WARM_UPS):
-                super().compute()
-        torch.cuda.current_stream(self.ids.device).wait_stream(stream)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self.ids.device), torch.cuda.graph(self.graph):
-            self.logits = super().compute()
-
-    def compute(self) -> Tensor:
-        self.graph.replay()
-        return self.logits
+                super().compute(count)
+        torch.cuda.current_stream(device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(device), torch.cuda.graph(graph, pool=self.pool):
+            logits = super().compute(count)
+        return graph, logits
 
 
 def can_record(model: nn.Module) -> bool:
-    """Whether the whole model is on one card, with nothing before the cache and no hidden state that hops."""
-    devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
-    return len(devices) == 1 and devices.pop().type == "cuda" and model.prefix is None
+    """Whether the whole model is on one card, so that no hidden state hops. (A prefix goes where the cache is.)"""
+    pieces = [module for _, module in pieces_of(model)]
+    devices = {tensor.device for piece in pieces for tensor in (*piece.parameters(), *piece.buffers())}
+    return len(devices) == 1 and devices.pop().type == "cuda"
