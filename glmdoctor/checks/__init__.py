@@ -6,18 +6,24 @@ from collections.abc import Iterable
 
 from glmdoctor.checks import (
     accelerators,
+    apple,
+    bitsandbytes,
     checkpoint,
     compiler,
     cpm,
     cuda_path,
+    cxx,
     deep,
     driver,
     fit,
     gpu_health,
+    hub,
+    kills,
     libcuda,
     linker,
     mismatch,
     nvml,
+    own_code,
     packages,
     plugins,
     remote_code,
@@ -34,6 +40,7 @@ __all__ = ["ALL", "Check", "Machine", "UnknownCheck", "every", "examine", "selec
 
 ALL: tuple[Check, ...] = (
     *system.CHECKS,
+    *kills.CHECKS,
     *driver.CHECKS,
     *nvml.CHECKS,
     *mismatch.CHECKS,
@@ -47,10 +54,15 @@ ALL: tuple[Check, ...] = (
     *gpu_health.CHECKS,
     *packages.CHECKS,
     *together.CHECKS,
+    *cxx.CHECKS,
+    *bitsandbytes.CHECKS,
+    *hub.CHECKS,
     *compiler.CHECKS,
     *checkpoint.CHECKS,
     *fit.CHECKS,
+    *apple.CHECKS,
     *remote_code.CHECKS,
+    *own_code.CHECKS,
     *deep.CHECKS,
 )
 

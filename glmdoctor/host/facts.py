@@ -107,6 +107,16 @@ class Process:
 
 
 @dataclass(frozen=True)
+class ModuleFile:
+    """A kernel module on the disk; what a compressed one says of itself is not read."""
+
+    path: str
+    version: str | None
+    kernel: str | None  # the release that it was built for
+    signed: bool | None
+
+
+@dataclass(frozen=True)
 class KernelDriver:
     """The NVIDIA kernel module, and what stands in its place."""
 
@@ -121,6 +131,30 @@ class KernelDriver:
     nodes: tuple[DeviceNode, ...]  # /dev/nvidia*
     holders: tuple[Process, ...]  # processes that hold /dev/nvidia* open, as far as this user can see
     fabric_manager: bool | None = None  # does it run; None without NVSwitch
+    modules: tuple[ModuleFile, ...] = ()  # nvidia.ko on the disk for the running kernel
+    other_kernels: tuple[str, ...] = ()  # those that have an nvidia.ko; only looked for where none is loaded
+    dxg: bool | None = None  # is WSL's device node /dev/dxg there
+
+
+@dataclass(frozen=True)
+class Guards:
+    """What may keep a module from being loaded or a device from being opened, whatever the modes say."""
+
+    secure_boot: bool | None  # None where the firmware does not tell
+    signatures_required: bool | None  # does the kernel refuse modules without a trusted signature
+    key_enrolled: bool | None  # is one of this machine's own module-signing keys known to the firmware's shim
+    selinux_enforcing: bool | None  # None where it cannot be seen, as in containers
+    selinux_type: str | None  # of this process: "container_t", "unconfined_t"; None without SELinux
+
+
+@dataclass(frozen=True)
+class Containers:
+    """How containers of this host would get its cards."""
+
+    docker: str | None  # the daemon's program or socket
+    toolkit: str | None  # a program of the NVIDIA Container Toolkit
+    runtimes: Mapping[str, str | None] = field(default_factory=dict)  # of daemon.json → program, None where it is gone
+    cdi: tuple[str, ...] = ()  # CDI specifications that name NVIDIA's devices
 
 
 @dataclass(frozen=True)
@@ -264,6 +298,19 @@ class KernelLog:
     source: str  # "dmesg", or the file
     xids: tuple[Xid, ...]  # each card's and number's last, in the order of the log
     killed: tuple[Process, ...] = ()  # by the out-of-memory killer
+    unsigned: tuple[str, ...] = ()  # lines by which the kernel refused a module for its signature
+    foreign: tuple[str, ...] = ()  # lines by which it refused NVIDIA's module as another kernel's
+
+
+@dataclass(frozen=True)
+class MemoryKills:
+    """How often the kernel's out-of-memory killer struck, by the kernel's own counters, and whom, by its log."""
+
+    machine: int | None  # since the start; None where the kernel does not count
+    group: int | None  # in the cgroup of this process (its container or session)
+    group_path: str  # that cgroup's folder; "" where there is none
+    log: str | None  # "dmesg", or the file; None where there was no need to look, or this user may not
+    killed: tuple[Process, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -297,6 +344,32 @@ class Torch:
     hip: str | None
     path: str
     bundled: tuple[str, ...]  # CUDA library files in torch/lib and nvidia/*/lib
+
+
+@dataclass(frozen=True)
+class Bitsandbytes:
+    """bitsandbytes in the examined interpreter, by its files."""
+
+    version: str
+    folder: str
+    binaries: tuple[str, ...]  # what it brings: "cpu", "cuda118", "rocm62", …
+
+
+@dataclass(frozen=True)
+class CxxLibrary:
+    """A libstdc++.so.6, and the GLIBCXX versions that it defines."""
+
+    path: str
+    found_by: str  # "conda" "LD_LIBRARY_PATH" "loader"
+    defines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CxxRuntime:
+    """The C++ runtimes of this machine, that which the examined Python loads first, and what its packages need."""
+
+    libraries: tuple[CxxLibrary, ...]
+    needs: Mapping[str, tuple[str, ...]]  # file → GLIBCXX versions that it asks for, the oldest first
 
 
 @dataclass(frozen=True)
@@ -406,6 +479,27 @@ class Checkpoint:
     # what its own Python files show about their age ("tokenizer-init-early", …; "present" first); () where it has none
     remote_code: tuple[str, ...] = ()
     tensors: tuple[Tensor, ...] = ()  # the embedding and each layer's last projection; of safetensors files only
+
+
+@dataclass(frozen=True)
+class OwnCode:
+    """What a checkpoint's own Python files define and ask for, by their text; nothing is imported."""
+
+    classes: Mapping[str, tuple[str, ...]]  # file → its classes
+    offers: tuple[str, ...]  # ways to talk to the model: "chat", "stream_chat"
+    asked_of_tokenizer: tuple[str, ...]  # methods that the model's code calls on the tokenizer that it is given
+    tokenizer_offers: tuple[str, ...]  # those of them that the tokenizer's code defines
+
+
+@dataclass(frozen=True)
+class Hub:
+    """The settings by which the hub would be reached; nothing is sent."""
+
+    endpoint: str | None
+    offline: tuple[str, ...]  # variables that forbid the network
+    proxies: Mapping[str, str]  # variable → "http://127.0.0.1:7890"; other machines' names are left out
+    silent: tuple[str, ...]  # variables whose proxy is on this machine, where nothing listens on its port
+    cached: bool | None  # is the model that was named in the hub's cache; None where no hub name was
 
 
 @dataclass(frozen=True)

@@ -14,18 +14,25 @@ from glmdoctor.host.facts import Unknown
 from glmdoctor.host.io import IO, RealIO
 from glmdoctor.host.probes import (
     accelerators,
+    bitsandbytes,
     checkpoint,
+    containers,
     cpm,
     cuda,
+    cxx,
     deep,
     driver,
+    guards,
+    hub,
     kernel,
     kernel_log,
+    kills,
     leftovers,
     libraries,
     linker,
     nvml,
     original_kernel,
+    own_code,
     python,
     resources,
     system,
@@ -87,6 +94,8 @@ class Host:
         lambda host: accelerators.accelerators(host.io, host.pci, host.loader)
     )
     kernel_driver = _Fact[facts.KernelDriver](lambda host: driver.kernel_driver(host.io))
+    guards = _Fact[facts.Guards](lambda host: guards.guards(host.io))
+    containers = _Fact[facts.Containers](lambda host: containers.containers(host.io))
     loader = _Fact[facts.Loader](lambda host: linker.loader(host.io))
     cuda = _Fact[facts.CudaInstall](lambda host: cuda.install(host.io))
     interpreter = _Fact[facts.Interpreter](lambda host: python.interpreter(host.io, host.python))
@@ -94,9 +103,12 @@ class Host:
         lambda host: libraries.libraries(host.io, host.loader, host.cuda, host.interpreter)
     )
     nvml = _Fact[facts.Nvml](lambda host: nvml.nvml(host.io, host.kernel_driver, host.loader))
-    kernel_log = _Fact[facts.KernelLog](lambda host: kernel_log.kernel_log(host.io, host.kernel_driver))
+    kernel_log = _Fact[facts.KernelLog](lambda host: kernel_log.kernel_log(host.io, host.kernel_driver, host.pci))
+    memory_kills = _Fact[facts.MemoryKills](lambda host: kills.memory_kills(host.io))
     ceiling = _Fact[facts.DriverCeiling](lambda host: nvml.ceiling(host.io, host.loader))
     torch = _Fact[facts.Torch](lambda host: python.torch(host.io, host.interpreter))
+    bitsandbytes = _Fact[facts.Bitsandbytes](lambda host: bitsandbytes.bitsandbytes(host.io, host.interpreter))
+    cxx_runtime = _Fact[facts.CxxRuntime](lambda host: cxx.cxx_runtime(host.io, host.interpreter, host.loader))
     toolchain = _Fact[facts.Toolchain](lambda host: toolchain.toolchain(host.io))
     kernel_build = _Fact[facts.KernelBuild](lambda host: kernel.kernel_build(host.io))
     given_kernel = _Fact[facts.GivenKernel](lambda host: kernel.given_kernel(host.io, host.kernel_file))
@@ -105,6 +117,8 @@ class Host:
     original_kernels = _Fact[tuple[facts.OriginalKernel, ...]](
         lambda host: original_kernel.original_kernels(host.io, host.checkpoint)
     )
+    own_code = _Fact[facts.OwnCode](lambda host: own_code.own_code(host.io, host.checkpoint))
+    hub = _Fact[facts.Hub](lambda host: hub.hub(host.io, host.model))
     cpu_run = _Fact[facts.KernelRun](lambda host: deep.cpu_run(host.io, host.cpu, host.kernel_file))
     gpu_runs = _Fact[tuple[facts.KernelRun, ...]](
         lambda host: deep.gpu_runs(host.io, host.nvml, host.torch, host.interpreter)

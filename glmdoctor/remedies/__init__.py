@@ -51,6 +51,7 @@ PACKAGES = frozenset(
         "gradio-incompatible",
         "torch-too-old-skip-init",
         "torch-cpu-only",
+        "bitsandbytes-cuda-setup",
         "torch-arch-unsupported",
         "cuda-driver-too-old",
     )

@@ -190,6 +190,20 @@ def missing_packages(finding: Finding, host: Machine) -> Commands:
     return pip(host, *map(str, wanted)) if isinstance(wanted, (list, tuple)) else ()
 
 
+def bitsandbytes(finding: Finding, host: Machine) -> Commands:
+    return (
+        ("unset BNB_CUDA_VERSION",)
+        if finding.evidence.get("BNB_CUDA_VERSION")
+        else pip(host, "--upgrade", "bitsandbytes")
+    )
+
+
+def hub(finding: Finding, host: Machine) -> Commands:
+    """The variable that is in the way, set right or away."""
+    names = finding.evidence.get("variables")
+    return tuple(f"unset {name} {str(name).lower()}" for name in names) if isinstance(names, (list, tuple)) else ()
+
+
 def pull_lfs(finding: Finding, host: Machine) -> Commands:
     return tuple(shlex.join(["git", "-C", folder, "lfs", "pull"]) for folder in _folder(host))
 
@@ -264,7 +278,7 @@ BY_PROBLEM: Mapping[str, Callable[[Finding, Machine], Commands]] = {
     "cpm-toolkit-libs-missing": _by_host(cpm_libraries),
     "cuda-runtime-so-missing": _by_host(lambda host: toolkit_wheels(host, "cuda-runtime")),
     "cublaslt-symbol-conflict": _lines("unset LD_LIBRARY_PATH"),
-    "bitsandbytes-cuda-setup": _packages("--upgrade", "bitsandbytes"),
+    "bitsandbytes-cuda-setup": bitsandbytes,
     "gcc-missing": _by_host(lambda host: install(host, COMPILER)),
     "openmp-missing": _by_host(openmp),
     "cpu-kernel-not-loaded": _lines("glmdoctor fix --kernel"),
@@ -295,7 +309,9 @@ BY_PROBLEM: Mapping[str, Callable[[Finding, Machine], Commands]] = {
     "tf-too-old": _packages("--upgrade", "transformers"),
     "mps-op-unsupported": _lines("export PYTORCH_ENABLE_MPS_FALLBACK=1"),
     "hf-cache-not-writable": _lines('export HF_MODULES_CACHE="$HOME/.cache/huggingface/modules"'),
-    "hub-unreachable": _lines("export HF_HUB_OFFLINE=1"),
+    "hub-unreachable": hub,
+    "mps-oom": smaller,
+    "half-on-cpu": _packages("torch>=2.2"),
 }
 
 

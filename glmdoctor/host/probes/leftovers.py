@@ -12,6 +12,7 @@ from glmdoctor.host.io import IO
 
 # An allow-list: these hold paths, numbers and switches. Nothing else of the environment is kept or shown.
 VARIABLES = (
+    "BNB_CUDA_VERSION",
     "CC",
     "CUDA_DEVICE_ORDER",
     "CUDA_HOME",
@@ -37,6 +38,7 @@ VARIABLES = (
     "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION",
     "PYTORCH_CUDA_ALLOC_CONF",
     "PYTORCH_ENABLE_MPS_FALLBACK",
+    "PYTORCH_MPS_HIGH_WATERMARK_RATIO",
     "TORCH_CUDA_ARCH_LIST",
     "TRANSFORMERS_CACHE",
     "TRANSFORMERS_OFFLINE",

@@ -1,0 +1,74 @@
+"""The settings by which models are fetched: do they hinder or contradict each other? No network is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok
+from glmdoctor.findings import Finding, Status
+from glmdoctor.host.facts import Hub
+from glmdoctor.messages import Text, text
+
+TITLE = text("Settings for fetching models")
+# What lets Python's HTTP libraries speak SOCKS: requests' and httpx's.
+SOCKS = ("pysocks", "socksio")
+
+Fault = tuple[Text, tuple[str, ...]]  # what is wrong, and the variables that say so
+
+
+def settings(host: Machine) -> Iterator[Finding]:
+    hub = known(host.hub)
+    faults = [*_endpoint(hub), *_proxies(host, hub), *_offline(hub)]
+    evidence = {"endpoint": hub.endpoint, "offline": list(hub.offline), "proxies": dict(hub.proxies)}
+    for detail, variables in faults:
+        title = text("A setting keeps the hub out of reach")
+        yield bad(Status.WARN, "hub-unreachable", title, detail, variables=list(variables), **evidence)
+    if faults:
+        return
+    if hub.offline:
+        detail = text("{names} forbids the network; only the cache is used.", names=", ".join(hub.offline))
+    else:
+        detail = text("Nothing in the way; whether the hub answers is not tried.")
+    yield ok(TITLE, detail, **evidence)
+
+
+def _endpoint(hub: Hub) -> Iterator[Fault]:
+    if hub.endpoint is None:
+        return
+    try:
+        parts = urlsplit(hub.endpoint)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname or hub.endpoint != hub.endpoint.strip():
+        what = text(
+            "HF_ENDPOINT is '{value}', which is no address: write for example {example}",
+            value=hub.endpoint,
+            example="https://hf-mirror.com",
+        )
+        yield what, ("HF_ENDPOINT",)
+
+
+def _proxies(host: Machine, hub: Hub) -> Iterator[Fault]:
+    python = maybe(host.interpreter)
+    for name, shown in hub.proxies.items():
+        if not shown:
+            yield text("{name} is no address of a proxy.", name=name), (name,)
+        elif name in hub.silent:
+            yield text("{name} is {proxy}, and nothing listens there on this machine.", name=name, proxy=shown), (name,)
+        elif shown.startswith("socks") and python and not any(package in python.packages for package in SOCKS):
+            what = text(
+                "{name} is {proxy}, and this Python has neither PySocks nor socksio to use it.", name=name, proxy=shown
+            )
+            yield what, (name,)
+
+
+def _offline(hub: Hub) -> Iterator[Fault]:
+    if hub.offline and hub.cached is False:
+        what = text(
+            "{names} forbids the network, and the model is not in the hub's cache here.", names=", ".join(hub.offline)
+        )
+        yield what, hub.offline
+
+
+CHECKS = (Check("hub.settings", TITLE, settings, problems=("hub-unreachable",), needs=("hub",)),)

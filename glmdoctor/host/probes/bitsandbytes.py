@@ -1,0 +1,23 @@
+"""bitsandbytes in the examined interpreter: which binaries it brings. It is never imported."""
+
+from __future__ import annotations
+
+import re
+
+from glmdoctor.host.facts import Bitsandbytes, Interpreter, Unknown
+from glmdoctor.host.io import IO
+
+BINARY = re.compile(r"libbitsandbytes_(cpu|cuda\d+|rocm\d+|xpu)(?:_nocublaslt\d*)?\.(?:so|dll|dylib)")
+
+
+def bitsandbytes(io: IO, python: Interpreter | Unknown) -> Bitsandbytes | Unknown:
+    if isinstance(python, Unknown):
+        return python
+    version = python.packages.get("bitsandbytes")
+    io = io.bound(*python.site_folders)
+    for site in python.site_folders if version else ():
+        folder = f"{site}/bitsandbytes"
+        if io.is_folder(folder):
+            found = (BINARY.fullmatch(name) for name in io.names(folder))
+            return Bitsandbytes(version or "", folder, tuple(dict.fromkeys(match[1] for match in found if match)))
+    return Unknown("bitsandbytes is not installed in the examined interpreter")
