@@ -30,6 +30,7 @@ CODES: dict[str, str] = {
     "packages-missing": "a Python package that this needs is not installed",
     "download-failed": "the hub could not be reached or sent something else",
     "write-failed": "a file could not be written",
+    "address-unusable": "the address to serve on is taken or not one of this machine",
     "internal": "a bug in glmcore",
 }
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "info": "Say what a checkpoint is and what it needs.",
     "plan": "Say which device holds which piece, byte by byte.",
     "quantize": "Write an int8 or int4 checkpoint in the original layout.",
+    "serve": "Serve a model through OpenAI's API.",
 }
 
 

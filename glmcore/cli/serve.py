@@ -1,0 +1,41 @@
+"""glmcore serve: an OpenAI-compatible server for one model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from glmcore.cli.options import model_options
+from glmcore.errors import GlmError
+
+INSTALL = "pip install 'glmdoctor[serve]'"
+
+
+@click.command()
+@model_options
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option("--api-key", metavar="KEY", envvar="GLMCORE_API_KEY", help="Clients must send it. [env: GLMCORE_API_KEY]")
+def serve(host: str, port: int, api_key: str | None, debug: bool, **loading: Any) -> None:
+    """Serve a model through OpenAI's API: chat, completions, models."""
+    try:
+        from glmcore.server.guard import is_loopback
+        from glmcore.server.run import bind
+        from glmcore.server.run import serve as run
+    except ModuleNotFoundError as error:
+        raise GlmError("packages-missing", f"{error.name} is not installed", hint=INSTALL) from error
+    from glmcore.cli.loading import load_engine
+
+    check_key(api_key, is_loopback(host))
+    bound = bind(host, port)  # before loading, which may take minutes
+    run(load_engine(**loading), bound, api_key, debug=debug)
+
+
+def check_key(api_key: str | None, loopback: bool) -> None:
+    """GlmError("usage") for a key that protects nothing, and for none where others can reach the server."""
+    if api_key is not None and (not api_key or not api_key.isascii() or not api_key.isprintable()):
+        raise GlmError("usage", "the API key must be printable ASCII characters, at least one", where="--api-key")
+    if api_key is None and not loopback:
+        hint = "give --api-key KEY or GLMCORE_API_KEY, or stay on 127.0.0.1"
+        raise GlmError("usage", "other machines could use the server without a key", where="--host", hint=hint)

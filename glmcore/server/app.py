@@ -1,0 +1,112 @@
+"""The routes of the server, and its failures in OpenAI's form."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+
+from glmcore.engine.engine import Engine
+from glmcore.errors import GlmError
+from glmcore.server.answers import Answers, check_model
+from glmcore.server.errors import ApiError, from_glm_error, from_validation
+from glmcore.server.figures import Figures, LiveMetrics, stats_report
+from glmcore.server.guard import Guard
+from glmcore.server.line import Line
+from glmcore.server.schemas import ChatRequest, CompletionRequest
+
+
+def create_app(engine: Engine, api_key: str | None = None) -> FastAPI:
+    """The server for one engine, which belongs to it from now on. ``app.state.line`` is its queue."""
+    figures = Figures()
+    line = Line(engine, figures.ended)
+    figures.registry.register(LiveMetrics(figures, line))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        line.close()
+
+    app = FastAPI(title="glmcore", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.line = line
+    app.add_middleware(Guard, api_key=api_key)
+    add_error_handlers(app)
+    add_answers(app, Answers(engine, line))
+    add_reports(app, engine, figures, line)
+    return app
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Every failure in OpenAI's form."""
+
+    def reply(error: ApiError) -> JSONResponse:
+        return JSONResponse(error.body(), error.status, error.headers)
+
+    @app.exception_handler(ApiError)
+    async def api_error(_: Request, error: ApiError) -> JSONResponse:
+        return reply(error)
+
+    @app.exception_handler(GlmError)
+    async def glm_error(_: Request, error: GlmError) -> JSONResponse:
+        return reply(from_glm_error(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        return reply(from_validation(error.errors()))
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        what = f"there is no {request.method} {request.url.path}" if error.status_code in (404, 405) else error.detail
+        return reply(ApiError(error.status_code, what, headers=error.headers))
+
+    @app.exception_handler(Exception)
+    async def unforeseen(_: Request, error: Exception) -> JSONResponse:
+        return reply(ApiError(500, f"internal error: {type(error).__name__}", code="internal"))
+
+
+def add_answers(app: FastAPI, answers: Answers) -> None:
+    @app.post("/v1/chat/completions")
+    async def chat(asked: ChatRequest, request: Request) -> Response:
+        return await answers.chat(asked, request)
+
+    @app.post("/v1/completions")
+    async def complete(asked: CompletionRequest, request: Request) -> Response:
+        return await answers.complete(asked, request)
+
+
+def add_reports(app: FastAPI, engine: Engine, figures: Figures, line: Line) -> None:
+    model = {
+        "id": engine.config.name,
+        "object": "model",
+        "created": int(time.time()),
+        "owned_by": "glmcore",
+        "max_model_len": engine.config.max_length,
+    }
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [model]}
+
+    @app.get("/v1/models/{name:path}")
+    async def one_model(name: str) -> dict[str, Any]:
+        check_model(engine, name)
+        return model
+
+    @app.get("/stats")
+    async def stats() -> dict[str, Any]:
+        return stats_report(engine, figures, line)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(generate_latest(figures.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,79 @@
+"""Generated text to what a client is told: text as soon as it is certain, and tool calls once they are whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+
+from glmcore.chat import process_response
+from glmcore.chat.answer import AnswerStream
+from glmcore.chat.messages import Call
+from glmcore.chat.stops import held_back
+
+# Between the messages of one answer, where the model says something and then calls, or calls twice.
+NEXT_MESSAGE = "<|assistant|>"
+
+Delta = str | Call
+
+
+class Deltas:
+    """``push`` generated text as it comes, ``finish`` at its end.
+
+    A message whose first line is the name of an offered tool is held back until it is whole; where it does not parse as
+    a call, it is text. Everything else passes at once, cleaned as the original cleans it.
+    """
+
+    def __init__(self, generation: str, tools: Collection[str] = ()) -> None:
+        self.generation, self.tools = generation, tools
+        self.calls = 0
+        self._clean = AnswerStream(generation)
+        self._held = ""
+        self._is_text = not tools  # whether the message that is coming is known to be no call
+
+    def push(self, text: str) -> list[Delta]:
+        if not self.tools:
+            return self._say(text)
+        deltas: list[Delta] = []
+        *whole, self._held = (self._held + text).split(NEXT_MESSAGE)
+        for message in whole:
+            deltas += self._end_message(message)
+        self._is_text = self._is_text or not self._may_be_call()
+        if self._is_text:
+            cut = len(self._held) - held_back(self._held, (NEXT_MESSAGE,))
+            deltas += self._say(self._held[:cut])
+            self._held = self._held[cut:]
+        return deltas
+
+    def finish(self) -> list[Delta]:
+        rest = self._end_message(self._held)
+        cleaned = self._clean.flush()
+        return [*rest, cleaned] if cleaned else rest
+
+    def _say(self, text: str) -> list[Delta]:
+        said = self._clean.push(text)
+        return [said] if said else []
+
+    def _may_be_call(self) -> bool:
+        line, newline, _ = self._held.partition("\n")
+        name = line.strip()
+        return name in self.tools if newline else any(tool.startswith(name) for tool in self.tools)
+
+    def _end_message(self, message: str) -> list[Delta]:
+        call = None if self._is_text else parse_call(message, self.generation, self.tools)
+        self._is_text = not self.tools
+        if call is None:
+            return self._say(message)
+        self.calls += 1
+        return [call]
+
+
+def parse_call(message: str, generation: str, tools: Collection[str]) -> Call | None:
+    """The call of an offered tool that a whole message is, or None. Nothing of it is evaluated."""
+    parsed = process_response(message, generation)
+    if not isinstance(parsed, dict) or parsed["name"] not in tools:
+        return None
+    try:
+        json.dumps(parsed["parameters"], allow_nan=False)
+    except (TypeError, ValueError):
+        return None  # a Python literal that no JSON can carry
+    return Call(parsed["name"], parsed["parameters"])

@@ -1,0 +1,50 @@
+"""Failures as the API tells them: a status and OpenAI's error object. Never a traceback, never what was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from glmcore.errors import GlmError
+
+# Of glmcore's codes, those that the request is to blame for, with OpenAI's own code where there is one.
+REQUEST_CODES = {"usage": None, "context-full": "context_length_exceeded"}
+
+
+class ApiError(Exception):
+    """A request that gets no answer. ``param`` names the field that is wrong, ``code`` is for programs."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.param, self.code = status, message, param, code
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, Any]:
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+
+def from_glm_error(error: GlmError) -> ApiError:
+    """400 where the request is to blame, else 500."""
+    if error.code not in REQUEST_CODES:
+        return ApiError(500, error.what, code=error.code)
+    message = ": ".join(part for part in (error.what, error.hint) if part)
+    return ApiError(400, message, param=error.where or None, code=REQUEST_CODES[error.code])
+
+
+def from_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
+    """The first of pydantic's complaints; what was sent is left out of it."""
+    first = errors[0]
+    if first["type"] == "json_invalid":
+        return ApiError(400, "the body is not valid JSON")
+    param = ".".join(str(part) for part in first["loc"][1:])
+    message = f"{param}: {first['msg']}" if param else str(first["msg"])
+    return ApiError(400, message, param=param or None)

@@ -1,0 +1,98 @@
+"""What stands before every route: the API key, the Host header, the kind and the size of the body."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from glmcore.server.errors import ApiError
+
+# Far more text than any of the contexts holds, little enough to be parsed at once.
+MAX_BODY_BYTES = 8 * 2**20
+OPEN_PATHS = ("/health",)
+TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES // 2**20} MiB"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own by its spelling."""
+    name = host.strip("[]").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+class Guard:
+    """An ASGI middleware. With a key every path but /health asks for it, as ``Authorization: Bearer KEY``.
+
+    Without one the Host header must name this machine: no web page can reach the server under a name of its own.
+    """
+
+    def __init__(self, app: ASGIApp, api_key: str | None) -> None:
+        self.app = app
+        self.expected = f"Bearer {api_key}".encode() if api_key else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        refusal = self.refusal(scope)
+        if refusal is not None:
+            response = JSONResponse(refusal.body(), refusal.status, refusal.headers)
+            await response(scope, receive, send)
+            return
+        await self.app(scope, limited(receive), send)
+
+    def refusal(self, scope: Scope) -> ApiError | None:
+        headers = Headers(scope=scope)
+        if self.expected is None:
+            if not is_loopback(host_name(headers.get("host", "localhost"))):
+                return ApiError(403, "this server answers to names of this machine only", code="wrong_host")
+        elif scope["path"] not in OPEN_PATHS and not self.has_key(headers):
+            bearer = {"WWW-Authenticate": "Bearer"}
+            return ApiError(401, "the API key is missing or wrong", code="invalid_api_key", headers=bearer)
+        if scope["method"] == "POST":
+            return refused_body(headers)
+        return None
+
+    def has_key(self, headers: Headers) -> bool:
+        given = headers.get("authorization", "").encode("latin-1")
+        return self.expected is not None and secrets.compare_digest(given, self.expected)
+
+
+def host_name(header: str) -> str:
+    """A Host header without its port."""
+    name, colon, port = header.rpartition(":")
+    return name if colon and port.isdigit() else header
+
+
+def refused_body(headers: Headers) -> ApiError | None:
+    """A web page can send other kinds of body to any server without asking it first."""
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        return ApiError(415, "the body must be sent as Content-Type: application/json")
+    length = headers.get("content-length", "0")
+    if length.isdigit() and int(length) > MAX_BODY_BYTES:
+        return ApiError(413, TOO_LARGE)
+    return None
+
+
+def limited(receive: Receive) -> Receive:
+    """``receive`` that counts: a body need not say its length."""
+    received = 0
+
+    async def counting() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > MAX_BODY_BYTES:
+            raise HTTPException(413, TOO_LARGE)
+        return message
+
+    return counting

@@ -1,0 +1,78 @@
+"""OpenAI's response objects, as plain data."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from glmcore.chat.messages import Call
+from glmcore.engine.stats import Stats
+from glmcore.server.deltas import Delta
+
+
+@dataclass(frozen=True)
+class Head:
+    """What all objects of one reply share; ``kind`` is "chat.completion" or "text_completion"."""
+
+    kind: str
+    model: str
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def reply(self, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+        return self._object(self.kind, choices, more)
+
+    def chunk(self, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+        """One event of a stream; only chat has a name of its own for it."""
+        return self._object(self.kind + ".chunk" * self.kind.startswith("chat"), choices, more)
+
+    def _object(self, name: str, choices: list[dict[str, Any]], more: dict[str, Any]) -> dict[str, Any]:
+        prefix = "chatcmpl" if self.kind.startswith("chat") else "cmpl"
+        head = {"id": f"{prefix}-{self.id}", "object": name, "created": self.created, "model": self.model}
+        return {**head, "choices": choices, **more}
+
+
+def usage(stats: Stats) -> dict[str, Any]:
+    return {
+        "prompt_tokens": stats.prompt_tokens,
+        "completion_tokens": stats.generated_tokens,
+        "total_tokens": stats.prompt_tokens + stats.generated_tokens,
+        "prompt_tokens_details": {"cached_tokens": stats.reused_tokens},
+    }
+
+
+def message(deltas: Iterable[Delta]) -> dict[str, Any]:
+    """The assistant's message that the deltas make."""
+    parts = list(deltas)
+    text = "".join(part for part in parts if isinstance(part, str))
+    calls = [_call(part) for part in parts if isinstance(part, Call)]
+    if not calls:
+        return {"role": "assistant", "content": text}
+    return {"role": "assistant", "content": text or None, "tool_calls": calls}
+
+
+def chat_delta(delta: Delta, index: int) -> dict[str, Any]:
+    """One delta of a stream; ``index`` counts the tool calls so far."""
+    return {"content": delta} if isinstance(delta, str) else {"tool_calls": [{"index": index, **_call(delta)}]}
+
+
+def _call(call: Call) -> dict[str, Any]:
+    arguments = json.dumps(call.arguments, ensure_ascii=False, allow_nan=False)
+    return {
+        "id": f"call_{uuid.uuid4().hex[:24]}",
+        "type": "function",
+        "function": {"name": call.name, "arguments": arguments},
+    }
+
+
+def chat_choice(finish_reason: str | None, **content: Any) -> dict[str, Any]:
+    """``message`` or ``delta`` with why it ended."""
+    return {"index": 0, **content, "logprobs": None, "finish_reason": finish_reason}
+
+
+def text_choice(text: str, finish_reason: str | None) -> dict[str, Any]:
+    return {"index": 0, "text": text, "logprobs": None, "finish_reason": finish_reason}

@@ -1,0 +1,105 @@
+"""What may be asked: the request bodies of the API, and which fields of OpenAI's are refused rather than ignored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from glmcore.chat.messages import function_of
+from glmcore.server.errors import ApiError
+
+StopText = Annotated[str, Field(max_length=1000)]
+Count = Annotated[int, Field(ge=1)]
+
+# Fields that would change the answer and are not carried out, with the value that asks for nothing.
+NEUTRAL: dict[str, Any] = {
+    "n": 1,
+    "best_of": 1,
+    "echo": False,
+    "suffix": "",
+    "logprobs": False,
+    "top_logprobs": 0,
+    "logit_bias": {},
+    "frequency_penalty": 0,
+    "presence_penalty": 0,
+    "repetition_penalty": 1,
+    "top_k": 0,
+    "min_p": 0,
+    "response_format": {"type": "text"},
+    "functions": [],
+    "function_call": "none",
+    "modalities": ["text"],
+}
+TOOL_CHOICES = (None, "auto", "none")
+
+
+class StreamOptions(BaseModel):
+    include_usage: bool | None = None
+
+
+class Settings(BaseModel):
+    """What chat and completions have in common; other fields are kept to be looked at, not used."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    top_p: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
+    max_tokens: Count | None = None
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    @property
+    def wants_usage(self) -> bool:
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    def check(self) -> None:
+        """ApiError for what the schema cannot say."""
+        for name, value in (self.model_extra or {}).items():
+            if name in NEUTRAL and value is not None and value != NEUTRAL[name]:
+                only = f"; only {NEUTRAL[name]!r} is taken" if NEUTRAL[name] else ""
+                raise ApiError(400, f"{name} is not supported{only}", param=name, code="unsupported_parameter")
+        if self.stream_options and not self.stream:
+            raise ApiError(400, "stream_options needs stream: true", param="stream_options")
+
+
+class ChatRequest(Settings):
+    """The messages themselves are checked where they are understood, in ``glmcore.chat``."""
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: Any = None
+    max_completion_tokens: Count | None = None
+
+    def check(self) -> None:
+        super().check()
+        if self.tool_choice not in TOOL_CHOICES:
+            message = 'a call cannot be forced; tool_choice may be "auto" or "none"'
+            raise ApiError(400, message, param="tool_choice", code="unsupported_parameter")
+
+    @property
+    def offered(self) -> list[dict[str, Any]] | None:
+        """The tools that the model hears of."""
+        return None if self.tool_choice == "none" else self.tools or None
+
+    @property
+    def tool_names(self) -> frozenset[str]:
+        """The functions that may be called: of ``tools``, and of system messages in the original's form."""
+        inside = [tool for message in self.messages for tool in message.get("tools") or ()]
+        names = [function_of(tool).get("name") for tool in (*(self.offered or ()), *inside) if isinstance(tool, dict)]
+        return frozenset(name for name in names if isinstance(name, str))
+
+
+class CompletionRequest(Settings):
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)]
+
+    @property
+    def text(self) -> str:
+        return self.prompt if isinstance(self.prompt, str) else self.prompt[0]
