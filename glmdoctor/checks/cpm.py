@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
-from glmdoctor.checks.situation import has_card, model
+from glmdoctor.checks.situation import NO_MODULE, OUT_OF_REACH, has_card, model, numbers
 from glmdoctor.findings import Finding, Status
+from glmdoctor.host.facts import CpmHit
 from glmdoctor.messages import text
 
 TOOLKIT = text("Toolkit libraries where cpm_kernels looks")
 CUDART = text("cudart that cpm_kernels picks")
+PTX = text("PTX of NVRTC beside the driver")
 LIBRARIES = ("cudart", "nvrtc", "cublasLt")
 
 
@@ -51,6 +53,44 @@ def _bundled(host: Machine) -> list[str]:
     return list(torch.bundled) if torch else []
 
 
+def ptx(host: Machine) -> Iterator[Finding]:
+    """What NVRTC compiles is PTX of its own release, and a driver's compiler knows no release later than its own."""
+    cpm, ceiling = known(host.cpm), known(host.ceiling).cuda
+    hit = next((hit for hit in cpm.hits if hit.library == "nvrtc" and hit.path and hit.loads is not False), None)
+    version = _nvrtc_version(host, hit) if hit else ()
+    values = {"nvrtc": ".".join(map(str, version)), "ceiling": ".".join(map(str, ceiling))}
+    if not has_card(host) or cpm.version is None or hit is None or not version:
+        yield skipped(PTX, text("cpm_kernels, the card or NVRTC's version is missing."))
+    elif version <= ceiling:
+        yield ok(PTX, text("NVRTC {nvrtc} on a driver for {ceiling}.", **values), path=hit.path, **values)
+    else:
+        yield bad(
+            Status.WARN,  # glmcore then takes Triton or torch; the original's code brings machine code
+            "ptx-newer-than-driver",
+            text("NVRTC is newer than the driver"),
+            text(
+                "cpm_kernels takes {path} of CUDA {nvrtc}; the driver knows PTX up to {ceiling} and refuses later one "
+                "(error 222), so the backend cpm_kernels cannot be used.",
+                path=hit.path,
+                **values,
+            ),
+            path=hit.path,
+            **values,
+        )
+
+
+def _nvrtc_version(host: Machine, hit: CpmHit) -> tuple[int, ...]:
+    """Major and minor release, by the file's toolkit, its wheel or its own name; () where the minor does not show."""
+    file, cuda, interpreter = hit.real or hit.path or "", maybe(host.cuda), maybe(host.interpreter)
+    toolkits = cuda.toolkits if cuda else {}
+    homes = [version for folder, version in toolkits.items() if version and file.startswith(f"{folder}/")]
+    packages = interpreter.packages if interpreter and re.search(r"-packages/nvidia/", file) else {}
+    wheels = [version for name, version in packages.items() if name.startswith("nvidia-cuda-nvrtc")]
+    named = file.rpartition(".so.")[2]
+    found = next((numbers(version)[:2] for version in (*homes, *wheels, named) if version), ())
+    return found if len(found) == 2 else ()
+
+
 def cudart(host: Machine) -> Iterator[Finding]:
     os, cpm, checkpoint = known(host.os), known(host.cpm), model(host)
     quantised = bool(checkpoint and checkpoint.quantization_bit)
@@ -86,7 +126,15 @@ CHECKS = (
         problems=("cpm-toolkit-libs-missing",),
         needs=("cpm",),
         # Without a running driver nobody can use them, so their absence is no finding of its own.
-        explained_by=("cuda-path-wrong", "no-nvidia-driver", "nouveau-in-the-way", "driver-not-loaded"),
+        explained_by=("cuda-path-wrong", *NO_MODULE, *OUT_OF_REACH),
+    ),
+    Check(
+        "cpm.ptx",
+        PTX,
+        ptx,
+        problems=("ptx-newer-than-driver",),
+        needs=("cpm", "ceiling"),
+        explained_by=("libcuda-link-broken", "libcuda-stub-loaded", "cuda-compat-lib-conflict"),
     ),
     Check("cpm.cudart", CUDART, cudart, problems=("cpm-wrong-cudart-picked",), needs=("os", "cpm")),
 )

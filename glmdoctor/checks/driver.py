@@ -1,11 +1,20 @@
-"""The NVIDIA card, its kernel module and its device nodes."""
+"""The NVIDIA card, its kernel module, its device nodes, and the way of all that into containers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, not_looked_at, ok, skipped, unknown
-from glmdoctor.checks.situation import cards, driver_libraries, has_card
+from glmdoctor.checks.modules import refused
+from glmdoctor.checks.situation import (
+    OUT_OF_REACH,
+    cards,
+    confined_by_selinux,
+    container,
+    driver_libraries,
+    has_card,
+    on_wsl,
+)
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import DeviceNode, KernelDriver, Unknown
 from glmdoctor.messages import text
@@ -28,7 +37,7 @@ def card(host: Machine) -> Iterator[Finding]:
         yield ok(CARD, text("No card on the PCI bus, but the driver is running and serves one."))
         return
     leftovers = sorted({lib.real or lib.file: lib.file for lib in driver_libraries(host)}.values())
-    if leftovers and not _wsl(host):
+    if leftovers and not on_wsl(host):
         yield bad(
             Status.WARN,
             "no-gpu-hardware",
@@ -56,7 +65,7 @@ def module(host: Machine) -> Iterator[Finding]:
             version=driver.version,
             source=driver.source,
         )
-    elif _wsl(host):
+    elif on_wsl(host):
         yield skipped(MODULE, text("Under WSL the driver is that of Windows; Linux needs no module."))
     elif has_card(host):
         yield _module_missing(host, driver)
@@ -81,6 +90,9 @@ def _module_missing(host: Machine, driver: KernelDriver) -> Finding:
             cards=held,
             nouveau_loaded=driver.nouveau_loaded,
         )
+    refusal = refused(host, driver)
+    if refusal:
+        return refusal
     if driver.installed_versions or driver_libraries(host):
         return _not_loaded(host, driver, Status.FAIL)
     return bad(
@@ -93,7 +105,7 @@ def _module_missing(host: Machine, driver: KernelDriver) -> Finding:
         ),
         cards=[d.address for d in cards(host)],
         bound_to=[d.driver for d in cards(host)],
-        container=_container(host),
+        container=container(host),
     )
 
 
@@ -136,6 +148,9 @@ def nodes(host: Machine) -> Iterator[Finding]:
 
 
 def _closed(host: Machine, closed: list[DeviceNode]) -> Finding:
+    label = confined_by_selinux(host)
+    if label and all(node.mode & 0o006 == 0o006 for node in closed):
+        return _closed_by_label(label, closed)
     os = maybe(host.os)
     return bad(
         Status.FAIL,
@@ -147,6 +162,22 @@ def _closed(host: Machine, closed: list[DeviceNode]) -> Finding:
             nodes=", ".join(f"{n.path} (mode {n.mode:04o}, uid {n.uid}, gid {n.gid})" for n in closed),
         ),
         nodes={n.path: f"{n.mode:04o} {n.uid}:{n.gid}" for n in closed},
+    )
+
+
+def _closed_by_label(label: str, closed: list[DeviceNode]) -> Finding:
+    """Open to everybody by their modes, and yet closed."""
+    return bad(
+        Status.FAIL,
+        "selinux-blocks-gpu",
+        text("SELinux keeps this container from the device nodes"),
+        text(
+            "{nodes} are open to everybody by their modes, but the label {label} may not use them.",
+            nodes=", ".join(node.path for node in closed),
+            label=label,
+        ),
+        label=label,
+        nodes={node.path: f"{node.mode:04o}" for node in closed},
     )
 
 
@@ -192,7 +223,7 @@ def _uvm_missing(host: Machine, driver: KernelDriver) -> Finding:
     if not others:
         return unknown(UVM, text("The node /dev/nvidia-uvm is not there yet; the driver makes it at the first use."))
     return bad(
-        Status.FAIL if _container(host) else Status.WARN,
+        Status.FAIL if container(host) else Status.WARN,
         "cuda-unknown-error-999",
         text("nvidia-uvm is missing"),
         text("The node /dev/nvidia-uvm is not there; without it cuInit answers 999 (unknown error)."),
@@ -205,23 +236,16 @@ def _is_control_or_card(node: DeviceNode) -> bool:
     return tail == "ctl" or tail.isdigit()
 
 
-def _container(host: Machine) -> str | None:
-    os = maybe(host.os)
-    return os.container if os else None
-
-
-def _wsl(host: Machine) -> bool:
-    os = maybe(host.os)
-    return bool(os and os.wsl)
-
-
 CHECKS = (
     Check("driver.card", CARD, card, problems=("no-gpu-hardware",)),
     Check(
         "driver.module",
         MODULE,
         module,
-        problems=("nouveau-in-the-way", "driver-not-loaded", "no-nvidia-driver"),
+        problems=(
+            *("nouveau-in-the-way", "driver-not-loaded", "no-nvidia-driver"),
+            *("kernel-module-mismatch", "secure-boot-module-rejected"),
+        ),
         needs=("kernel_driver",),
         explained_by=("no-gpu-hardware",),
     ),
@@ -229,7 +253,7 @@ CHECKS = (
         "driver.nodes",
         NODES,
         nodes,
-        problems=("device-node-permission", "cuda-init-os-error"),
+        problems=("device-node-permission", "selinux-blocks-gpu", "cuda-init-os-error"),
         needs=("kernel_driver",),
     ),
     Check(
@@ -238,6 +262,6 @@ CHECKS = (
         uvm,
         problems=("cuda-unknown-error-999",),
         needs=("kernel_driver",),
-        explained_by=("device-node-permission",),
+        explained_by=("device-node-permission", "selinux-blocks-gpu", *OUT_OF_REACH),
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
-from glmdoctor.checks.situation import driver_libraries, grade, has_card, loaded_as, model, name
+from glmdoctor.checks.situation import OUT_OF_REACH, driver_libraries, grade, has_card, loaded_as, model, name
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import CpmHit, Library
 from glmdoctor.messages import Text, text
@@ -190,6 +190,7 @@ CHECKS = (
         explained_by=(
             "no-nvidia-driver",
             "nouveau-in-the-way",
+            *OUT_OF_REACH,
             "nvml-not-found",
             "libcuda-link-broken",
             "linker-cache-stale",
@@ -205,6 +206,7 @@ CHECKS = (
         explained_by=(
             "no-nvidia-driver",
             "nouveau-in-the-way",
+            *OUT_OF_REACH,
             "nvml-not-found",
             "libcuda-link-broken",
             "libcuda-stub-loaded",

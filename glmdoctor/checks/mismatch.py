@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
 from glmdoctor.checks.libcuda import gone_round
 from glmdoctor.checks.nvml import MISMATCH
-from glmdoctor.checks.situation import driver_libraries, driver_version, folder, is_compat, loaded_as, numbers
+from glmdoctor.checks.situation import (
+    OUT_OF_REACH,
+    driver_libraries,
+    driver_version,
+    folder,
+    is_compat,
+    loaded_as,
+    numbers,
+)
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import KernelDriver, Library, Nvml
 from glmdoctor.messages import Text, text
@@ -244,7 +252,7 @@ CHECKS = (
         mismatch,
         problems=("driver-library-mismatch",),
         needs=("kernel_driver", "libraries", "loader"),
-        explained_by=("cuda-compat-lib-conflict",),
+        explained_by=("cuda-compat-lib-conflict", *OUT_OF_REACH),
     ),
     Check(
         "cuda.libcuda-version",

@@ -6,10 +6,17 @@ import re
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped, unknown
-from glmdoctor.checks.situation import has_card
+from glmdoctor.checks.situation import (
+    NO_MODULE,
+    OUT_OF_REACH,
+    confined_by_selinux,
+    container,
+    has_card,
+    on_wsl,
+)
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import Nvml
-from glmdoctor.messages import text
+from glmdoctor.messages import Text, text
 
 NVML = text("NVIDIA management library (NVML)")
 VISIBLE = text("GPUs visible to this process")
@@ -62,8 +69,13 @@ def _failed(host: Machine, nvml: Nvml) -> Finding:
             ),
             **evidence,
         )
+    label = confined_by_selinux(host)
+    if nvml.code == NO_PERMISSION and label and _open_by_mode(host):
+        return _closed_by_label(label, detail, evidence)
     if nvml.code == NO_PERMISSION:
         return bad(Status.FAIL, "device-node-permission", text("NVML: insufficient permissions"), detail, **evidence)
+    if nvml.code == GPU_LOST and on_wsl(host):
+        return bad(Status.FAIL, "wsl-gpu-lost", text("Windows has lost the card"), detail, **evidence)
     if nvml.code == GPU_LOST:
         return bad(Status.FAIL, "gpu-lost", text("The card fell off the bus"), detail, **evidence)
     if nvml.code == UNKNOWN_ERROR:
@@ -71,20 +83,30 @@ def _failed(host: Machine, nvml: Nvml) -> Finding:
     return unknown(NVML, detail, **evidence)
 
 
+def _open_by_mode(host: Machine) -> bool:
+    driver = maybe(host.kernel_driver)
+    return driver is not None and all(node.mode & 0o006 == 0o006 for node in driver.nodes if node.kind == "char")
+
+
+def _closed_by_label(label: str, detail: Text, evidence: dict[str, object]) -> Finding:
+    title = text("SELinux keeps this container from the card")
+    words = text("{detail} The label {label} may not use the device nodes.", detail=detail, label=label)
+    return bad(Status.FAIL, "selinux-blocks-gpu", title, words, label=label, **evidence)
+
+
 def _unknown_error(host: Machine, evidence: dict[str, object]) -> Finding:
     """NVML's 999: the nodes are there and their modes are right, yet opening them is refused by someone else."""
-    os = maybe(host.os)
-    container = os.container if os else None
-    if container:
+    kind = container(host)
+    if kind:
         return bad(
             Status.FAIL,
             "container-lost-gpu",
             text("The container lost access to the card"),
             text(
                 "NVML answers 999 (unknown error) in {container}: the cgroup no longer lets it open the device nodes.",
-                container=container,
+                container=kind,
             ),
-            container=container,
+            container=kind,
             **evidence,
         )
     return bad(
@@ -143,14 +165,17 @@ CHECKS = (
         "driver.nvml",
         NVML,
         answer,
-        problems=("nvml-not-found", "device-node-permission", "gpu-lost", "container-lost-gpu", "sandbox-blocks-gpu"),
+        problems=(
+            *("nvml-not-found", "device-node-permission", "gpu-lost", "container-lost-gpu", "sandbox-blocks-gpu"),
+            *("selinux-blocks-gpu", "wsl-gpu-lost"),
+        ),
         needs=("nvml",),
         explained_by=(
-            "no-nvidia-driver",
-            "driver-not-loaded",
-            "nouveau-in-the-way",
+            *NO_MODULE,
+            *OUT_OF_REACH,
             "linker-cache-stale",
             "device-node-permission",
+            "selinux-blocks-gpu",
         ),
     ),
     Check(

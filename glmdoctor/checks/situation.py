@@ -19,6 +19,17 @@ from glmdoctor.host.facts import Checkpoint, Library, PciDisplay
 NVIDIA = "10de"
 DRIVER_LIBRARIES = ("cuda", "nvidia-ml")
 WSL_FOLDER = "/usr/lib/wsl/lib"
+# Problems for which the NVIDIA module does not run, and those for which a driver that runs elsewhere is out of reach.
+NO_MODULE = (
+    "no-nvidia-driver",
+    "nouveau-in-the-way",
+    "driver-not-loaded",
+    "kernel-module-mismatch",
+    "secure-boot-module-rejected",
+)
+OUT_OF_REACH = ("docker-no-gpu-runtime", "wsl-gpu-lost", "wsl-libcuda-shadowed")
+# Labels under which container engines confine what they run; spc_t, the label of privileged ones, is free.
+CONFINED = ("container_t", "svirt_lxc_net_t", "container_init_t")
 
 
 def cards(host: Machine) -> tuple[PciDisplay, ...]:
@@ -38,9 +49,26 @@ def has_card(host: Machine) -> bool:
 
 def wsl_libcuda(host: Machine) -> tuple[Library, ...]:
     """The names of libcuda that Windows' driver lays into WSL; without an NVIDIA driver there are none."""
-    os = maybe(host.os)
-    libraries = maybe(host.libraries) or () if os and os.wsl else ()
+    libraries = maybe(host.libraries) or () if on_wsl(host) else ()
     return tuple(lib for lib in libraries if lib.name == "cuda" and lib.path.startswith(WSL_FOLDER))
+
+
+def on_wsl(host: Machine) -> bool:
+    os = maybe(host.os)
+    return bool(os and os.wsl)
+
+
+def container(host: Machine) -> str | None:
+    """The kind of container that this process runs in."""
+    os = maybe(host.os)
+    return os.container if os else None
+
+
+def confined_by_selinux(host: Machine) -> str | None:
+    """The type of a container's label, under which SELinux keeps processes from devices whatever their modes say."""
+    guards = maybe(host.guards)
+    confined = guards and guards.selinux_type in CONFINED and guards.selinux_enforcing is not False
+    return guards.selinux_type if guards and confined else None
 
 
 def grade(host: Machine) -> Status:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, not_looked_at, ok, skipped
-from glmdoctor.checks.situation import has_card, model_grade, numbers
+from glmdoctor.checks.situation import NO_MODULE, OUT_OF_REACH, has_card, model_grade, numbers
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import NvmlGpu, Torch, Unknown
 from glmdoctor.knowledge import versions
@@ -20,9 +20,8 @@ NO_CARD = text("There is no NVIDIA card here; models run on the CPU.")
 NO_CUDA = text("torch here is no CUDA build.")
 
 DRIVER_FAULTS = (
-    "no-nvidia-driver",
-    "driver-not-loaded",
-    "nouveau-in-the-way",
+    *NO_MODULE,
+    *OUT_OF_REACH,
     "driver-library-mismatch",
     "nvml-not-found",
     "libcuda-so-missing",

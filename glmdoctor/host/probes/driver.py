@@ -10,22 +10,13 @@ from collections.abc import Iterator
 
 from glmdoctor.host.facts import DeviceNode, KernelDriver, PciDisplay, Process, Unknown
 from glmdoctor.host.io import IO
+from glmdoctor.host.probes import modules
 
 PCI = "/sys/bus/pci/devices"
 DISPLAY_CLASSES = ("03", "12")  # display controllers; processing accelerators
 VERSION_FILES = ("/proc/driver/nvidia/version", "/sys/module/nvidia/version")
-# Where distributions and NVIDIA's installer put the module, below /lib/modules/<kernel>.
-MODULE_FOLDERS = (
-    "updates/dkms",
-    "updates",
-    "extra",
-    "extra/nvidia",
-    "kernel/drivers/video",
-    "kernel/drivers/video/nvidia",
-)
 NVSWITCH = "/dev/nvidia-nvswitch"
 FABRIC_MANAGER = "nv-fabricmanage"  # the kernel keeps 15 letters of a program's name
-MODULE_FILES = ("nvidia.ko", "nvidia-current.ko")
 
 
 def pci(io: IO) -> tuple[PciDisplay, ...] | Unknown:
@@ -59,17 +50,23 @@ def kernel_driver(io: IO) -> KernelDriver | Unknown:
     if io.system != "Linux":
         return Unknown(f"the kernel module is read from /proc and /sys, which {io.system} does not have")
     version, source, text = _loaded_version(io)
-    nodes = tuple(_nodes(io))
+    loaded = version is not None or io.text_or_none("/sys/module/nvidia/initstate") == "live"
+    kernel, nodes = io.text_or_none("/proc/sys/kernel/osrelease") or "", tuple(_nodes(io))
+    files = modules.of_kernel(io, kernel)
+    on_disk = {file.version for file in files if file.version}
     return KernelDriver(
-        loaded=version is not None or io.text_or_none("/sys/module/nvidia/initstate") == "live",
+        loaded=loaded,
         version=version,
         source=source,
         open_module="Open Kernel Module" in text,
         nouveau_loaded=io.is_folder("/sys/module/nouveau"),
-        installed_versions=tuple(sorted(set(_installed_versions(io)))),
+        installed_versions=tuple(sorted(on_disk | set(modules.dkms_versions(io)))),
         nodes=nodes,
         holders=_holders(io) if nodes else (),
         fabric_manager=_fabric_manager(io) if any(NVSWITCH in node.path for node in nodes) else None,
+        modules=files,
+        other_kernels=() if loaded else modules.other_kernels(io, kernel),
+        dxg=io.exists("/dev/dxg"),
     )
 
 
@@ -119,30 +116,3 @@ def _holds(io: IO, pid: int) -> bool:
         except OSError:  # closed meanwhile
             continue
     return False
-
-
-def _installed_versions(io: IO) -> Iterator[str]:
-    """Versions of the module on disk for the running kernel, and those that DKMS has sources of."""
-    kernel = io.text_or_none("/proc/sys/kernel/osrelease") or ""
-    for folder in MODULE_FOLDERS:
-        for name in MODULE_FILES:
-            version = _module_version(io, f"/lib/modules/{kernel}/{folder}/{name}")
-            if version:
-                yield version
-    for name in ("nvidia", "nvidia-current"):
-        yield from (version for version in io.names(f"/var/lib/dkms/{name}") if version[:1].isdigit())
-
-
-def _module_version(io: IO, path: str) -> str | None:
-    """The `version=` entry of a module's .modinfo section; None where there is none to read."""
-    if not io.is_file(path):
-        return None
-    from elftools.elf.elffile import ELFFile
-
-    try:
-        with io.open(path) as file:
-            section = ELFFile(file).get_section_by_name(".modinfo")
-            entries = section.data().split(b"\0") if section else []
-    except Exception:  # pyelftools raises many kinds on a damaged file; such a module has no version
-        return None
-    return next((entry[8:].decode("ascii", "replace") for entry in entries if entry.startswith(b"version=")), None)

@@ -1,11 +1,13 @@
-"""The kernel's log: the faults that the NVIDIA driver reports in it (Xid), and whom the memory killer ended."""
+"""The kernel's log: the faults that the NVIDIA driver reports in it (Xid), why its module was refused, and whom the
+memory killer ended. No device is opened for it: ``dmesg --syslog`` asks the kernel by a system call.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 
-from glmdoctor.host.facts import KernelDriver, KernelLog, Process, Unknown, Xid
+from glmdoctor.host.facts import KernelDriver, KernelLog, PciDisplay, Process, Unknown, Xid
 from glmdoctor.host.io import IO
 
 FILES = ("/var/log/kern.log", "/var/log/messages", "/var/log/syslog")
@@ -13,15 +15,34 @@ TIME_LIMIT = 3.0  # seconds
 TAIL = 1 << 20  # bytes of a log file's end
 XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F:.]+)\): (\d+)")
 KILLED = re.compile(r"Out of memory: Killed process (\d+) \(([^)]*)\)|oom-kill:.*task=([^,]+),pid=(\d+)")
+# Neither the signature's verdict nor that of the lockdown names the module.
+UNSIGNED = re.compile(
+    r"Loading of [\w ]+ is rejected|unsigned module loading is restricted"
+    r"|nvidia.*(?:Key was rejected by service|Required key not available)"
+)
+FOREIGN = re.compile(
+    r"nvidia[\w-]*: (?:version magic .* should be|disagrees about version of symbol)"
+    r"|nvidia[\w-]*: no symbol version for module_layout"
+    r"|nvidia.*(?:Exec format error|Invalid module format)"
+)
 STARTED = re.compile(r"kernel: .*Linux version \d")
+LINE = 300  # characters that are kept of one
+NVIDIA = "10de"
 
 
-def kernel_log(io: IO, driver: KernelDriver | Unknown) -> KernelLog | Unknown:
-    """Read only where the NVIDIA module is loaded; by ``dmesg``, or where that is not allowed from the log files."""
+def kernel_log(
+    io: IO, driver: KernelDriver | Unknown, pci: tuple[PciDisplay, ...] | Unknown = ()
+) -> KernelLog | Unknown:
+    """Read only where there is an NVIDIA module or card; by ``dmesg``, or where it may not, from the log files."""
     if isinstance(driver, Unknown):
         return driver
-    if not driver.loaded:
+    if not driver.loaded and not any(card.vendor == NVIDIA for card in (() if isinstance(pci, Unknown) else pci)):
         return Unknown("the NVIDIA module is not loaded, so it wrote nothing to the kernel's log")
+    return read(io)
+
+
+def read(io: IO) -> KernelLog | Unknown:
+    """The log, by ``dmesg`` or from the files."""
     text, source = _by_dmesg(io), "dmesg"
     if text is None:
         text, source = _by_file(io)
@@ -33,7 +54,7 @@ def kernel_log(io: IO, driver: KernelDriver | Unknown) -> KernelLog | Unknown:
 def _by_dmesg(io: IO) -> str | None:
     if io.root != "/":  # a fake root has files alone: the running kernel's log is not its own
         return None
-    done = io.run(["dmesg"], TIME_LIMIT)
+    done = io.run(["dmesg", "--syslog"], TIME_LIMIT)
     return done.out if done.code == 0 else None
 
 
@@ -63,12 +84,18 @@ def _since_start(text: str) -> str:
 def parsed(text: str, source: str) -> KernelLog:
     xids: dict[tuple[str, int], Xid] = {}
     killed: dict[int, Process] = {}
+    unsigned: dict[str, None] = {}
+    foreign: dict[str, None] = {}
     for line in text.splitlines():
         if found := XID.search(line):
             key = (found[1], int(found[2]))
             xids.pop(key, None)
-            xids[key] = Xid(key[1], found[1], line.strip()[:300])
+            xids[key] = Xid(key[1], found[1], line.strip()[:LINE])
         elif found := KILLED.search(line):
             pid = int(found[1] or found[4])
             killed[pid] = Process(pid, found[2] or found[3])
-    return KernelLog(source, tuple(xids.values()), tuple(killed.values()))
+        elif found := UNSIGNED.search(line):
+            unsigned[found[0][:LINE]] = None
+        elif found := FOREIGN.search(line):
+            foreign[found[0][:LINE]] = None
+    return KernelLog(source, tuple(xids.values()), tuple(killed.values()), tuple(unsigned), tuple(foreign))

@@ -9,13 +9,17 @@ from demo_corpus import LANGUAGES, Corpus, evaluation_sets, training_example, va
 from glmdoctor import knowledge
 
 
+# Problems that came into the catalogue after the demo model was trained.
+LATER = {"gpu-throttled", "pcie-link-narrow", "gpu-ecc-errors", "wsl-libcuda-shadowed"}
+
+
 @pytest.fixture(scope="module")
 def corpus():
     return Corpus()
 
 
 def test_every_problem_of_the_catalogue_has_questions_and_answers(corpus):
-    assert set(corpus.problems) == set(knowledge.problems())
+    assert set(corpus.problems) == set(knowledge.problems()) - LATER
     for topic in corpus.problems:
         for language in LANGUAGES:
             assert len(corpus.phrases(topic, language)["error"]) >= 3

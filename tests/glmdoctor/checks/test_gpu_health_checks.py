@@ -9,7 +9,7 @@ import pytest
 from synthetic import Stub
 
 from glmdoctor.checks import examine
-from glmdoctor.checks.gpu_health import kind
+from glmdoctor.checks.gpu_health import kind, place
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host import facts
 from glmdoctor.host.facts import GpuLink, GpuMemoryFaults, Unknown, Xid
@@ -39,7 +39,9 @@ def test_a_card_that_is_well(gpu_machine: Stub) -> None:
     machine = having(gpu_machine)
     found = [f for f in examine(machine).findings if f.id.startswith("gpu.")]
     assert not [f for f in found if f.bad]
-    assert {f.id for f in found if f.status is Status.OK} >= {"gpu.faults", "gpu.clocks", "gpu.link", "gpu.modes"}
+    assert {f.id for f in found if f.status is Status.OK} >= {
+        *("gpu.memory", "gpu.faults", "gpu.clocks", "gpu.link", "gpu.modes")
+    }
 
 
 @pytest.mark.parametrize(
@@ -52,20 +54,57 @@ def test_a_card_that_is_well(gpu_machine: Stub) -> None:
     ],
 )
 def test_memory_faults(gpu_machine: Stub, faults: GpuMemoryFaults, status: Status, words: str) -> None:
-    found = finding(having(gpu_machine, memory_faults=faults), "gpu.faults")
-    assert (found.status, found.problem) == (status, "gpu-xid-fault" if status is not Status.OK else None)
+    found = finding(having(gpu_machine, memory_faults=faults), "gpu.memory")
+    assert (found.status, found.problem) == (status, "gpu-ecc-errors" if status is not Status.OK else None)
     assert words in str(found.detail)
 
 
 @pytest.mark.parametrize(
     ("number", "problem", "status"),
-    [(31, None, Status.OK), (13, None, Status.OK), (48, "gpu-xid-fault", Status.WARN), (79, "gpu-lost", Status.FAIL),
+    [(31, None, Status.OK), (13, None, Status.OK), (74, "gpu-xid-fault", Status.WARN), (79, "gpu-lost", Status.FAIL),
      (119, "gpu-xid-fault", Status.WARN), (999, "gpu-xid-fault", Status.WARN)],
 )  # fmt: skip
 def test_xids_by_their_number(gpu_machine: Stub, number: int, problem: str | None, status: Status) -> None:
     found = finding(having(gpu_machine, xid(number)), "gpu.faults")
     assert (found.problem, found.status) == (problem, status)
     assert str(number) in str(found.detail)
+
+
+ERRORS = GpuMemoryFaults(2, 12)
+
+
+def test_a_memorys_errors_and_their_xid_are_one_finding(gpu_machine: Stub) -> None:
+    machine = having(gpu_machine, xid(48), memory_faults=ERRORS, pci="00000000:01:00.0")
+    [found] = [f for f in examine(machine).findings if f.bad]
+    assert found.problem == "gpu-ecc-errors" and found.evidence["xids"][0]["number"] == 48
+
+
+def test_a_memory_xid_counts_where_nvml_counts_nothing(gpu_machine: Stub) -> None:
+    machine = having(gpu_machine, xid(48), memory_faults=None)
+    [found] = [f for f in examine(machine).findings if f.bad]
+    assert (found.id, found.problem) == ("gpu.memory", "gpu-ecc-errors") and "Xid 48" in str(found.detail)
+
+
+@pytest.mark.parametrize(
+    ("reading", "cause"),
+    [
+        ({"slowed_by": ("hw-thermal",)}, "gpu-throttled"),
+        ({"memory_faults": ERRORS}, "gpu-ecc-errors"),
+        ({"slowed_by": ("power-cap",)}, None),
+    ],
+)
+def test_heat_and_bad_memory_explain_the_faults_of_their_own_card(
+    gpu_machine: Stub, reading: dict[str, Any], cause: str | None
+) -> None:
+    machine = having(gpu_machine, xid(62), pci="00000000:01:00.0", **reading)
+    assert {f.problem for f in examine(machine).root_causes} == {cause or "gpu-xid-fault"}
+    other = having(gpu_machine, xid(62), pci="00000000:02:00.0", **reading)
+    assert {f.problem for f in examine(other).root_causes} == {"gpu-xid-fault", *filter(None, [cause])}
+
+
+def test_addresses_of_log_and_nvml_agree() -> None:
+    assert {place(name) for name in ("00000000:01:00.0", "0000:01:00", "01:00")} == {"0000:01:00"}
+    assert (place("00010000:0A:00.0"), place("odd"), place("")) == ("0000:0a:00", "", "")
 
 
 def test_an_xid_is_shown_where_nvml_no_longer_lists_the_card(gpu_machine: Stub) -> None:
@@ -81,7 +120,8 @@ def test_without_the_log_the_cards_are_judged_all_the_same(gpu_machine: Stub) ->
 def test_heat_is_told_from_the_power_cap_that_every_busy_card_meets(gpu_machine: Stub) -> None:
     assert finding(having(gpu_machine, slowed_by=("power-cap",)), "gpu.clocks").status is Status.OK
     hot = finding(having(gpu_machine, slowed_by=("hw-slowdown", "hw-thermal"), temperature=96), "gpu.clocks")
-    assert hot.status is Status.WARN and "heat" in str(hot.detail) and "96 °C" in str(hot.detail)
+    assert (hot.status, hot.problem) == (Status.WARN, "gpu-throttled")
+    assert "heat" in str(hot.detail) and "96 °C" in str(hot.detail)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +138,7 @@ def test_the_link_is_judged_by_width_and_under_load_by_generation(
     gpu_machine: Stub, link: GpuLink, state: int | None, slow: bool
 ) -> None:
     found = finding(having(gpu_machine, link=link, performance_state=state), "gpu.link")
-    assert (found.status is Status.WARN) == slow
+    assert (found.problem == "pcie-link-narrow") == slow == (found.status is Status.WARN)
 
 
 @pytest.mark.parametrize(
@@ -127,4 +167,4 @@ def test_mig_without_instances_hides_the_card(gpu_machine: Stub) -> None:
 
 
 def test_kinds_come_from_the_table() -> None:
-    assert [kind(n) for n in (31, 61, 48, 79, 5)] == ["program", "driver", "card", "lost", "unknown"]
+    assert [kind(n) for n in (31, 61, 48, 79, 5)] == ["program", "driver", "memory", "lost", "unknown"]

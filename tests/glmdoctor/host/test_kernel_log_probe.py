@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from glmdoctor.host.facts import KernelDriver, KernelLog, Process, Unknown, Xid
+import pytest
+
+from glmdoctor.host.facts import KernelDriver, KernelLog, PciDisplay, Process, Unknown, Xid
 from glmdoctor.host.io import Result
 from glmdoctor.host.probes.driver import kernel_driver
-from glmdoctor.host.probes.kernel_log import kernel_log
+from glmdoctor.host.probes.kernel_log import kernel_log, parsed
 from glmdoctor.host.recorded import RecordedIO
 
 LOADED = KernelDriver(True, "535.183.01", "/proc/driver/nvidia/version", False, False, (), (), ())
@@ -21,7 +23,7 @@ LOG = """[    0.000000] Linux version 6.1.0
 
 
 def test_each_cards_and_numbers_last_line():
-    io = RecordedIO({}, answers={("dmesg",): Result(0, LOG, "")})
+    io = RecordedIO({}, answers={("dmesg", "--syslog"): Result(0, LOG, "")})
     found = kernel_log(io, LOADED)
     assert isinstance(found, KernelLog) and found.source == "dmesg"
     assert [(x.number, x.pci) for x in found.xids] == [(31, "0000:01:00"), (79, "0000:02:00")]
@@ -32,16 +34,43 @@ def test_each_cards_and_numbers_last_line():
 def test_a_file_where_dmesg_is_not_allowed_and_only_since_the_last_start():
     file = "Nov 20 host kernel: [ 1.0] Linux version 6.1.0\nkernel: NVRM: Xid (PCI:0000:01:00): 79, lost\n" * 2
     file += "Nov 21 host kernel: [ 0.0] Linux version 6.1.0\nkernel: NVRM: Xid (PCI:0000:01:00): 48, x\n"
-    io = RecordedIO({"/var/log/kern.log": file}, answers={("dmesg",): Result(1, "", "not permitted")})
+    io = RecordedIO({"/var/log/kern.log": file}, answers={("dmesg", "--syslog"): Result(1, "", "not permitted")})
     found = kernel_log(io, LOADED)
     assert isinstance(found, KernelLog) and found.source == "/var/log/kern.log"
     assert found.xids == (Xid(48, "0000:01:00", "kernel: NVRM: Xid (PCI:0000:01:00): 48, x"),)
 
 
 def test_not_read_without_the_module_and_unknown_where_it_may_not_be():
-    io = RecordedIO({}, answers={("dmesg",): Result(0, LOG, "")})
+    io = RecordedIO({}, answers={("dmesg", "--syslog"): Result(0, LOG, "")})
     assert isinstance(kernel_log(io, replace(LOADED, loaded=False)), Unknown)
     assert isinstance(kernel_log(RecordedIO({}), LOADED), Unknown)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("PKCS#7: Loading of module with unavailable key is rejected", "unsigned"),
+        ("Lockdown: modprobe: unsigned module loading is restricted; see man kernel_lockdown.7", "unsigned"),
+        ("(udev-worker)[88]: Failed to insert module 'nvidia': Key was rejected by service", "unsigned"),
+        ("nvidia: version magic '6.1.0-17-amd64 SMP ' should be '6.1.0-18-amd64 SMP '", "foreign"),
+        ("nvidia: disagrees about version of symbol module_layout", "foreign"),
+        ("modprobe: ERROR: could not insert 'nvidia_current': Exec format error", "foreign"),
+        ("vboxdrv: version magic '6.1.0-17' should be '6.1.0-18'", None),
+        ("nvidia: module verification failed: signature and/or required key missing - tainting kernel", None),
+        ("Lockdown: systemd-logind: hibernation is restricted; see man kernel_lockdown.7", None),
+    ],
+)
+def test_why_the_module_was_refused(line: str, kind: str | None):
+    found = parsed(f"[ 4.2] {line}\n", "dmesg")
+    assert {name for name in ("unsigned", "foreign") if getattr(found, name)} == ({kind} if kind else set())
+    assert not found.xids and not found.killed
+
+
+def test_read_without_the_module_where_there_is_a_card():
+    io = RecordedIO({}, answers={("dmesg", "--syslog"): Result(0, LOG, "")})
+    unloaded = replace(LOADED, loaded=False)
+    assert isinstance(kernel_log(io, unloaded, (PciDisplay("0000:01:00.0", "10de", "1bb3", "0302", None),)), KernelLog)
+    assert isinstance(kernel_log(io, unloaded, (PciDisplay("0000:00:02.0", "8086", "1bb3", "0300", None),)), Unknown)
 
 
 def test_the_fabric_manager_matters_where_there_is_nvswitch():

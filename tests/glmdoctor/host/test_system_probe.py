@@ -39,7 +39,7 @@ def test_a_root_without_anything(root):
     assert (host.os.distribution, host.os.libc) == ("", "")
     assert host.libraries == ()
     assert isinstance(host.pci, Unknown)
-    assert host.kernel_driver == KernelDriver(False, None, None, False, False, (), (), ())
+    assert host.kernel_driver == KernelDriver(False, None, None, False, False, (), (), (), dxg=False)
 
 
 def test_this_machine():
