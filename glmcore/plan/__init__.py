@@ -1,10 +1,11 @@
 """Where each piece of a model goes, counted in bytes before anything is loaded. Pure arithmetic, no torch."""
 
-from glmcore.plan.costs import CUDA_CONTEXT_BYTES, Piece, Precision, kv_bytes_per_token, pieces, workspace_bytes
+from glmcore.plan.costs import CUDA_CONTEXT_BYTES, Piece, Precision, kv_bytes_per_token, pieces
 from glmcore.plan.devices import Device, format_size, parse_device, parse_size
 from glmcore.plan.manual import manual_placement
 from glmcore.plan.planner import DevicePlan, Plan, make_plan, plan_from_json
 from glmcore.plan.strategies import NUMBERED, STRATEGIES
+from glmcore.plan.workspace import workspace_bytes
 
 __all__ = [
     "CUDA_CONTEXT_BYTES",

@@ -93,18 +93,3 @@ def pieces(config: ModelConfig, precision: Precision) -> tuple[Piece, ...]:
     final_norm = (Piece("final_norm", norm_bytes(config, precision)),) if config.post_layer_norm else ()
     head = Piece("lm_head", 0 if config.tie_embeddings else embedding)
     return (Piece("embedding", embedding), *layers, *final_norm, head)
-
-
-def workspace_bytes(config: ModelConfig, precision: Precision, prompt: int, context: int, batch: int) -> int:
-    """Largest sum of intermediate values that live at once while ``prompt`` tokens go through one layer.
-
-    The residual and the normalised input, the fused qkv with the attention's output, and both halves of the MLP with
-    their product; the keys and values expanded to all heads; one row of logits for each sequence in float32.
-    """
-    value = precision.value_bytes
-    rows = batch * prompt
-    attention = rows * (qkv_rows(config) + 2 * config.num_heads * config.head_dim)
-    mlp = rows * 3 * config.ffn_hidden_size
-    expanded = 2 * batch * context * config.num_heads * config.head_dim
-    hidden = rows * 3 * config.hidden_size
-    return (hidden + max(attention + expanded, mlp)) * value + batch * config.vocab_size * 4

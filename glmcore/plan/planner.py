@@ -10,9 +10,10 @@ from typing import Any
 
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
-from glmcore.plan.costs import CUDA_CONTEXT_BYTES, DTYPE_BYTES, Piece, Precision, pieces, workspace_bytes
+from glmcore.plan.costs import CUDA_CONTEXT_BYTES, DTYPE_BYTES, Piece, Precision, pieces
 from glmcore.plan.devices import Device, format_size, is_device_name
 from glmcore.plan.strategies import NUMBERED, STRATEGIES, cut
+from glmcore.plan.workspace import workspace_bytes
 
 SCHEMA_VERSION = 1
 PREFILL_CHUNK = 512  # tokens of a prompt that go through the model at once (ChatGLM-6B: all)
@@ -100,7 +101,9 @@ class Load:
         used = bool(held)
         # ChatGLM-6B's prompt sees itself in both directions, so it cannot go through in parts.
         prompt = self.context if self.config.generation == "v1" else min(PREFILL_CHUNK, self.context)
-        workspace = workspace_bytes(self.config, self.precision, prompt, self.context, self.batch)
+        workspace = workspace_bytes(
+            self.config, self.precision, prompt, self.context, self.batch, on_card=device.is_cuda
+        )
         return DevicePlan(
             device.name,
             device.budget,

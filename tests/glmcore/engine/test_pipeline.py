@@ -1,4 +1,4 @@
-"""A prompt's chunks overlapped over the devices of a split model: the same logits, real overlap, nothing left behind."""
+"""A prompt's chunks overlapped over a split model: the same logits, real overlap, nothing left behind."""
 
 from __future__ import annotations
 

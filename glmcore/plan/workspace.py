@@ -1,0 +1,81 @@
+"""The memory that a prompt takes on its way through one layer, from what the layer holds at each moment.
+
+Tests hold these sums to the peak that torch's allocator shows for each generation.
+"""
+
+from __future__ import annotations
+
+from glmcore.config import ModelConfig
+from glmcore.plan.costs import Precision, qkv_rows
+
+LOGITS_BYTES = 4  # sampling is done in float32
+
+
+def computing_bytes(precision: Precision, *, on_card: bool) -> int:
+    """Bytes of an intermediate value: a CPU has no fast float16 and computes in float32 there."""
+    if precision.dtype == "float16" and not on_card:
+        return 4
+    return max(precision.value_bytes, precision.cache_bytes)
+
+
+def workspace_bytes(
+    config: ModelConfig, precision: Precision, prompt: int, context: int, batch: int, *, on_card: bool
+) -> int:
+    """The largest sum of values that live at once while the last ``prompt`` tokens of ``context`` go through a layer.
+
+    Quantised layers on the CPU are counted as its kernel computes them, which expands nothing; on a card each matrix is
+    expanded for a prompt.
+    """
+    value = computing_bytes(precision, on_card=on_card)
+    rows, hidden = batch * prompt, config.hidden_size
+    moments = [moment * rows for moment in (turning(config), gating(config))]
+    moments.append(looking(config, precision, prompt, context, batch, value))
+    if precision.bits and on_card:
+        moments.append(rows * (held(config) + hidden + widest(config)) + widest(config) * hidden)
+    tables = rows * 2 * config.head_dim
+    logits = batch * config.vocab_size * (value + LOGITS_BYTES)
+    mask = mask_values(config, prompt, context, batch)  # one byte each
+    return max((max(moments) + tables) * value + mask, rows * hidden * value + logits)
+
+
+def held(config: ModelConfig) -> int:
+    """Values for each token that a layer holds throughout: what came in and its norm, and in ChatGLM-6B that scaled."""
+    return config.hidden_size * (3 if config.generation == "v1" else 2)
+
+
+def widest(config: ModelConfig) -> int:
+    """Outputs of the layer's widest matrix: SwiGLU has two halves, GELU one."""
+    return config.ffn_hidden_size * (1 if config.generation == "v1" else 2)
+
+
+def turning(config: ModelConfig) -> int:
+    """Values for each token while the keys are rotated: the fused projection, the queries, and the keys in parts."""
+    queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    parts = 2 * keys if config.generation == "v1" else max(queries, 3 * keys) // 2
+    return held(config) + qkv_rows(config) + queries + parts
+
+
+def gating(config: ModelConfig) -> int:
+    """Values for each token in the MLP: its input and sum, the wide projection, and what becomes of it (twice where a
+    gate is multiplied)."""
+    return held(config) + config.hidden_size + 2 * widest(config)
+
+
+def looking(
+    config: ModelConfig, precision: Precision, prompt: int, context: int, batch: int, value: int
+) -> int:  # fmt: skip
+    """Values in the attention: queries, sums, and the mask in the values' type, or later the sums once more in order;
+    keys and values expanded to all heads, and converted where the cache keeps another type."""
+    rows, queries = batch * prompt, config.num_heads * config.head_dim
+    projected = qkv_rows(config) if config.generation == "v1" else 0  # the original's form holds on to it
+    masked = max(mask_values(config, prompt, context, batch), rows * queries)
+    expanded = 2 * batch * context * queries * (config.num_kv_heads != config.num_heads)
+    converted = 2 * batch * context * config.num_kv_heads * config.head_dim * (precision.cache_bytes != value)
+    return rows * (held(config) + projected + 2 * queries) + masked + expanded + converted
+
+
+def mask_values(config: ModelConfig, prompt: int, context: int, batch: int) -> int:
+    """Cells of the attention mask; a causal prompt on an empty cache needs none."""
+    if config.generation == "v1":
+        return batch * prompt * context
+    return prompt * context * (context > prompt)
