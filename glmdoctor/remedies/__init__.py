@@ -27,6 +27,7 @@ PLANNERS: Mapping[str, tuple[Planner, ...]] = {
     "linker-cache-stale": (chains.refresh,),
     "driver-library-mismatch": (variables.drop_strays, chains.part),
     "cuda-compat-lib-conflict": (variables.drop_strays, chains.around),
+    "wsl-libcuda-shadowed": (variables.drop_strays, chains.around),
     "cublaslt-symbol-conflict": (variables.drop_strays,),
     "cuda-path-wrong": (variables.set_cuda_path,),
 }
@@ -38,6 +39,7 @@ SYMLINK = frozenset(
         "libcuda-stub-loaded",
         "libcuda-link-broken",
         "libcuda-so-missing",
+        "wsl-libcuda-shadowed",
         "driver-library-mismatch",
         "linker-cache-stale",
         "cuda-path-wrong",

@@ -130,6 +130,44 @@ def driver(host: Machine) -> Commands:
     return install(host, DRIVER)
 
 
+TOOLKIT_IN_CONTAINERS = dict.fromkeys(("debian", "fedora", "suse", "arch"), "nvidia-container-toolkit")
+START_WITH_CARD = {
+    "docker": "docker run --gpus all …",
+    "podman": "podman run --device nvidia.com/gpu=all …",
+}
+
+
+def card_into_containers(host: Machine) -> Commands:
+    """From inside, how the container has to be started; on the host, what enables Docker for it."""
+    os, found = maybe(host.os), maybe(host.containers)
+    if os and os.container:
+        return tuple(filter(None, [START_WITH_CARD.get(os.container)]))
+    lacking = () if found and found.toolkit else install(host, TOOLKIT_IN_CONTAINERS)
+    return (*lacking, *sudo(host, "nvidia-ctk runtime configure --runtime=docker", "systemctl restart docker"))
+
+
+def enrol_key(host: Machine) -> Commands:
+    """Ubuntu's DKMS signs with a key of its own place; a reboot then asks for the password at the console."""
+    os = maybe(host.os)
+    ubuntu = os is not None and os.distribution in ("ubuntu", "linuxmint", "pop")
+    key = "/var/lib/shim-signed/mok/MOK.der" if ubuntu else "/var/lib/dkms/mok.pub"
+    return sudo(host, "mokutil --sb-state", f"mokutil --import {key}", "reboot")
+
+
+def older_toolkit(finding: Finding, host: Machine) -> Commands:
+    """The newest installed toolkit of a release that the driver knows."""
+    cuda, ceiling = maybe(host.cuda), release(str(finding.evidence.get("ceiling", "")))
+    known = {folder: release(v)[:2] for folder, v in (cuda.toolkits if cuda else {}).items() if v}
+    fitting = [folder for folder, version in known.items() if version <= ceiling]
+    best = max(fitting, key=lambda folder: known[folder], default=None)
+    return (f"export CUDA_PATH={shlex.quote(best)}",) if best else ()
+
+
+def remove_linux_driver(finding: Finding, host: Machine) -> Commands:
+    owner = finding.evidence.get("owner")
+    return remove_packages(host, (str(owner),)) if owner else ()
+
+
 def headers(host: Machine) -> Commands:
     os, kind = maybe(host.os), family(host)
     return install(host, {kind: HEADERS[kind].format(os.kernel)}) if os and kind in HEADERS else ()
@@ -260,7 +298,7 @@ BY_PROBLEM: Mapping[str, Callable[[Finding, Machine], Commands]] = {
     "driver-not-loaded": _by_host(load_module),
     "kernel-module-mismatch": _by_host(lambda host: (*headers(host), *sudo(host, "dkms autoinstall", "reboot"))),
     "nouveau-in-the-way": _by_host(blacklist_nouveau),
-    "secure-boot-module-rejected": _as_root("mokutil --sb-state", "mokutil --import /var/lib/dkms/mok.pub"),
+    "secure-boot-module-rejected": _by_host(enrol_key),
     "cuda-driver-too-old": _by_host(torch),
     "torch-cpu-only": _by_host(torch),
     "torch-arch-unsupported": _by_host(torch),
@@ -268,8 +306,13 @@ BY_PROBLEM: Mapping[str, Callable[[Finding, Machine], Commands]] = {
     "cuda-unknown-error-999": _as_root("modprobe nvidia_uvm", "nvidia-modprobe -u -c=0"),
     "device-node-permission": open_nodes,
     "selinux-blocks-gpu": _as_root("setsebool -P container_use_devices on"),
-    "docker-no-gpu-runtime": _as_root("nvidia-ctk runtime configure --runtime=docker", "systemctl restart docker"),
+    "docker-no-gpu-runtime": _by_host(card_into_containers),
+    "ptx-newer-than-driver": older_toolkit,
+    "wsl-libcuda-shadowed": remove_linux_driver,
     "gpu-xid-fault": _as_root("dmesg | grep -i xid"),
+    "gpu-throttled": _lines("nvidia-smi -q -d PERFORMANCE,TEMPERATURE,POWER"),
+    "pcie-link-narrow": _as_root("lspci -vv -d 10de:"),
+    "gpu-ecc-errors": _as_root("nvidia-smi -q -d ECC,ROW_REMAPPER", "nvidia-smi -r"),
     "invalid-device-ordinal": _lines("unset CUDA_VISIBLE_DEVICES"),
     "no-cuda-gpu-visible": _lines("unset CUDA_VISIBLE_DEVICES"),
     "libcuda-link-broken": _by_host(reinstall_user_space),

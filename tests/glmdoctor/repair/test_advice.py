@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from glmdoctor.remedies import commands, propose
 FACTS = (
     "os", "cpu", "memory", "disk_cache", "pci", "kernel_driver", "libraries", "loader", "cuda", "nvml", "ceiling",
     "interpreter", "torch", "toolchain", "kernel_build", "given_kernel", "cpm", "checkpoint", "settings", "state",
+    "containers",
 )  # fmt: skip
 
 
@@ -106,6 +108,36 @@ def test_nouveau_is_blacklisted_in_one_quoted_command() -> None:
     words = shlex.split(remedy.commands[0])
     assert words[:2] == ["sh", "-c"] and words[2].endswith("/etc/modprobe.d/blacklist-nouveau.conf")
     assert remedy.commands[1:] == ("update-initramfs -u", "reboot")
+
+
+def test_a_container_is_started_with_the_card_and_a_host_enabled_for_it() -> None:
+    outside = host()
+    inside = host(os=replace(outside.os, container="podman"))
+    found = finding("docker-no-gpu-runtime")
+    assert commands.commands(found, inside) == ("podman run --device nvidia.com/gpu=all …",)
+    assert commands.commands(found, host(os=replace(outside.os, container="kubernetes"))) == ()
+    assert commands.commands(found, outside)[0] == "sudo apt-get install nvidia-container-toolkit"
+    toolkit = facts.Containers("/usr/bin/dockerd", "/usr/bin/nvidia-ctk", {"nvidia": None})
+    enabling = commands.commands(found, host(containers=toolkit))
+    assert enabling[0] == "sudo nvidia-ctk runtime configure --runtime=docker"
+
+
+def test_the_key_is_where_the_distribution_keeps_it() -> None:
+    found = finding("secure-boot-module-rejected")
+    assert "sudo mokutil --import /var/lib/dkms/mok.pub" in commands.commands(found, host())
+    assert "sudo mokutil --import /var/lib/shim-signed/mok/MOK.der" in commands.commands(found, host("ubuntu"))
+
+
+@pytest.mark.parametrize(("older", "expected"), [("12.1.0", ("export CUDA_PATH='/opt/my cuda'",)), ("12.8.1", ())])
+def test_a_toolkit_that_the_driver_knows_is_named_where_there_is_one(older: str, expected: tuple[str, ...]) -> None:
+    toolkits = {"/usr/local/cuda-12.8": "12.8.0", "/opt/my cuda": older, "/usr/local/cuda-11.8": ""}
+    cuda = facts.CudaInstall(None, None, "/usr/local/cuda", True, None, {}, toolkits, None)
+    assert commands.commands(finding("ptx-newer-than-driver", ceiling="12.2"), host(cuda=cuda)) == expected
+
+
+def test_a_linux_driver_under_wsl_is_removed_by_its_package() -> None:
+    lines = commands.commands(finding("wsl-libcuda-shadowed", owner="libcuda1:amd64"), host("ubuntu"))
+    assert lines == ("sudo apt-get remove libcuda1:amd64",)
 
 
 def checkpoint(path: str, config: dict[str, object], *files: facts.CheckpointFile) -> facts.Checkpoint:

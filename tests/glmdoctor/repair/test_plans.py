@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -73,6 +74,16 @@ def finding(problem: str, **evidence: Any) -> Finding:
 def placed(found: Plan | None) -> dict[str, str]:
     assert found is not None
     return {action.path: action.target for action in found.actions if isinstance(action, PlaceLink)}
+
+
+def test_under_wsl_windows_libcuda_is_put_before_a_linux_drivers() -> None:
+    windows = "/usr/lib/wsl/lib/libcuda.so.1"
+    own = library("cuda", windows, found_by="driver-folder", version="1")
+    here = machine(*driver(), own, kernel_driver=facts.KernelDriver(False, None, None, False, False, (), (), ()))
+    here.os = replace(here.os, wsl=True)
+    found = plan(finding("wsl-libcuda-shadowed"), here, options=AS_USER)
+    assert placed(found)[f"{PRIVATE}/driver/libcuda.so.1"] == windows
+    assert found and found.environment["LD_LIBRARY_PATH"] == f"{PRIVATE}/driver" and not found.needs_root
 
 
 NOT_LINKED, NO_TOOLKIT = finding("libcuda-not-in-cuda-path"), finding("cpm-toolkit-libs-missing")
