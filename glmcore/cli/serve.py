@@ -8,6 +8,7 @@ import click
 
 from glmcore.cli.options import model_options
 from glmcore.errors import GlmError
+from glmcore.server.address import bind, is_loopback
 
 INSTALL = "pip install 'glmdoctor[serve]'"
 
@@ -19,16 +20,14 @@ INSTALL = "pip install 'glmdoctor[serve]'"
 @click.option("--api-key", metavar="KEY", envvar="GLMCORE_API_KEY", help="Clients must send it. [env: GLMCORE_API_KEY]")
 def serve(host: str, port: int, api_key: str | None, debug: bool, **loading: Any) -> None:
     """Serve a model through OpenAI's API: chat, completions, models."""
+    check_key(api_key, is_loopback(host))
+    bound = bind(host, port)  # before loading, which may take minutes
     try:
-        from glmcore.server.guard import is_loopback
-        from glmcore.server.run import bind
         from glmcore.server.run import serve as run
     except ModuleNotFoundError as error:
         raise GlmError("packages-missing", f"{error.name} is not installed", hint=INSTALL) from error
     from glmcore.cli.loading import load_engine
 
-    check_key(api_key, is_loopback(host))
-    bound = bind(host, port)  # before loading, which may take minutes
     run(load_engine(**loading), bound, api_key, debug=debug)
 
 

@@ -25,7 +25,7 @@ from glmcore.server.schemas import ChatRequest, CompletionRequest, Settings
 # Where a request does not say how long an answer may be.
 CHAT_TOKENS, COMPLETION_TOKENS = 2048, 16
 # Seconds that answers have to come to their end once the server is told to end.
-GRACE_S = 10
+GRACE_S = 5
 
 Event = dict[str, Any]
 

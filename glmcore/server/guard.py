@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 
 from starlette.datastructures import Headers
@@ -10,23 +9,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from glmcore.server.address import is_loopback
 from glmcore.server.errors import ApiError
 
 # Far more text than any of the contexts holds, little enough to be parsed at once.
 MAX_BODY_BYTES = 8 * 2**20
 OPEN_PATHS = ("/health",)
 TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES // 2**20} MiB"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine's own by its spelling."""
-    name = host.strip("[]").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 class Guard:

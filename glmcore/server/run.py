@@ -1,4 +1,4 @@
-"""From an address to a server that runs until it is told to end."""
+"""A server that runs until it is told to end."""
 
 from __future__ import annotations
 
@@ -7,39 +7,16 @@ import os
 import signal
 import socket
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import uvicorn
 
-from glmcore.engine.engine import Engine
-from glmcore.errors import GlmError
+from glmcore.server.address import url_of
 from glmcore.server.answers import GRACE_S
 from glmcore.server.app import create_app
 
-
-def bind(host: str, port: int) -> socket.socket:
-    """A socket on that address; it takes no connections yet. Errors: GlmError("address-unusable")."""
-    where = f"{host} port {port}"
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise GlmError("address-unusable", f"there is no such address: {error.strerror}", where=where) from error
-    try:
-        # As servers do: a port whose last connections have just ended may be taken again.
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        bound.set_inheritable(False)
-    except OSError as error:
-        bound.close()
-        hint = "end the other program, or give another --port (0 takes a free one)"
-        raise GlmError("address-unusable", f"cannot serve here: {error.strerror}", where=where, hint=hint) from error
-    return bound
-
-
-def url_of(bound: socket.socket) -> str:
-    host, port, *_ = bound.getsockname()
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+if TYPE_CHECKING:
+    from glmcore.engine.engine import Engine
 
 
 def serve(engine: Engine, bound: socket.socket, api_key: str | None, *, debug: bool) -> None:

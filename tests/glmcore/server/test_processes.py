@@ -1,0 +1,188 @@
+"""``glmcore serve`` as users start it: who waits, who leaves, how it ends, and what it refuses to do."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glmcore import demo
+
+pytest.importorskip("fastapi")
+CHAT = "/v1/chat/completions"
+SECRET = "rhinoceros"
+LONG = {"messages": [{"role": "user", "content": f"hello {SECRET}"}], "temperature": 0, "max_tokens": 30000}
+SHORT = {**LONG, "max_tokens": 2}
+
+
+@pytest.fixture(scope="module")
+def server(process: Callable[..., Any], endless: Path) -> Any:
+    """A model whose answers do not end by themselves."""
+    return process("--model", endless, "--threads", "1")
+
+
+@pytest.fixture
+def idle(server: Any) -> Any:
+    server.until(lambda stats: stats["queue"]["running"] == stats["queue"]["waiting"] == 0)
+    return server
+
+
+def leave(connection: http.client.HTTPConnection) -> None:
+    """As a client that is killed: the connection is shut in the middle of the answer."""
+    connection.sock.shutdown(socket.SHUT_RDWR)
+    connection.close()
+
+
+def begun(server: Any, **settings: Any) -> http.client.HTTPConnection:
+    """A long answer that is being made."""
+    connection = server.connect("POST", CHAT, {**LONG, **settings})
+    server.until(lambda stats: stats["queue"]["running"] == 1)
+    return connection
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_ends_its_answer(idle: Any, stream: bool) -> None:
+    before = idle.stats()["answers"].get("cancelled", 0)
+    connection = begun(idle, stream=stream)
+    started = time.monotonic()
+    assert idle.ask("GET", "/health")[0] == 200 and time.monotonic() - started < 1  # while the engine computes
+    leave(connection)
+    assert idle.ask("POST", CHAT, SHORT)[0] == 200
+    assert time.monotonic() - started < 5  # the long answer would have taken half a minute
+    assert idle.stats()["answers"]["cancelled"] == before + 1
+
+
+def test_the_queue_is_fair_bounded_and_left_at_will(idle: Any) -> None:
+    first = begun(idle, stream=True)
+    waiting = []
+    for place in range(16):
+        waiting.append(idle.connect("POST", CHAT, {**LONG, "stream": place % 2 == 0}))
+        idle.until(lambda stats, n=place: stats["queue"]["waiting"] == n + 1)
+    status, body, headers = idle.ask("POST", CHAT, SHORT)
+    assert (status, body["error"]["code"], body["error"]["type"]) == (503, "queue_full", "server_error")
+    assert int(headers["retry-after"]) >= 1
+    for connection in waiting:
+        leave(connection)
+    idle.until(lambda stats: stats["queue"]["waiting"] == 0)
+    order: list[int] = []
+    threads = []
+    for number in range(3):
+        threads.append(threading.Thread(target=lambda n=number: (idle.ask("POST", CHAT, SHORT), order.append(n))))
+        threads[-1].start()
+        idle.until(lambda stats, n=number: stats["queue"]["waiting"] == n + 1)
+    leave(first)
+    for thread in threads:
+        thread.join(timeout=30)
+    assert order == [0, 1, 2]
+
+
+def test_stats_and_metrics_say_the_same(idle: Any) -> None:
+    idle.ask("POST", CHAT, {**LONG, "max_tokens": 5})
+    stats = idle.stats()
+    assert stats["model"]["name"] == "chatglm2-6b" and stats["model"]["generation"] == "v2"
+    assert stats["backend"] == "torch 1 threads" and stats["placement"] == {"cpu": [0, 1]}
+    last, totals = stats["last"], stats["totals"]
+    assert last["generated_tokens"] == 5 and last["decode_steps"] == 4
+    assert last["decode_tokens_per_s"] == pytest.approx(4 / last["decode_s"])
+    assert totals["decode_tokens_per_s"] == pytest.approx(totals["decode_steps"] / totals["decode_s"])
+    assert {"prefill_tokens_per_s", "decode_tokens_per_s", "time_to_first_token_s"} <= set(stats["definitions"])
+    status, text, headers = idle.ask("GET", "/metrics")
+    assert status == 200 and headers["content-type"].startswith("text/plain")
+    metrics = dict(re.findall(r"^(\S+) (\S+)$", text, re.MULTILINE))
+    assert float(metrics["glmcore_generated_tokens_total"]) == totals["generated_tokens"]
+    assert float(metrics['glmcore_answers_total{ending="length"}']) == stats["answers"]["length"]
+    assert float(metrics["glmcore_queue_wait_seconds_count"]) == sum(stats["answers"].values())
+    assert metrics["glmcore_running"] == "0.0"
+
+
+def test_the_log_tells_no_prompts(idle: Any) -> None:
+    idle.ask("POST", CHAT, {**SHORT, "temperature": -5})
+    idle.ask("POST", CHAT, {"messages": [{"role": SECRET, "content": SECRET}]})
+    leave(begun(idle))
+    assert idle.log.read_text() == ""
+
+
+def test_an_interrupt_ends_it_after_the_answers(process: Callable[..., Any], tmp_path: Path) -> None:
+    """The demo model by a plan, as chat takes it; an answer that is being made still comes whole."""
+    plan = tmp_path / "plan.json"
+    command = [sys.executable, "-m", "glmcore", "plan", str(demo.folder()), "--device", "cpu=1GiB", "-o", str(plan)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    server = process("--plan", plan, "--threads", "1", "--precision", "fast")
+    assert server.stats()["placement"] == {"cpu": [0, 1, 2, 3]}
+    body = {"messages": [{"role": "user", "content": "what is libcuda?"}], "temperature": 0, "stream": True}
+    whole = server.ask("POST", CHAT, body)[1]
+    connection = server.connect("POST", CHAT, body)
+    response = connection.getresponse()
+    first = response.read(20)
+    server.process.send_signal(signal.SIGINT)
+    rest = first + response.read()
+    assert texts(rest.decode("utf-8")) == texts(whole) and rest.endswith(b"data: [DONE]\n\n")
+    assert server.process.wait(timeout=20) == 0
+    with pytest.raises(ConnectionRefusedError):
+        server.ask("GET", "/health")
+
+
+def texts(stream: str) -> str:
+    data = [json.loads(line[6:]) for line in stream.split("\n") if line.startswith("data: {")]
+    return "".join(event["choices"][0]["delta"].get("content", "") for event in data)
+
+
+@pytest.mark.parametrize(
+    "arguments, status, code",
+    [
+        (["--host", "0.0.0.0"], 2, "usage"),
+        (["--host", "::"], 2, "usage"),
+        (["--host", "192.0.2.1"], 2, "usage"),
+        (["--host", "0.0.0.0", "--api-key", ""], 2, "usage"),
+        (["--api-key", "schlüssel"], 2, "usage"),
+        (["--port", "70000"], 2, "usage"),
+        (["--port", "TAKEN"], 1, "address-unusable"),
+        (["--host", "192.0.2.1", "--api-key", "k"], 1, "address-unusable"),
+        (["--plan", "/nonexistent"], 1, "plan-invalid"),
+    ],
+)
+def test_refusals_are_one_line(arguments: list[str], status: int, code: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = refused([port if argument == "TAKEN" else argument for argument in ["--port", "0", *arguments]])
+    assert done.returncode == status, done.stderr
+    assert done.stderr.startswith(f"glmcore: error[{code}]: ") and done.stderr.count("\n") == 1, done.stderr
+    assert done.stdout == ""
+
+
+def test_a_missing_extra_is_named(tmp_path: Path) -> None:
+    missing = "raise ModuleNotFoundError(\"No module named 'fastapi'\", name='fastapi')\n"
+    (tmp_path / "fastapi.py").write_text(missing)
+    done = refused(["--port", "0"], PYTHONPATH=f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "error[packages-missing]: fastapi" in done.stderr and "pip install 'glmdoctor[serve]'" in done.stderr
+
+
+def refused(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "glmcore", "serve", *arguments],
+        capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def test_a_long_answer_is_cut_when_the_server_ends(idle: Any) -> None:
+    """The last test of the module's server."""
+    connection = begun(idle, stream=True)
+    response = connection.getresponse()
+    response.read(500)
+    started = time.monotonic()
+    idle.process.send_signal(signal.SIGTERM)
+    assert idle.process.wait(timeout=30) == 0 and time.monotonic() - started < 15
+    assert "Traceback" not in idle.log.read_text() and SECRET not in idle.log.read_text()
