@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Callable
 
+import psutil
 import torch
 from torch import nn
 
@@ -101,5 +101,9 @@ def best(action: Callable[[], object], rounds: int = ROUNDS) -> float:
 
 def peak_rss() -> int:
     """The largest resident set of this process so far, in bytes."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # Windows has none
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

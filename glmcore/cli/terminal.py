@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
+
+CLOSED_PIPE = 141  # 128 + SIGPIPE; Windows has no such signal
 
 
 def piped_text() -> str | None:
@@ -23,7 +24,7 @@ def write_through(piece: str) -> None:
     except BrokenPipeError:
         # The reader has gone: nothing more to say, and nothing left for the interpreter to flush at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(128 + signal.SIGPIPE) from None
+        raise SystemExit(CLOSED_PIPE) from None
 
 
 def read_line(prompt: str) -> str:

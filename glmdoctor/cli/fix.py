@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 USAGE = 2
 ROUNDS = 3  # what follows from a cause is looked at again after the cause
+DRY_RUN = text("Dry run: nothing was changed.")
+ON_WINDOWS = text("On Windows glmdoctor changes nothing: what is planned is for you to do.")
 
 
 @click.command()
@@ -54,7 +56,8 @@ def fix(
     """Repair what the findings allow, and check each repair.
 
     Without options every repair is proposed and asked for, one by one. Everything that will be done is printed first,
-    and `glmdoctor undo` takes it back.
+    and `glmdoctor undo` takes it back. On Windows nothing is changed: the plan and the advice are printed, as with
+    --dry-run.
 
     Exit status: 0 every chosen repair holds or there was nothing to repair, 1 something could not be repaired,
     2 wrong usage.
@@ -66,10 +69,16 @@ def fix(
         work = repair.Repair(repair.Choice(symlink, kernel, packages, start_file, only, python, model))
         if script is not None:
             context.exit(written(work, language, script))
-        # On Windows there are no links and no loader's cache to mend: what can be done there is advice.
-        only_say = dry_run or sys.platform == "win32"
-        confirm = asked(context, language, yes)
-        context.exit(rehearse(work, language, as_json) if only_say else carry_out(work, language, as_json, confirm))
+        system = work.host.io.system
+        if symlink and system != "Linux":
+            linux_only = text(
+                "the links of libcuda and the linker's cache are Linux's: {system} has none", system=system
+            )
+            output.note(linux_only.render(language))
+        if dry_run or system == "Windows":
+            why = DRY_RUN if dry_run else ON_WINDOWS
+            context.exit(rehearse(work, language, as_json, why, wanted=not dry_run))
+        context.exit(carry_out(work, language, as_json, asked(context, language, yes)))
 
 
 @contextmanager
@@ -94,8 +103,8 @@ def one_line_each(context: click.Context, language: str) -> Iterator[None]:
     context.exit(1)
 
 
-def rehearse(work: Repair, language: str, as_json: bool) -> int:
-    """Examine and print; no lock, no journal, no change."""
+def rehearse(work: Repair, language: str, as_json: bool, why: Text, *, wanted: bool) -> int:
+    """Examine and print, and ``why`` no more is done: no lock, no journal, no change."""
     from glmdoctor.cli import repairs
     from glmdoctor.executor import prepare
 
@@ -105,9 +114,10 @@ def rehearse(work: Repair, language: str, as_json: bool) -> int:
     output.emit(
         repairs.as_json(prepared, beyond, None, (), language)
         if as_json
-        else repairs.announced(prepared, beyond, language) + text("Dry run: nothing was changed.").render(language)
+        else repairs.announced(prepared, beyond, language) + why.render(language)
     )
-    return repairs.exit_status((), beyond, work.choice.named)
+    undone = wanted and any(each.steps for each in prepared)
+    return int(undone) or repairs.exit_status((), beyond, work.choice.named)
 
 
 def planned(work: Repair) -> tuple[Plan, ...]:

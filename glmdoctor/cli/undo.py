@@ -29,10 +29,12 @@ def undo(context: click.Context, run: str | None, lang: str | None) -> None:
     from glmdoctor.host.io import RealIO
 
     language = output.language(lang)
-    with one_line_each(context, language):
-        disk = Disk(RealIO().root)
-        with executor.locked(disk, journal.state_folder()) as store:
-            context.exit(take_back(store, run, language))
+    io = RealIO()
+    if io.system == "Windows":
+        output.note(text("there is nothing to take back: glmdoctor changes nothing on Windows").render(language))
+        context.exit(0)
+    with one_line_each(context, language), executor.locked(Disk(io.root), journal.state_folder()) as store:
+        context.exit(take_back(store, run, language))
 
 
 def take_back(store: Store, run: str | None, language: str) -> int:

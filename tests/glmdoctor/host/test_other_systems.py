@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,8 +104,10 @@ def test_the_root_of_windows_is_no_fake_root(monkeypatch: pytest.MonkeyPatch) ->
 
 WITHOUT_POSIX = """
 import importlib, os, pkgutil, signal, sys
-import platformdirs  # chooses its own module by the platform
-for name in ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "readline", "curses"):
+import filelock, platformdirs, psutil  # choose their own modules by the platform
+for name in sys.argv[1:]:  # so do these
+    importlib.import_module(name)
+for name in ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "readline", "curses", "syslog"):
     sys.modules[name] = None
 for name in ("geteuid getuid getgid getegid setuid setgid setgroups uname sched_getaffinity chown lchown "
              "fchown fchmod killpg fork setsid getpgid O_DIRECTORY O_NOFOLLOW O_CLOEXEC").split():
@@ -111,9 +116,14 @@ for name in ("geteuid getuid getgid getegid setuid setgid setgroups uname sched_
 for name in ("SIGKILL", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGPIPE", "SIGCHLD"):
     if hasattr(signal, name):
         delattr(signal, name)
+def below(package):
+    names = [m.name for m in pkgutil.walk_packages(package.__path__, package.__name__ + ".")]
+    return [n for n in names if ".child." not in n and not n.endswith("__main__")]
+"""
+
+READS = """
 import glmdoctor
-names = [m.name for m in pkgutil.walk_packages(glmdoctor.__path__, "glmdoctor.")]
-names = [n for n in names if ".child." not in n and not n.endswith("__main__")]
+names = below(glmdoctor)
 for name in [*names, "glmcore.errors", "glmcore.config", "glmcore.plan", "glmcore.chat", "glmcore.kernels.build"]:
     importlib.import_module(name)
 from glmdoctor.host.host import Host
@@ -123,9 +133,85 @@ crashed = [v.reason for v in host._values.values() if "crashed" in str(getattr(v
 print(len(names), crashed)
 """
 
+RUNTIME = """
+import glmcore
+names = below(glmcore)
+for name in names:
+    importlib.import_module(name)
+print(len(names), [])
+"""
 
-def test_nothing_that_windows_lacks_is_needed_to_import_and_read() -> None:
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", WITHOUT_POSIX], capture_output=True, text=True)
+EXPLAINS = """
+import glmdoctor.cli
+glmdoctor.cli.main(["explain", "--json"])
+"""
+
+
+def without_posix(script: str, *imported: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-W", "ignore", "-c", WITHOUT_POSIX + script, *imported]
+    return subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False, timeout=200)
+
+
+@pytest.mark.parametrize(
+    ("script", "imported", "least"),
+    [(READS, (), 90), (RUNTIME, ("torch", "transformers", "safetensors.torch"), 50)],
+    ids=["glmdoctor", "glmcore"],
+)
+def test_nothing_that_windows_lacks_is_needed_to_import_and_read(
+    script: str, imported: tuple[str, ...], least: int
+) -> None:
+    for name in imported:
+        pytest.importorskip(name.partition(".")[0])
+    done = without_posix(script, *imported)
     count, _, crashed = done.stdout.strip().partition(" ")
     assert done.returncode == 0, done.stderr
-    assert int(count) > 90 and crashed == "[]"
+    assert int(count) > least and crashed == "[]"
+
+
+def test_a_log_is_explained_without_what_windows_lacks() -> None:
+    done = without_posix(EXPLAINS, stdin="RuntimeError: Library cudart is not initialized\n")
+    assert done.returncode == 0 and json.loads(done.stdout)["matches"], done.stderr
+
+
+@pytest.fixture()
+def repairs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
+    """`glmdoctor` on a recorded machine, in this process."""
+    from click.testing import CliRunner
+
+    from glmdoctor.cli.application import application
+    from glmdoctor.repair import Repair
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("XDG_DATA_HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def on(host: Host, *arguments: str) -> Any:
+        monkeypatch.setattr(Repair, "fresh_host", lambda work, variables: host)
+        monkeypatch.setattr("platform.system", lambda: host.io.system)
+        done = CliRunner().invoke(application, [*arguments, "--lang", "en"], catch_exceptions=False)
+        assert list(tmp_path.rglob("*")) == [] or host.io.system != "Windows"
+        return done
+
+    return on
+
+
+@pytest.mark.parametrize("how", [("--dry-run",), ("--yes",), ("--dry-run", "--json"), ("--yes", "--json")])
+@pytest.mark.parametrize("host", [windows(nvml=NO_NVML, driver=False), windows()], ids=["no-driver", "driver"])
+def test_fix_changes_nothing_on_windows_and_says_so(repairs: Callable[..., Any], host: Host, how: tuple[str]) -> None:
+    done = repairs(host, "fix", "--kernel", "--symlink", *how)
+    assert "links of libcuda and the linker's cache are Linux's: Windows has none" in done.stderr
+    if "--json" in how:
+        assert json.loads(done.stdout)["run"] is None
+    else:
+        assert ("Dry run: nothing was changed" if "--dry-run" in how else "On Windows glmdoctor changes") in done.stdout
+
+
+def test_undo_has_nothing_to_take_back_on_windows(repairs: Callable[..., Any]) -> None:
+    done = repairs(windows(), "undo")
+    assert done.exit_code == 0 and "changes nothing on Windows" in done.stderr
+
+
+@pytest.mark.parametrize("how", ["--dry-run", "--yes"])
+def test_the_mac_has_no_links_of_libcuda_to_mend(repairs: Callable[..., Any], how: str) -> None:
+    done = repairs(mac(), "fix", "--symlink", how)
+    assert done.exit_code == 0 and "Linux's: Darwin has none" in done.stderr and "There is nothing" in done.stdout
