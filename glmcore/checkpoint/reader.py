@@ -37,6 +37,10 @@ class Checkpoint:
         """A tensor, or its rows from ``first`` to before ``last``, in memory of its own. Threads may read at once."""
         return self._holders[name].read(name, first, last)
 
+    def mapped(self, name: str) -> Tensor:
+        """A tensor as it is stored, in the file's own pages where that can be. Threads may ask at once."""
+        return self._holders[name].mapped(name)
+
     @property
     def nbytes(self) -> int:
         return sum(self.info(name).nbytes for name in self.names)

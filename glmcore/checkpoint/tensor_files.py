@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import mmap
 import os
 import pickle
 import warnings
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from glmcore.checkpoint.memory import huge_empty
+from glmcore.checkpoint.memory import huge_empty, map_file, populate
 from glmcore.checkpoint.pickles import foreign_call
 from glmcore.errors import GlmError
 
@@ -47,7 +48,11 @@ class TensorFile(Protocol):
     path: Path
     tensors: Mapping[str, TensorInfo]
 
-    def read(self, name: str, first: int = 0, last: int | None = None) -> Tensor: ...
+    def read(self, name: str, first: int = 0, last: int | None = None) -> Tensor:
+        """A tensor, or its rows from ``first`` to before ``last``, in memory of its own."""
+
+    def mapped(self, name: str) -> Tensor:
+        """A tensor in the file's own pages where that can be, for who keeps it as it is."""
 
     def close(self) -> None: ...
 
@@ -57,13 +62,24 @@ def open_tensor_file(path: Path) -> TensorFile:
 
 
 class SafetensorsFile:
-    """A .safetensors file. Tensors are read, not mapped: a process then holds its tensors and nothing besides."""
+    """A .safetensors file.
+
+    What is kept as it is stored is mapped: it costs no copy and no memory besides the page cache, and there it mostly
+    lies on large pages. What is converted is read: the process would else be charged for the mapped original, too.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.size = path.stat().st_size
         self.tensors = _check_layout(self._header(), self.size, path)
         self.descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self.memory = self._map()
+
+    def _map(self) -> mmap.mmap | None:
+        try:
+            return map_file(self.descriptor)
+        except (OSError, ValueError):  # a file system without mapping, or no address space left
+            return None
 
     def _header(self) -> dict[str, Any]:
         with self.path.open("rb") as file:
@@ -91,6 +107,19 @@ class SafetensorsFile:
             self._read_into((ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr()), begin, name)
         return tensor
 
+    def mapped(self, name: str) -> Tensor:
+        info = self.tensors[name]
+        if self.memory is None or not info.nbytes or info.begin % info.dtype.itemsize:
+            return self.read(name)
+        # The tensor keeps the mapping alive; closing the file does not end it.
+        values = torch.Size(info.shape).numel()
+        tensor = torch.frombuffer(self.memory, dtype=info.dtype, count=values, offset=info.begin).view(info.shape)
+        try:
+            populate(tensor)
+        except OSError as error:  # EFAULT: the file has become shorter
+            raise _damaged(self.path, f"{name} cannot be read ({error.strerror})") from None
+        return tensor
+
     def _read_into(self, target: Any, offset: int, name: str) -> None:
         view, done = memoryview(target).cast("B"), 0
         while done < len(view):
@@ -103,7 +132,7 @@ class SafetensorsFile:
     def close(self) -> None:
         if self.descriptor >= 0:
             os.close(self.descriptor)
-            self.descriptor = -1
+            self.descriptor, self.memory = -1, None
 
 
 def _check_layout(header: Mapping[str, Any], size: int, path: Path) -> dict[str, TensorInfo]:
@@ -171,6 +200,11 @@ class TorchFile:
     def read(self, name: str, first: int = 0, last: int | None = None) -> Tensor:
         tensor = self.state[name]
         return tensor.clone() if last is None else tensor[first:last].clone()
+
+    def mapped(self, name: str) -> Tensor:
+        tensor = self.state[name].contiguous()
+        populate(tensor)
+        return tensor
 
     def close(self) -> None:
         self.state = {}

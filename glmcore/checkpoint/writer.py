@@ -156,7 +156,10 @@ def write_safetensors(
 
 
 def _header(layout: Mapping[str, TensorInfo]) -> tuple[bytes, dict[str, int]]:
-    """The file's beginning and where each tensor goes; the widest types first, so that all are aligned."""
+    """The file's beginning and where each tensor goes; the widest types first, so that all are aligned.
+
+    The first one begins a cache line: files are used as they lie in memory.
+    """
     types = {dtype: name for name, dtype in DTYPES.items()}
     entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -166,7 +169,7 @@ def _header(layout: Mapping[str, TensorInfo]) -> tuple[bytes, dict[str, int]]:
         }  # fmt: skip
         end += info.nbytes
     text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(8 + len(text)) % 64)
     start = 8 + len(text)
     return len(text).to_bytes(8, "little") + text, {n: start + entries[n]["data_offsets"][0] for n in layout}
 

@@ -1,9 +1,10 @@
 """Loads a checkpoint: each tensor goes from its file straight to its module, quantised on the way if asked.
 
 The model is built without memory and filled tensor by tensor, so the peak is the finished model and the few tensors
-in flight. On the CPU a model computes in float32, its fastest and most exact type there. The embedding and the head of
-a quantised model, which are larger than any layer, keep the checkpoint's 16 bits; a model that is not quantised is kept
-in float32 where that fits into the free memory, and else in the checkpoint's own type.
+in flight. What the CPU uses as the file has it stays in the file's own pages. On the CPU a model computes in float32,
+its fastest and most exact type there. The embedding and the head of a quantised model, which are larger than any layer,
+keep the checkpoint's 16 bits; a model that is not quantised is kept in float32 where that fits into the free memory,
+and else in the checkpoint's own type.
 
 With a plan, weights have the plan's type everywhere; what lies on the CPU computes with float16 weights in float32.
 """
@@ -207,9 +208,14 @@ def table_dtype(config: ModelConfig, dtype: torch.dtype) -> torch.dtype:
     return getattr(torch, config.dtype) if config.quantization_bit and dtype == torch.float32 else dtype
 
 
+def made_here(checkpoint: Checkpoint, config: ModelConfig, name: str) -> bool:
+    """Whether a tensor of the file is quantised on the way."""
+    return checkpoint.info(name).dtype.is_floating_point and expected(config)[name].kind == "packed"
+
+
 def stored(checkpoint: Checkpoint, config: ModelConfig, name: str) -> Tensors:
     """A tensor of the file as ``config`` stores it: with its scales where it is quantised on the way."""
-    if checkpoint.config.quantization_bit == 0 and expected(config)[name].kind == "packed":
+    if made_here(checkpoint, config, name):
         packed, scale = quantize_matrix(
             partial(checkpoint.tensor, name), checkpoint.info(name).shape, config.quantization_bit,
             in_float32=config.generation == "v1",
@@ -223,6 +229,9 @@ def _read(checkpoint: Checkpoint, config: ModelConfig, name: str, dtype: torch.d
     kept = kept_dtype(config, name, dtype, device)
     if kept == table_dtype(config, dtype) != dtype:
         kept = None  # a table as it is stored, whatever config.json says of its type: nothing is rounded
+    unchanged = kept in (None, checkpoint.info(name).dtype) and not made_here(checkpoint, config, name)
+    if unchanged and (device or "cpu") == "cpu":
+        return {name: checkpoint.mapped(name)}
     return {key: put(key, tensor, device or "cpu", kept) for key, tensor in stored(checkpoint, config, name).items()}
 
 
