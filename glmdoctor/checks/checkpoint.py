@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from posixpath import join
 
@@ -21,6 +22,19 @@ WEIGHTS = (".bin", ".safetensors", ".pt", ".pth")
 TOKENIZERS = {"v1": "ice_text.model", "v2": "tokenizer.model", "v3": "tokenizer.model", "glm4": "tokenizer.model"}
 # ChatGLM-6B came with two vocabularies; the ids of one do not exist in the other.
 VOCABULARIES = {150528: range(150000, 150010), 130528: range(130000, 130010)}
+
+# What torch.save names for tensors: as `weights_only` admits it, and no function that could do anything else.
+TENSORS = re.compile(
+    r"collections\.OrderedDict|_codecs\.encode|torch\.(Size|Tensor|device|storage\.(Untyped|Typed|_Typed)Storage)"
+    r"|torch\._utils\._rebuild_(tensor|tensor_v2|tensor_v3|parameter|parameter_with_state|qtensor|sparse_tensor)"
+    r"|torch\._tensor\._rebuild_from_type_v2|torch\.nn\.parameter\.(Parameter|Buffer)|torch\.serialization\._get_layout"
+    r"|torch\.(Untyped|Double|Float|Half|Long|Int|Short|Char|Byte|Bool|BFloat16|ComplexFloat|ComplexDouble|QInt8)Storage"
+    r"|torch\.(float|float16|float32|float64|bfloat16|float8_e4m3fn|float8_e5m2|half|double|bool|complex64|complex128)"
+    r"|torch\.(u?int(8|16|32|64)|int|long|short|qu?int(8|32))"
+)
+
+# What a training run leaves beside the weights; loading a model does not touch it.
+TRAINING = re.compile(r"training_args|optimizer|scheduler|rng_state|scaler|trainer")
 
 TITLES: dict[str, Text] = {
     "lfs-pointer-checkpoint": text("Git LFS pointers in place of files"),
@@ -140,9 +154,36 @@ def whole(host: Machine) -> Iterator[Finding]:
             files={file.name: file.fault or file.kind for file in faulty},
             folder=checkpoint.path,
         )
-    if not by_problem:
+    foreign = {file.name: names for file in checkpoint.files if (names := _foreign(file))}
+    if foreign:
+        yield _runs_code(checkpoint, foreign)
+    if not by_problem and not foreign:
         size = f"{checkpoint.weight_bytes / 2**30:.2f} GiB"
         yield ok(WHOLE, text("{size} of weights, each file whole.", size=size), weight_bytes=checkpoint.weight_bytes)
+
+
+def _foreign(file: CheckpointFile) -> list[str]:
+    """What the file's pickle calls besides what torch writes for tensors."""
+    return [name for name in file.imports if not TENSORS.fullmatch(name) and not TRAINING.match(file.name)]
+
+
+def _runs_code(checkpoint: Checkpoint, foreign: dict[str, list[str]]) -> Finding:
+    """A file that was changed on its way: it is as damaged as one that is cut, and worse."""
+    name, calls = next(iter(foreign.items()))
+    return bad(
+        Status.FAIL,
+        "truncated-checkpoint",
+        text("A weight file holds more than tensors"),
+        text(
+            "Loading {file} with pickle would call {calls}; glmcore refuses it. Do not load it elsewhere; "
+            "fetch the published file.",
+            file=join(checkpoint.path, name),
+            calls=", ".join(calls[:6]),
+        ),
+        files={name: "calls " + ", ".join(calls[:20]) for name, calls in foreign.items()},
+        imports=foreign,
+        folder=checkpoint.path,
+    )
 
 
 def _file_problem(checkpoint: Checkpoint, file: CheckpointFile) -> str | None:

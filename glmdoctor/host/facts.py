@@ -454,6 +454,7 @@ class CheckpointFile:
     # "missing" (an index names it)
     kind: str
     fault: str | None = None  # "truncated: …", "damaged: …", "unreadable: …"
+    imports: tuple[str, ...] = ()  # what the pickle in it would call, as "torch._utils._rebuild_tensor_v2"
 
 
 @dataclass(frozen=True)

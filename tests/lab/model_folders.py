@@ -45,6 +45,11 @@ FIRST_GENERATION = {
     "mask_token_id": 130000,
     "gmask_token_id": 130001,
 }
+AUTO_MAP = {
+    "AutoConfig": "configuration_chatglm.ChatGLMConfig",
+    "AutoModel": "modeling_chatglm.ChatGLMForConditionalGeneration",
+    "AutoModelForSeq2SeqLM": "modeling_chatglm.ChatGLMForConditionalGeneration",
+}
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 EMBEDDING = "transformer.embedding.word_embeddings.weight"
 LAYER = "transformer.encoder.layers.{}.mlp.dense_4h_to_h.weight"
@@ -70,6 +75,9 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
         self.tokenizer = SPTokenizer(vocab_file)
         super().__init__(**kwargs)
 
+    def build_prompt(self, query):
+        return query
+
     def _pad(self, encoded_inputs, padding_side=None):
         return encoded_inputs
 """
@@ -85,6 +93,9 @@ NEW_MODEL = """
 class ChatGLMForConditionalGeneration(ChatGLMPreTrainedModel, GenerationMixin):
     def __init__(self, config):
         self.post_init()
+
+    def chat(self, tokenizer, query):
+        return tokenizer.build_prompt(query)
 """
 
 
@@ -123,6 +134,8 @@ def write_code(folder: Path, model: str = NEW_MODEL, tokenizer: str | None = NEW
     """The checkpoint's own code, as ``trust_remote_code`` would run it."""
     (folder / "modeling_chatglm.py").write_text(model)
     (folder / "configuration_chatglm.py").write_text("class ChatGLMConfig(PretrainedConfig):\n    pass\n")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "auto_map": AUTO_MAP}))
     if tokenizer:
         (folder / "tokenization_chatglm.py").write_text(tokenizer)
         (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>"}))

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 from case import Case
 from driver_machines import MODULE, gpu_machine
 from machine import Machine
-from model_folders import FIRST_GENERATION, NEW_MODEL, OLD_MODEL, OLD_TOKENIZER, SHARDS, write_code, write_model
+from model_folders import (
+    FIRST_GENERATION,
+    NEW_MODEL,
+    NEW_TOKENIZER,
+    OLD_MODEL,
+    OLD_TOKENIZER,
+    SHARDS,
+    write_code,
+    write_model,
+)
 from python_machines import stand_in_compiler
 from system_machines import limited_by_cgroup
 
@@ -58,6 +68,14 @@ def cut_pickle(machine: Machine) -> None:
     for name in (*SHARDS, "model.safetensors.index.json"):
         (folder / name).unlink()
     (folder / "pytorch_model.bin").write_bytes(b"PK\x03\x04" + bytes(500))
+
+
+def pickle_with_a_call(machine: Machine) -> None:
+    folder = with_model(machine)
+    for name in (*SHARDS, "model.safetensors.index.json"):
+        (folder / name).unlink()
+    with zipfile.ZipFile(folder / "pytorch_model.bin", "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.")
 
 
 def no_weights(machine: Machine) -> None:
@@ -127,6 +145,20 @@ def tokenizers_code_left_behind(machine: Machine) -> None:
     write_code(with_model(machine), NEW_MODEL, None)
 
 
+def code_of_two_revisions(machine: Machine) -> None:
+    """ChatGLM3's model code beside ChatGLM2's tokenizer."""
+    write_code(with_model(machine), NEW_MODEL.replace("build_prompt", "build_chat_input"), NEW_TOKENIZER)
+
+
+def auto_class_of_another_model(machine: Machine) -> None:
+    write_code(with_model(machine), NEW_MODEL.replace("ChatGLMFor", "GLMFor"), NEW_TOKENIZER)
+
+
+def half_on_an_old_torch(machine: Machine) -> None:
+    with_model(machine)
+    machine.patient("2.1.2+cpu", None, numpy="1.26.4")
+
+
 def full_card(machine: Machine) -> None:
     gpu_machine(machine)
     machine.driver_libraries(MODULE, health=("FREE_MIB=200", "HOLDER=1"))
@@ -194,6 +226,7 @@ CASES = (
         clears=(
             *("model.path", "model.files", "model.contents", "model.config", "model.shapes"),
             *("remote-code.floor", "remote-code.module", *remote(*CODE), "system.memory", "python.packages"),
+            *("remote-code.classes", "remote-code.methods", "torch.half"),
         ),
     ),
     Case(changed(SHARDS[0], POINTER, "lfs_pointer"), {"model.contents": "lfs-pointer-checkpoint"}),
@@ -201,6 +234,7 @@ CASES = (
     Case(changed(SHARDS[0], "", "empty_shard"), {"model.contents": "truncated-checkpoint"}),
     Case(cut_shard, {"model.contents": "truncated-checkpoint"}),
     Case(garbage_in_a_header, {"model.contents": "truncated-checkpoint"}),
+    Case(pickle_with_a_call, {"model.contents": "truncated-checkpoint"}),
     Case(cut_pickle, {"model.contents": "truncated-checkpoint"}),
     Case(changed(SHARDS[1], None, "missing_shard"), {"model.files": "missing-shard"}),
     Case(changed("config.json", None, "missing_config"), {"model.files": "missing-checkpoint-file"}),
@@ -226,6 +260,13 @@ CASES = (
     ),
     Case(dot_in_the_folders_name, {"remote-code.module": "tf-remote-module-path"}),
     Case(tokenizers_code_left_behind, {"remote-code.module": "tokenizer-class-missing"}),
+    Case(code_of_two_revisions, {"remote-code.methods": "remote-code-api-changed"}),
+    Case(auto_class_of_another_model, {"remote-code.classes": "wrong-auto-class"}),
+    Case(
+        half_on_an_old_torch,
+        {"torch.half": "half-on-cpu", "python.packages": "python-deps-missing"},
+        causes=("python-deps-missing",),
+    ),
     Case(full_card, {"model.memory": "cuda-oom"}),
     Case(model_beyond_the_memory, {"model.memory": "ram-oom", "system.memory": "ram-oom"}),
     Case(model_on_a_card, clears=("model.memory",)),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import cxx
 from case import Case
 from driver_machines import MODULE, gpu_machine
 from machine import Machine
@@ -77,6 +79,37 @@ def runtime_deleted(machine: Machine) -> None:
     (machine.patient() / "nvidia" / "cuda_runtime" / "lib" / "libcudart.so.12").unlink()
 
 
+def with_bitsandbytes(what: str, *binaries: str, **environment: str) -> Callable[[Machine], None]:
+    def build(machine: Machine) -> None:
+        gpu_machine(machine)
+        folder = machine.patient(bitsandbytes="0.43.1") / "bitsandbytes"
+        folder.mkdir()
+        for name in binaries:
+            (folder / f"libbitsandbytes_{name}.so").write_bytes(b"")
+        machine.environment |= environment
+
+    build.__name__ = what
+    return build
+
+
+def conda_of_2019(machine: Machine) -> None:
+    """A conda environment brings its own libstdc++, and pip installed a newer wheel into it."""
+    conda_environment(machine, "3.4.21", "3.4.25")
+
+
+def conda_of_this_year(machine: Machine) -> None:
+    conda_environment(machine, "3.4.21", "3.4.29", "3.4.30")
+
+
+def conda_environment(machine: Machine, *versions: str) -> None:
+    site = machine.patient()
+    prefix, newest = site.parents[2], machine.folder / "newest" / cxx.SONAME
+    (prefix / "conda-meta").mkdir()
+    cxx.runtime(Path(prefix / "lib" / cxx.SONAME), *versions)
+    cxx.runtime(newest, "3.4.21", "3.4.29")
+    cxx.consumer(site / "torch" / "lib" / "libc10.so", "3.4.29", newest)
+
+
 def packages(what: str, torch: str = "2.4.1+cu121", **versions: str | None) -> Callable[[Machine], None]:
     def build(machine: Machine) -> None:
         machine.patient(torch, **versions)
@@ -85,6 +118,7 @@ def packages(what: str, torch: str = "2.4.1+cu121", **versions: str | None) -> C
     return build
 
 
+BITSANDBYTES = {"python.bitsandbytes": "bitsandbytes-cuda-setup"}
 CASES = (
     Case(no_compiler, {"compiler.found": "gcc-missing"}),
     Case(compiler_without_openmp, {"compiler.openmp": "openmp-missing"}),
@@ -104,6 +138,11 @@ CASES = (
         {"torch.version": "torch-too-old-skip-init", "python.packages": "python-deps-missing"},
     ),
     Case(runtime_deleted, {"cuda.runtime": "cuda-runtime-so-missing"}),
+    Case(with_bitsandbytes("bitsandbytes_of_another_cuda", "cpu", "cuda118"), BITSANDBYTES),
+    Case(with_bitsandbytes("bitsandbytes_told_otherwise", "cuda121", BNB_CUDA_VERSION="118"), BITSANDBYTES),
+    Case(with_bitsandbytes("bitsandbytes_for_this_cuda", "cpu", "cuda121"), clears=("python.bitsandbytes",)),
+    Case(conda_of_2019, {"python.cxx": "libstdcxx-too-old"}),
+    Case(conda_of_this_year, clears=("python.cxx",)),
     Case(packages("no_safetensors", safetensors=None), {"python.packages": "python-deps-missing"}),
     Case(
         packages("torch_of_numpy_1", "2.2.2+cu121", numpy="2.1.0"),

@@ -22,6 +22,37 @@ def limited_by_ulimit(machine: Machine) -> None:
     machine.steps.append(("ulimit", "-v", str(LIMIT // 1024)))
 
 
+def killed_for_memory(machine: Machine, *names: str) -> None:
+    """The container's own counter, and the kernel's log as dmesg gives it."""
+    machine.files["cgroup"] |= {
+        "memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
+        "memory.events": "low 0\nhigh 0\nmax 9\noom 2\noom_kill 2\n",
+    }
+    lines = [f"[ 99.0] Memory cgroup out of memory: Killed process {4000 + n} ({name})" for n, name in enumerate(names)]
+    script = "#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in lines or ["[ 1.0] Linux version 6.1.0"])
+    machine.write("/usr/local/bin/dmesg", script, 0o755)
+
+
+def python_killed(machine: Machine) -> None:
+    killed_for_memory(machine, "python3", "chrome")
+
+
+def somebody_killed(machine: Machine) -> None:
+    killed_for_memory(machine)
+
+
+def others_killed(machine: Machine) -> None:
+    killed_for_memory(machine, "chrome", "chrome")
+
+
+def proxy_that_was_switched_off(machine: Machine) -> None:
+    machine.environment |= {"HTTPS_PROXY": "http://user:secret@127.0.0.1:7890"}
+
+
+def endpoint_without_scheme(machine: Machine) -> None:
+    machine.environment |= {"HF_ENDPOINT": "hf-mirror.com"}
+
+
 def measured(machine: Machine) -> None:
     machine.arguments += ["--deep", "--only", "deep.cpu"]
 
@@ -60,12 +91,17 @@ CASES = (
         bare,
         clears=(
             *("system.platform", "system.cpu", "system.memory", "system.disk", "system.cache"),
-            *("system.capacity", "accelerators.seen"),
+            *("system.capacity", "accelerators.seen", "system.kills", "hub.settings"),
         ),
     ),
     Case(measured, clears=("deep.cpu",)),
     Case(limited_by_cgroup, {"system.memory": "ram-oom"}),
     Case(limited_by_ulimit, {"system.memory": "ram-oom"}),
+    Case(python_killed, {"system.kills": "process-killed-ram"}),
+    Case(somebody_killed, {"system.kills": "process-killed-ram"}),
+    Case(others_killed, clears=("system.kills",)),
+    Case(proxy_that_was_switched_off, {"hub.settings": "hub-unreachable"}),
+    Case(endpoint_without_scheme, {"hub.settings": "hub-unreachable"}),
     Case(small_cache, {"system.disk": "disk-full"}),
     Case(everything_full, {"system.disk": "disk-full"}),
     Case(read_only_cache, {"system.cache": "hf-cache-not-writable"}),

@@ -30,8 +30,12 @@ SHOWN_ELSEWHERE = {
     ("system.commit", "windows-pagefile-too-small"): "Windows: synthetic machines of test_model_checks.py",
     ("model.path", "non-ascii-path"): "Windows: synthetic machines of test_model_checks.py",
     ("deep.cpu", "cpu-kernel-not-loaded"): "a kernel that only errs on large layers: test_deep_checks.py",
+    ("model.metal", "mps-oom"): "macOS: test_apple_checks.py",
+    ("torch.metal", "mps-op-unsupported"): "macOS: test_apple_checks.py",
     # What hides inside a container, where this lab may run, is told by test_fake_roots.py.
     ("driver.nvml", "sandbox-blocks-gpu"): "test_fake_roots.py",
+    ("driver.nvml", "selinux-blocks-gpu"): "a label is the kernel's: test_fake_roots.py",
+    ("driver.nodes", "selinux-blocks-gpu"): "a label is the kernel's: synthetic machines of test_reach_checks.py",
 }
 CARD_IN_USE = "a real card: no lab has one; recorded answers of test_deep_checks.py"
 [DEEP_GPU] = [check for check in deep.CHECKS if check.id == "deep.gpu"]
@@ -39,6 +43,8 @@ SHOWN_ELSEWHERE |= {("deep.gpu", problem): CARD_IN_USE for problem in DEEP_GPU.p
 NOT_CLEARED = {
     "cpm.cudart": "asked on Windows alone",
     "system.commit": "asked on Windows alone",
+    "model.metal": "asked on macOS alone",
+    "torch.metal": "asked on macOS alone",
     "deep.gpu": CARD_IN_USE,
 }
 

@@ -14,7 +14,7 @@ FILES = ("/var/log/kern.log", "/var/log/messages", "/var/log/syslog")
 TIME_LIMIT = 3.0  # seconds
 TAIL = 1 << 20  # bytes of a log file's end
 XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F:.]+)\): (\d+)")
-KILLED = re.compile(r"Out of memory: Killed process (\d+) \(([^)]*)\)|oom-kill:.*task=([^,]+),pid=(\d+)")
+KILLED = re.compile(r"[Oo]ut of memory: Killed process (\d+) \(([^)]*)\)|oom-kill:.*task=([^,]+),pid=(\d+)")
 # Neither the signature's verdict nor that of the lockdown names the module.
 UNSIGNED = re.compile(
     r"Loading of [\w ]+ is rejected|unsigned module loading is restricted"

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from glmdoctor.host.facts import CheckpointFile
 from glmdoctor.host.io import IO
+from glmdoctor.host.probes import pickles
 
 KINDS = ("safetensors", "torch-zip", "torch-pickle")
 POINTER = b"version https://git-lfs.github.com/spec/"
@@ -36,11 +37,19 @@ def examine(io: IO, folder: str, name: str) -> CheckpointFile:
             head = file.read(HEAD)
             kind = _kind(name, head, size)
             fault = _fault(kind, name, file, size)
+            imports = _imports(kind, fault, file)
     except FileNotFoundError:
         return CheckpointFile(name, 0, "missing", "unreadable: the link leads nowhere")
     except OSError as error:
         return CheckpointFile(name, 0, "other", f"unreadable: {error.strerror}")
-    return CheckpointFile(name, size, kind, fault)
+    return CheckpointFile(name, size, kind, fault, imports)
+
+
+def _imports(kind: str, fault: str | None, file: BinaryIO) -> tuple[str, ...]:
+    if fault or kind not in ("torch-zip", "torch-pickle"):
+        return ()
+    file.seek(0)
+    return pickles.imported(file, kind)
 
 
 def _kind(name: str, head: bytes, size: int) -> str:
