@@ -36,6 +36,54 @@ def module_not_loaded(machine: Machine) -> None:
     machine.refresh_linker_cache()
 
 
+KERNEL, FORMER = "6.1.0-18-amd64", "6.1.0-17-amd64"
+
+
+def module_of_another_kernel(machine: Machine) -> None:
+    """The kernel was upgraded, and its headers were not there when DKMS wanted to build the module."""
+    module_not_loaded(machine)
+    machine.release = KERNEL
+    machine.write(f"/usr/lib/modules/{FORMER}/updates/dkms/nvidia.ko", b"\x7fELF")
+
+
+def module_with_an_unknown_signature(machine: Machine) -> None:
+    module_not_loaded(machine)
+    machine.release = KERNEL
+    machine.write(f"/usr/lib/modules/{KERNEL}/updates/dkms/nvidia.ko.zst", b"\x28\xb5\x2f\xfd")
+    machine.files["module"]["module/parameters/sig_enforce"] = "Y\n"
+    line = "Loading of module with unavailable key is rejected"
+    machine.write("/usr/bin/dmesg", f"#!/bin/sh\necho '[ 4.2] {line}'\n", 0o755)
+
+
+def module_for_this_kernel_not_loaded(machine: Machine) -> None:
+    """It was built for both kernels; nobody has loaded it yet."""
+    module_of_another_kernel(machine)
+    machine.write(f"/usr/lib/modules/{KERNEL}/updates/dkms/nvidia.ko", b"\x7fELF")
+
+
+PODMAN = 'engine="podman-4.3.1"\n'
+
+
+def container_without_card(machine: Machine) -> None:
+    """Started without --gpus on a host whose driver works: /proc and /sys show it, the nodes are not there."""
+    machine.card()
+    machine.module(MODULE)
+    machine.nodes.clear()
+    machine.files["run"][".containerenv"] = PODMAN
+
+
+def container_with_card(machine: Machine) -> None:
+    gpu_machine(machine)
+    machine.files["run"][".containerenv"] = PODMAN
+
+
+def nvrtc_newer_than_the_driver(machine: Machine) -> None:
+    """A driver for CUDA 12.2 with a toolkit of 12.8: one major release, and its PTX is not understood."""
+    gpu_machine(machine)
+    machine.default_toolkit(machine.toolkit("12.8"))
+    machine.link("/usr/local/cuda-12.8/lib64/libcuda.so", f"{LIB}/libcuda.so.1")
+
+
 def driver_without_card(machine: Machine) -> None:
     """An image made for GPU machines, started on one without."""
     machine.driver_libraries(MODULE)
@@ -98,7 +146,7 @@ def nvml_answers(code: int, what: str) -> Callable[[Machine], None]:
 def container_lost_card(machine: Machine) -> None:
     """A reload of systemd on the host took the devices out of the container's cgroup."""
     nvml_answers(999, "")(machine)
-    machine.files["run"][".containerenv"] = 'engine="podman-4.3.1"\n'
+    machine.files["run"][".containerenv"] = PODMAN
 
 
 def hidden_cards(machine: Machine) -> None:
@@ -129,6 +177,10 @@ def card_off_the_bus(machine: Machine) -> None:
 
 def double_bit_error(machine: Machine) -> None:
     kernel_says(machine, "NVRM: Xid (PCI:0000:01:00): 48, pid=77, An uncorrectable double bit error was detected.")
+
+
+def firmware_of_the_card_hangs(machine: Machine) -> None:
+    kernel_says(machine, "NVRM: Xid (PCI:0000:01:00): 119, pid=77, Timeout waiting for RPC from GSP!")
 
 
 def fault_of_a_program(machine: Machine) -> None:
@@ -162,7 +214,44 @@ def wsl_with_card(machine: Machine) -> None:
     machine.refresh_linker_cache()
 
 
+def wsl_without_device(machine: Machine) -> None:
+    wsl_with_card(machine)
+    machine.nodes.pop("dxg")
+
+
+def wsl_lost_card(machine: Machine) -> None:
+    wsl_with_card(machine)
+    answers = ("LIB_NVML", "NVML_CODE=15", f'DRIVER_VERSION="{MODULE}"', "GPUS=1")
+    machine.library("/usr/lib/wsl/lib/libnvidia-ml.so.1", "libnvidia-ml.so.1", *answers)
+
+
+def wsl_with_linux_driver(machine: Machine) -> None:
+    """Somebody installed a driver inside WSL, whose folder comes first."""
+    wsl_with_card(machine)
+    machine.library("/usr/local/nvidia/lib64/libcuda.so.535.183.01", "libcuda.so.1", "LIB_CUDA", "CUDA_VERSION=12020")
+    machine.link("/usr/local/nvidia/lib64/libcuda.so.1", "libcuda.so.535.183.01")
+    machine.write("/etc/ld.so.conf.d/00-nvidia.conf", "/usr/local/nvidia/lib64\n")
+    machine.refresh_linker_cache()
+
+
+def wsl_with_half_of_an_update(machine: Machine) -> None:
+    wsl_with_card(machine)
+    newer = "/usr/lib/wsl/lib/libcuda.so.1.1"
+    machine.write(newer, machine._upper(newer).read_bytes() + bytes(4096), 0o755)
+
+
 CASES = (
+    Case(module_of_another_kernel, {"driver.module": "kernel-module-mismatch"}),
+    Case(module_with_an_unknown_signature, {"driver.module": "secure-boot-module-rejected"}),
+    Case(module_for_this_kernel_not_loaded, {"driver.module": "driver-not-loaded"}),
+    Case(container_without_card, {"driver.containers": "docker-no-gpu-runtime"}),
+    Case(container_with_card, clears=("driver.containers",)),
+    Case(nvrtc_newer_than_the_driver, {"cpm.ptx": "ptx-newer-than-driver"}),
+    Case(firmware_of_the_card_hangs, {"gpu.faults": "gpu-xid-fault"}),
+    Case(wsl_without_device, {"wsl.adapter": "wsl-gpu-lost"}),
+    Case(wsl_lost_card, {"driver.nvml": "wsl-gpu-lost"}),
+    Case(wsl_with_linux_driver, {"wsl.libcuda": "wsl-libcuda-shadowed"}),
+    Case(wsl_with_half_of_an_update, {"wsl.libcuda": "wsl-libcuda-symlink"}),
     Case(no_driver, {"driver.module": "no-nvidia-driver"}),
     Case(nouveau, {"driver.module": "nouveau-in-the-way"}),
     Case(module_not_loaded, {"driver.module": "driver-not-loaded"}),
@@ -181,22 +270,24 @@ CASES = (
     Case(hidden_cards, {"driver.visible": "no-cuda-gpu-visible"}),
     Case(card_number_beyond, {"driver.visible": "invalid-device-ordinal"}),
     Case(card_off_the_bus, {"gpu.faults": "gpu-lost"}),
-    Case(double_bit_error, {"gpu.faults": "gpu-xid-fault"}),
+    Case(double_bit_error, {"gpu.memory": "gpu-ecc-errors"}),
     Case(fault_of_a_program, clears=("gpu.faults",)),
-    Case(card_not_well("REMAP_FAILED=1", "UNCORRECTED=3"), {"gpu.faults": "gpu-xid-fault"}),
-    Case(card_not_well("SLOWED_BY=0x40"), {"gpu.clocks": "gpu-lost"}),
-    Case(card_not_well("LINK_WIDTH=4"), {"gpu.link": "gpu-lost"}),
+    Case(card_not_well("REMAP_FAILED=1", "UNCORRECTED=3"), {"gpu.memory": "gpu-ecc-errors"}),
+    Case(card_not_well("SLOWED_BY=0x40"), {"gpu.clocks": "gpu-throttled"}),
+    Case(card_not_well("LINK_WIDTH=4"), {"gpu.link": "pcie-link-narrow"}),
     Case(card_not_well("MIG=1"), {"gpu.modes": "no-cuda-gpu-visible"}),
     Case(card_not_well("MIG=1", "MIG_INSTANCES=2"), clears=("gpu.modes",)),
     Case(card_not_well("FABRIC_STATE=2"), {"gpu.fabric": "cuda-system-not-ready"}),
     Case(card_not_well("FABRIC_STATE=3"), clears=("gpu.fabric",)),
     Case(wsl_without_card, {"wsl.adapter": "wsl-no-adapter"}),
-    Case(wsl_with_card, clears=("wsl.adapter", "driver.nvml", "cuda.libcuda-chain", "cuda.libcuda-load")),
+    Case(
+        wsl_with_card, clears=("wsl.adapter", "wsl.libcuda", "driver.nvml", "cuda.libcuda-chain", "cuda.libcuda-load")
+    ),
     Case(
         gpu_machine,
         clears=(
             *("driver.card", "driver.module", "driver.nodes", "driver.uvm", "driver.nvml", "driver.visible"),
-            *("driver.version", "gpu.faults", "gpu.clocks", "gpu.link", "gpu.modes"),
+            *("driver.version", "cpm.ptx", "gpu.memory", "gpu.clocks", "gpu.link", "gpu.modes"),
         ),
     ),
 )

@@ -72,6 +72,49 @@ def no_fabric_manager(machine: Machine) -> None:
     machine.plain_files_in_dev.append("nvidia-nvswitchctl")
 
 
+def docker_without_toolkit(machine: Machine) -> None:
+    driver.gpu_machine(machine)
+    machine.write("/usr/bin/dockerd", "", 0o755)
+
+
+def docker_with_toolkit(machine: Machine) -> None:
+    docker_without_toolkit(machine)
+    machine.write("/etc/docker/daemon.json", '{"runtimes": {"nvidia": {"path": "nvidia-container-runtime"}}}')
+    machine.write("/usr/bin/nvidia-container-runtime", "", 0o755)
+
+
+def docker_after_the_toolkit_was_removed(machine: Machine) -> None:
+    docker_with_toolkit(machine)
+    machine.discard("/usr/bin/nvidia-container-runtime")
+
+
+def container_under_selinux(machine: Machine) -> None:
+    driver.nvml_answers(4, "Insufficient Permissions")(machine)
+    machine.write("/run/.containerenv")
+    machine.write("/proc/self/attr/current", "system_u:system_r:container_t:s0:c57,c300\0")
+    machine.plain_files_in_dev.append("nvidia-caps")  # the container was given something
+
+
+def module_of_another_kernel(machine: Machine) -> None:
+    driver.module_of_another_kernel(machine)
+    machine.link("/lib/modules", "../usr/lib/modules")
+
+
+def module_without_signature(machine: Machine) -> None:
+    """Secure Boot is on, and nobody signed what the installer built; the log is not there for this user."""
+    driver.module_not_loaded(machine)
+    machine.release = driver.KERNEL
+    machine.write(f"/lib/modules/{driver.KERNEL}/kernel/drivers/video/nvidia.ko", b"\x7fELF without a signature")
+    machine.write("/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c", b"\6\0\0\0\1")
+    machine.write("/sys/kernel/security/lockdown", "none [integrity] confidentiality\n")
+
+
+def module_with_a_signature(machine: Machine) -> None:
+    module_without_signature(machine)
+    path = f"/lib/modules/{driver.KERNEL}/kernel/drivers/video/nvidia.ko"
+    machine.write(path, b"\x7fELF ~Module signature appended~\n")
+
+
 BUILDS: dict[Callable[[Machine], object], list[str]] = {
     driver.no_driver: ["no-nvidia-driver"],
     driver.nouveau: ["nouveau-in-the-way"],
@@ -84,6 +127,13 @@ BUILDS: dict[Callable[[Machine], object], list[str]] = {
     driver.nvml_answers(999, "blocked"): ["sandbox-blocks-gpu"],
     driver.hidden_cards: ["no-cuda-gpu-visible"],
     driver.wsl_without_card: ["wsl-no-adapter"],
+    module_of_another_kernel: ["kernel-module-mismatch"],
+    module_without_signature: ["secure-boot-module-rejected"],
+    module_with_a_signature: ["driver-not-loaded"],
+    docker_without_toolkit: ["docker-no-gpu-runtime"],
+    docker_after_the_toolkit_was_removed: ["docker-no-gpu-runtime"],
+    docker_with_toolkit: [],
+    container_under_selinux: ["selinux-blocks-gpu"],
     no_fabric_manager: ["cuda-system-not-ready"],
     cuda.dangling_chain: ["libcuda-link-broken"],
     cuda.looping_chain: ["libcuda-link-broken"],
