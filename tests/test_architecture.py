@@ -16,6 +16,7 @@ GLMDOCTOR = {
     "cli": {
         "diagnosis",
         "packages",
+        "fetching",
         "executor",
         "recovery",
         "repair",
@@ -55,8 +56,9 @@ GLMDOCTOR = {
     "checks": {"findings", "knowledge", "messages", "host.facts"},
     "remedies": {"findings", "knowledge", "messages", "host.facts", "actions", "packages"},
     "environment": {"host", "remedies", "actions", "messages"},
-    "actions": {"packages", "disk", "messages"},
+    "actions": {"packages", "fetching", "disk", "messages"},
     "packages": {"disk", "messages"},
+    "fetching": {"disk"},
     "journal": {"actions", "disk", "messages"},
     "disk": {"host"},
     "knowledge": {"messages", "host.facts"},
@@ -121,6 +123,7 @@ GLMCORE = {
 WITHOUT_TORCH = [
     "glmcore/__init__.py", "glmcore/errors.py", "glmcore/config.py", "glmcore/machine.py", "glmcore/plan",
     "glmcore/chat", "glmcore/kernels/build.py", "glmcore/engine/sequence.py", "glmdoctor",
+    *(f"glmcore/server/{name}.py" for name in ("__init__", "address", "deltas", "errors", "guard", "schemas")),
 ]  # fmt: skip
 
 

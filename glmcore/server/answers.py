@@ -24,8 +24,8 @@ from glmcore.server.schemas import ChatRequest, CompletionRequest, Settings
 
 # Where a request does not say how long an answer may be.
 CHAT_TOKENS, COMPLETION_TOKENS = 2048, 16
-# Seconds that answers have to come to their end once the server is told to end.
-GRACE_S = 5
+# Seconds after which a connection is cut once the server is told to end; before that answers are ended in good form.
+CUT_S = 7
 
 Event = dict[str, Any]
 
@@ -77,7 +77,7 @@ class EventStream(EventSourceResponse):
     """A stream of events that gives its job up when the client goes, however early that is."""
 
     def __init__(self, job: Job, events: AsyncIterator[Event]) -> None:
-        super().__init__(told(events), sep="\n", shutdown_grace_period=GRACE_S)
+        super().__init__(told(events), sep="\n", shutdown_grace_period=CUT_S)
         self.job = job
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -62,10 +62,11 @@ class Job:
                 return
 
     def cancel(self) -> None:
-        """Nobody waits for this any more. Has no effect once it has ended."""
+        """Nobody waits for this any more; who does after all hears of it. Has no effect once it has ended."""
         self.cancelled.set()
-        if self.future is not None and self.future.cancel():
-            self.put(ApiError(503, "the answer was given up"))
+        if self.future is not None:
+            self.future.cancel()
+        self.put(ApiError(503, "the answer was given up: the server ends, or its client has gone", code="given_up"))
 
     def put(self, item: str | Ending | Exception) -> None:
         """For the event loop's thread."""
@@ -134,7 +135,7 @@ class Line:
             return
         ending = Ending(reason, self.engine.stats, started - job.asked, time.perf_counter() - started)
         job.tell(self._note, ending)
-        job.emit(ApiError(503, "the answer was given up") if reason == "cancelled" else ending)
+        job.emit(ending)
 
     def _note(self, ending: Ending) -> None:
         self._last_took_s = max(1.0, ending.took_s)
