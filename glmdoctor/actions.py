@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar, Protocol
 
+from glmdoctor import fetching
 from glmdoctor.disk import ABSENT, Disk, Node, own_ids
 from glmdoctor.messages import Text, text
 from glmdoctor.packages import InstallPackages
@@ -283,6 +284,51 @@ class WriteFile(_Undoable):
         return text("write the file {path}", path=self.path)
 
 
+@dataclass(frozen=True)
+class FetchFile(_Undoable):
+    """A checkpoint's file as its repository has it, in place of nothing or of the damaged one, which is kept."""
+
+    path: str
+    name: str  # in the repository
+    repository: str
+    sha256: str | None  # what this machine knows of the right file; the hub's own checksum is compared in any case
+    kind: str = field(default="fetch-file", init=False)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (self.path,)
+
+    def satisfied(self, before: Mapping[str, Node]) -> bool:
+        return self.sha256 is not None and before[self.path].sha256 == self.sha256
+
+    def obstacle(self, before: Mapping[str, Node], disk: Disk) -> Text | None:
+        if before[self.path].kind not in ("absent", "file"):
+            return text("{path} is neither a link nor a regular file", path=self.path)
+        return None
+
+    def apply(self, disk: Disk, changes: Changes) -> None:
+        change = changes[self.path]
+        place = fetching.fetched(disk, self.path, self.repository, self.name, self.sha256)
+        if change.kept:
+            disk.keep(self.path, change.kept)
+        disk.rename(place, self.path)
+        fetching.tidy(disk, self.path)
+
+    def results(self, changes: Changes) -> Mapping[str, Node]:
+        return {}
+
+    def describe(self, changes: Changes) -> Text:
+        kept = changes[self.path].kept
+        if kept:
+            return text(
+                "fetch {name} of {repository} again, resumed and verified; the damaged file is kept as {kept}",
+                name=self.name,
+                repository=self.repository,
+                kept=kept,
+            )
+        return text("fetch {name} of {repository}, resumed and verified", name=self.name, repository=self.repository)
+
+
 def digest(content: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -293,6 +339,7 @@ KINDS: Mapping[str, Callable[..., Action]] = {
     "refresh-linker-cache": RefreshLinkerCache,
     "write-file": WriteFile,
     "install-packages": InstallPackages,
+    "fetch-file": FetchFile,
 }
 
 

@@ -22,6 +22,7 @@ from glmdoctor.remedies import (
     SYMLINK,
     Options,
     Plan,
+    fetch,
     kernel,
     links,
     original,
@@ -102,6 +103,7 @@ class Repair:
             kernel.place(self.host, options) if self.choice.kernel else None,
             self._original_code(options) if self.choice.kernel else None,
             self._pins() if self.choice.packages and not besides else None,
+            self._fetch() if self.choice.only else None,
         )
         done = {plan.id for plan in besides}
         return tuple(self._with_notes(plan) for plan in (*causes, *asked) if plan and plan.id not in done)
@@ -119,6 +121,15 @@ class Repair:
         solved = texts.solved(self.host.io, python.executable, arguments)
         present = texts.packages(self.host.io, python.executable)
         return pins.plan(python.executable, arguments, solved, present, tuple(wanted))
+
+    def _fetch(self) -> Plan | None:
+        """Files that findings say are missing or damaged, where one of these findings was asked for by its name."""
+        chosen = [finding for finding in self.chosen if finding.problem in fetch.PROBLEMS]
+        checkpoint, io = self.host.checkpoint, self.host.io
+        if isinstance(checkpoint, Unknown):
+            return None
+        wanted = texts.wanted(io.bound(checkpoint.path), checkpoint.path, fetch.names(chosen))
+        return fetch.plan(wanted, self.host, [finding.id for finding in chosen])
 
     def start_file(self, plans: Iterable[Plan]) -> Plan | None:
         """What `run` and `chat` set, and ``plans`` besides, for every new shell; no finding asks for it."""

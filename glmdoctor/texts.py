@@ -9,12 +9,16 @@ import re
 from collections.abc import Iterator, Sequence
 
 from glmdoctor.host.io import IO
+from glmdoctor.host.probes.deep import recorded
+from glmdoctor.host.probes.weights import POINTER_LIMIT
 from glmdoctor.messages import text
 from glmdoctor.packages import PIP, listed, normalised
 from glmdoctor.recovery import Refused
 from glmdoctor.remedies import original, shell
+from glmdoctor.remedies.fetch import Wanted
 
 DEPTH = 6  # transformers_modules/OWNER/NAME/REVISION, and newer releases' own levels
+POINTER = re.compile(r"^oid sha256:([0-9a-f]{64})$", re.MULTILINE)  # of a git-lfs pointer
 FOLDERS = 2000  # looked into at most
 LIST_SECONDS, SOLVE_SECONDS = 60, 1800
 
@@ -64,6 +68,21 @@ def _is_copy(copy: str, folder: str) -> bool:
     name = posixpath.basename(folder)
     names = {name, name.replace(".", "_dot_"), name.replace(".", "_dot_").replace("-", "_hyphen_")}
     return bool(names & set(copy.split("/")))
+
+
+def wanted(io: IO, folder: str, names: Sequence[str]) -> tuple[Wanted, ...]:
+    """Where files of a checkpoint lie, behind the hub cache's links, and what is recorded of them."""
+    found = []
+    for name in names:
+        path = posixpath.join(folder, name)
+        pointer = POINTER.search(exact(io, path) or "") if _is_small(io, path) else None
+        sha256 = pointer[1] if pointer else recorded(io, folder, name)[0]
+        found.append(Wanted(name, io.realpath(path), sha256))
+    return tuple(found)
+
+
+def _is_small(io: IO, path: str) -> bool:
+    return io.is_file(path) and io.stat(path).st_size < POINTER_LIMIT
 
 
 def start_files(io: IO) -> dict[str, str]:

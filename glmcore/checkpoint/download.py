@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,14 +66,21 @@ class RemoteFile:
         return path.is_file() and path.stat().st_size == self.size and self.digest(path) == self.checksum
 
 
-def download(name: str, folder: str | Path, *, endpoint: str | None = None, progress: Progress | None = None) -> Path:
+def download(
+    name: str,
+    folder: str | Path,
+    *,
+    only: Collection[str] = (),
+    endpoint: str | None = None,
+    progress: Progress | None = None,
+) -> Path:
     """Fetch the checkpoint ``name`` ("chatglm2-6b" or "owner/name") into ``folder``; what is there already is kept.
 
-    endpoint: in place of the hub, else HF_ENDPOINT. A token is taken from HF_TOKEN.
+    only: these files alone. endpoint: in place of the hub, else HF_ENDPOINT. A token is taken from HF_TOKEN.
     Errors: GlmError("download-failed"), ("write-failed"), ("usage").
     """
     hub = _Hub(endpoint or os.environ.get("HF_ENDPOINT") or ENDPOINT, _repository(name))
-    revision, files = hub.listing()
+    revision, files = hub.listing(only)
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -107,6 +114,10 @@ def choose(files: Iterable[RemoteFile]) -> list[RemoteFile]:
     found = sorted(files, key=lambda file: file.name)
     weights = next((group for group in WEIGHTS if any(_matches(file.name, group[:1]) for file in found)), ())
     return [file for file in found if _matches(file.name, (*COMPANIONS, *weights))]
+
+
+def _named(files: Iterable[RemoteFile], only: Collection[str]) -> list[RemoteFile]:
+    return [file for file in files if file.name in only and _matches(file.name, "*")]
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
@@ -151,8 +162,8 @@ class _Hub:
         if urllib.parse.urlsplit(self.endpoint).scheme not in ("http", "https"):
             raise GlmError("usage", f"{endpoint!r} is no address", hint="write for example https://hf-mirror.com")
 
-    def listing(self) -> tuple[str, list[RemoteFile]]:
-        """The newest revision, and its files that are needed."""
+    def listing(self, only: Collection[str] = ()) -> tuple[str, list[RemoteFile]]:
+        """The newest revision, and its files that are needed (or those in ``only``)."""
         url = f"{self.endpoint}/api/models/{self.repository}/revision/main?blobs=true"
         text = self._patiently(url, lambda: self._text(url))
         try:
@@ -163,8 +174,12 @@ class _Hub:
             raise self._error("the answer is no listing of a model", url) from None
         if not isinstance(revision, str) or not re.fullmatch(r"[0-9a-f]{40}", revision):
             raise self._error("the listing names no revision", url)
-        needed = choose(file for file in files if file is not None)
-        if not any(file.name == "config.json" for file in needed):
+        found = [file for file in files if file is not None]
+        needed = _named(found, only) if only else choose(found)
+        if only and len(needed) < len(set(only)):
+            absent = sorted(set(only) - {file.name for file in needed})
+            raise self._error(f"{self.repository} has no {', '.join(absent)}", url, "compare the names with its page")
+        if not only and not any(file.name == "config.json" for file in needed):
             raise self._error("the repository holds no checkpoint: config.json is not in it", url)
         return revision, needed
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
+from glmdoctor import fetching
 from glmdoctor.actions import (
     LINKER_CACHE,
     Action,
     Change,
     Changes,
+    FetchFile,
     MakeFolder,
     PlaceLink,
     RefreshLinkerCache,
@@ -98,7 +100,11 @@ def _lines(action: Action, changes: Changes) -> Iterator[str]:
         yield _command("ldconfig", "-X", "-C", changes[LINKER_CACHE].temporary)
     elif isinstance(action, InstallPackages):
         yield _command(action.python, "-m", "pip", "install", "--no-deps", *action.options, *action.pins)
-    if not isinstance(action, (MakeFolder, InstallPackages)):
+    elif isinstance(action, FetchFile):
+        folder = fetching.staging(action.path)
+        yield _command(*fetching.command(action.repository, action.name, folder))
+        yield _command("mv", "-f", "-T", f"{folder}/{action.name}", action.path)
+    if not isinstance(action, (MakeFolder, InstallPackages, FetchFile)):
         path = action.paths[0]
         yield _command("mv", "-f", "-T", changes[path].temporary, path)
 

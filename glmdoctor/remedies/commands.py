@@ -247,18 +247,20 @@ def pull_lfs(finding: Finding, host: Machine) -> Commands:
 
 
 def fetch_again(finding: Finding, host: Machine) -> Commands:
-    """Damaged files moved aside, then what is missing fetched; it goes on where it was cut, and verifies each file."""
-    checkpoint, files = maybe(host.checkpoint), finding.evidence.get("files")
-    name = _hub_name(checkpoint) if checkpoint else None
+    """By `glmdoctor fix`; on Windows by hand: damaged files moved aside, then what is missing fetched and verified."""
+    checkpoint, files, os = maybe(host.checkpoint), finding.evidence.get("files"), maybe(host.os)
+    name = hub_name(checkpoint) if checkpoint else None
     if checkpoint is None or name is None or not isinstance(files, (list, tuple, Mapping)):
         return ()
+    if os is None or os.system != "Windows":
+        return (shlex.join(["glmdoctor", "fix", "--only", str(finding.problem), "--model", checkpoint.path]),)
     present = {file.name for file in checkpoint.files if file.kind != "missing"}
     damaged = [posixpath.join(checkpoint.path, str(file)) for file in files if file in present]
     aside = (shlex.join(["mv", "-n", path, f"{path}.damaged"]) for path in damaged)
     return (*aside, shlex.join(["glmcore", "download", name, "-o", checkpoint.path]))
 
 
-def _hub_name(checkpoint: Checkpoint) -> str | None:
+def hub_name(checkpoint: Checkpoint) -> str | None:
     """What the configuration or the folder says that the checkpoint is; None where neither tells."""
     said = str(checkpoint.config.get("_name_or_path", ""))
     if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", said, re.ASCII):

@@ -96,17 +96,23 @@ def _cache_of(folder: str) -> str:
 
 def _expected(io: IO, folder: str, file: CheckpointFile, found: str) -> tuple[str | None, str]:
     """The sha256 that the hub or git-lfs gave for this file, and where that is written."""
-    blob = posixpath.basename(io.realpath(posixpath.join(folder, file.name)))
-    if SHA256.fullmatch(blob):
-        return blob, "hub cache"
-    record = io.text_or_none(f"{folder}/.cache/huggingface/download/{file.name}.metadata") or ""
-    etag = [*record.splitlines(), "", ""][1].strip()
-    if SHA256.fullmatch(etag):
-        return etag, "download record"
+    sha256, source = recorded(io, folder, file.name)
+    if sha256:
+        return sha256, source
     objects = [oid for oid, size in _lfs_objects(io, folder) if size == file.size]
     if objects:
         return (found if found in objects else objects[0]), "git lfs"
     return None, ""
+
+
+def recorded(io: IO, folder: str, name: str) -> tuple[str | None, str]:
+    """The sha256 that the hub's cache or huggingface_hub's record gives for a file by its name."""
+    blob = posixpath.basename(io.realpath(posixpath.join(folder, name)))
+    if SHA256.fullmatch(blob):
+        return blob, "hub cache"
+    record = io.text_or_none(f"{folder}/.cache/huggingface/download/{name}.metadata") or ""
+    etag = [*record.splitlines(), "", ""][1].strip()
+    return (etag, "download record") if SHA256.fullmatch(etag) else (None, "")
 
 
 def _lfs_objects(io: IO, folder: str) -> Iterator[tuple[str, int]]:

@@ -275,3 +275,12 @@ def test_the_command(hub: Hub, tmp_path: Path):
     )  # fmt: skip
     assert closed.returncode == 1 and closed.stderr.startswith("glmcore: error[write-failed]")
     assert closed.stderr.count("\n") == 1
+
+
+def test_single_files_alone(hub: Hub, tmp_path: Path):
+    fetch(hub, tmp_path / "m", only=("tokenizer.model",))
+    assert os.listdir(tmp_path / "m") == ["tokenizer.model"]
+    for name in ("gone.safetensors", "../evil.model"):
+        with pytest.raises(GlmError) as error:
+            fetch(hub, tmp_path / "m", only=("tokenizer.model", name))
+        assert error.value.code == "download-failed" and name in error.value.what

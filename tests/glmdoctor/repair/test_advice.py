@@ -148,8 +148,18 @@ CUT = facts.CheckpointFile("pytorch_model-00001-of-00008.bin", 5, "torch-zip", "
 GONE = facts.CheckpointFile("pytorch_model-00002-of-00008.bin", 0, "missing")
 
 
-def test_a_damaged_shard_is_moved_aside_and_fetched() -> None:
+WINDOWS = facts.Os("Windows", "10", "AMD64", "", "", "Windows 11", None, False, None, "")
+
+
+def test_a_damaged_shard_is_fetched_by_fix() -> None:
     here = host(checkpoint=checkpoint("/my models/m", {"_name_or_path": "THUDM/chatglm-6b"}, CUT, GONE))
+    [line] = commands.commands(finding("truncated-checkpoint", files={CUT.name: CUT.fault}), here)
+    assert shlex.split(line) == ["glmdoctor", "fix", "--only", "truncated-checkpoint", "--model", "/my models/m"]
+
+
+def test_on_windows_a_damaged_shard_is_moved_aside_and_fetched() -> None:
+    files = checkpoint("/my models/m", {"_name_or_path": "THUDM/chatglm-6b"}, CUT, GONE)
+    here = host(checkpoint=files, os=WINDOWS)
     lines = commands.commands(finding("truncated-checkpoint", files={CUT.name: CUT.fault}), here)
     place = f"/my models/m/{CUT.name}"
     assert [shlex.split(line) for line in lines] == [
@@ -162,6 +172,6 @@ def test_a_damaged_shard_is_moved_aside_and_fetched() -> None:
 
 @pytest.mark.parametrize("folder, name", [("chatglm2-6b-int4", "chatglm2-6b-int4"), ("my-own", None)])
 def test_a_checkpoint_is_fetched_by_its_folders_name_where_that_tells(folder: str, name: str | None) -> None:
-    here = host(checkpoint=checkpoint(f"/models/{folder}", {}, GONE))
+    here = host(checkpoint=checkpoint(f"/models/{folder}", {}, GONE), os=WINDOWS)
     lines = commands.commands(finding("missing-shard", files=[GONE.name]), here)
     assert lines == ((f"glmcore download {name} -o /models/{folder}",) if name else ())
