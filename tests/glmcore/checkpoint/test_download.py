@@ -278,9 +278,9 @@ def test_the_command(hub: Hub, tmp_path: Path):
 
 
 def test_single_files_alone(hub: Hub, tmp_path: Path):
-    fetch(hub, tmp_path / "m", only=("tokenizer.model",))
-    assert os.listdir(tmp_path / "m") == ["tokenizer.model"]
+    fetch(hub, tmp_path / "m", only=("config.json",))
+    assert os.listdir(tmp_path / "m") == ["config.json"]
     for name in ("gone.safetensors", "../evil.model"):
         with pytest.raises(GlmError) as error:
-            fetch(hub, tmp_path / "m", only=("tokenizer.model", name))
+            fetch(hub, tmp_path / "m", only=("config.json", name))
         assert error.value.code == "download-failed" and name in error.value.what
