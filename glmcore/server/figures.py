@@ -75,6 +75,7 @@ class LiveMetrics:
             ("decode_steps", "Forward passes of one token each", total.decode_steps),
             ("prefill_seconds", "Seconds until first tokens were known", total.prefill_s),
             ("decode_seconds", "Seconds of all tokens after the first ones", total.decode_s),
+            ("refused", "Requests that found the queue full", self.line.refused),
         ):
             yield CounterMetricFamily(f"glmcore_{name}", meaning, value=value)
         yield GaugeMetricFamily("glmcore_running", "Answers that are being made", value=self.line.running)
@@ -94,7 +95,7 @@ def stats_report(engine: Engine, figures: Figures, line: Line) -> dict[str, Any]
         },
         "backend": engine.backend,
         "placement": placement(engine),
-        "queue": {"running": line.running, "waiting": line.waiting, "limit": line.limit},
+        "queue": {"running": line.running, "waiting": line.waiting, "limit": line.limit, "refused": line.refused},
         "answers": dict(figures.endings),
         "totals": without(figures.total, "backend", "time_to_first_token_s"),
         "last": without(figures.last, "backend") if figures.last else None,

@@ -94,6 +94,7 @@ class Line:
         self._jobs: set[Job] = set()
         self._pool = ThreadPoolExecutor(1, "engine")
         self._last_took_s = 1.0
+        self.refused = 0
 
     @property
     def running(self) -> int:
@@ -106,6 +107,7 @@ class Line:
     def join(self, task: Task) -> Job:
         """The task at the end of the line. Errors: ApiError(503) where it is full."""
         if len(self._jobs) > self.limit:
+            self.refused += 1
             again = {"Retry-After": str(math.ceil(self._last_took_s))}
             raise ApiError(503, f"{self.limit} answers wait already; try again later", code="queue_full", headers=again)
         job = Job(task, asyncio.get_running_loop())

@@ -72,7 +72,7 @@ def test_the_queue_is_fair_bounded_and_left_at_will(idle: Any) -> None:
         idle.until(lambda stats, n=place: stats["queue"]["waiting"] == n + 1)
     status, body, headers = idle.ask("POST", CHAT, SHORT)
     assert (status, body["error"]["code"], body["error"]["type"]) == (503, "queue_full", "server_error")
-    assert int(headers["retry-after"]) >= 1
+    assert int(headers["retry-after"]) >= 1 and idle.stats()["queue"]["refused"] == 1
     for connection in waiting:
         leave(connection)
     idle.until(lambda stats: stats["queue"]["waiting"] == 0)
