@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from glmcore.config import ModelConfig
 from glmcore.engine.graph import GraphStep, StaticStep, can_record
+from glmcore.engine.native import native_model
 from glmcore.engine.pipeline import prefill_chunks
 from glmcore.engine.sequence import common_prefix
 from glmcore.models.cache import KVCache
@@ -36,6 +37,7 @@ class Runner:
         self.held: list[int] = []  # the tokens whose keys and values are in the cache
         self.records = can_record(self.model)
         self.step: StaticStep | None = None
+        self.native = native_model(self.model, self.config, dtype)
 
     @torch.inference_mode()
     def prefill(self, prompt: Sequence[int]) -> Tensor:
@@ -45,10 +47,17 @@ class Runner:
         self.held = list(prompt)
         self.make_room(len(prompt))
         rest = torch.tensor([prompt[self.reused :]], device=self.device)
-        if is_causal(self.config):
-            return prefill_chunks(self.model, rest.split(PREFILL_CHUNK, dim=1), self.cache)[0, -1]
-        self.positions = PositionState(self.config, rest)
-        return self.model(rest, cache=self.cache, last_only=True, **self.positions.prompt())[0, -1]
+        native = self.native if self.native is not None and self.native.takes(rest.shape[1]) else None
+        if not is_causal(self.config):
+            self.positions = PositionState(self.config, rest)
+            inputs = self.positions.prompt()
+            if native is not None:
+                return native(rest, self.cache, inputs["position_ids"], self.positions.context[0])
+            return self.model(rest, cache=self.cache, last_only=True, **inputs)[0, -1]
+        chunks = rest.split(PREFILL_CHUNK, dim=1)
+        if native is not None:
+            return [native(chunk, self.cache) for chunk in chunks][-1]
+        return prefill_chunks(self.model, chunks, self.cache)[0, -1]
 
     @torch.inference_mode()
     def decode(self, token: int) -> Tensor:
@@ -62,6 +71,8 @@ class Runner:
                 self.step = GraphStep(self.model, self.cache)
             last = torch.tensor([[self.cache.length]], device=self.device)
             return self.step(ids, inputs.get("position_ids", last))[0]
+        if self.native is not None:
+            return self.native(ids, self.cache, inputs.get("position_ids"))
         return self.model(ids, cache=self.cache, last_only=True, **inputs)[0, -1]
 
     @property

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from glmcore.errors import GlmError
+from glmcore.kernels import step
 from glmcore.kernels.build import KernelError, KernelLibrary, ensure_kernel
 from glmcore.kernels.threads import default_threads
 
@@ -41,6 +42,8 @@ class Kernel:
         self._linear.argtypes = [ctypes.c_int, ctypes.c_int, *[pointer] * 5, *[size] * 3, ctypes.c_int]
         self._linear16.argtypes = [ctypes.c_int, *[pointer] * 3, *[size] * 3, ctypes.c_int]
         self._read.argtypes = [pointer, size, ctypes.c_int]
+        step.declare(code)
+        self._step, self._step_bytes = code.glm_step, code.glm_step_bytes
 
     @property
     def name(self) -> str:
@@ -90,6 +93,16 @@ class Kernel:
         if status:
             raise _error(status)
         return y.to(x.dtype)
+
+    def step_bytes(self, model: step.Model, tokens: step.Tokens) -> int:
+        """Bytes of working memory that ``step`` needs."""
+        return self._step_bytes(model, tokens, self.threads)
+
+    def step(self, model: step.Model, tokens: step.Tokens, memory: int) -> None:
+        """Run a whole model over some tokens (cpu/step.h); ``memory`` is an address, a multiple of 64."""
+        status = self._step(model, tokens, memory, self.threads)
+        if status:
+            raise _error(status)
 
     def read_bandwidth(self, data: Tensor) -> float:
         """GB/s of reading ``data`` once as decoding reads weights: the limit that decoding is held against."""

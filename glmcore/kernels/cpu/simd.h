@@ -1,6 +1,7 @@
 /* One instruction set, chosen by the builder with -DGLM_<NAME>; each header defines the same few operations.
  *
  *   LANES, vf, vi           floats in a vector; vectors of floats and of integer sums
+ *   vf_sum, vf_sum4         the sum of a vector's floats, or of each of four vectors
  *   vf_from_half, vf_from_brain   LANES numbers of float16 or bfloat16
  *   transpose               LANES x LANES words: out[column * step + row] = the word at p + row * stride + 4 * column
  *   dot4, dot8              one block of weights times 128 int8 activations, as LANES partial integer sums;
@@ -45,5 +46,11 @@ static inline float brain_to_float(uint16_t brain) {
 #include "neon.h"
 #else
 #include "plain.h"
+#endif
+
+#ifndef VF_SUM4 /* the sums of four vectors, where an instruction set knows no shorter way */
+static inline void vf_sum4(const vf *v, float *out) {
+    for (int i = 0; i < 4; i++) out[i] = vf_sum(v[i]);
+}
 #endif
 #endif

@@ -121,6 +121,8 @@ static int check_floats(int bits, int64_t m, int64_t n, int64_t k) {
     return 1;
 }
 
+#include "step_check.c"
+
 int main(void) {
     const int64_t shapes[][3] = {{1, 1, 2},     {1, 33, 128},  {1, 67, 386}, {2, 5, 62},    {3, 40, 256}, {4, 31, 130},
                                  {5, 65, 128},  {7, 64, 384},  {8, 7, 514},  {13, 129, 66}, {16, 32, 128}, {37, 70, 258},
@@ -138,6 +140,7 @@ int main(void) {
     for (int kind = 0; kind < 3; kind++)
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
             failures += check_floats(floats[kind], shapes[s][0], shapes[s][1], shapes[s][2]);
+    failures += check_steps();
     printf("%s: %d failures\n", glm_isa(), failures);
     return failures != 0;
 }

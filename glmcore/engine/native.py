@@ -1,0 +1,178 @@
+"""The whole model as one call of the CPU kernel: no operator in between, threads woken once for all layers.
+
+The modules stay what they are and hold the weights; this only tells the library where those lie. Where a module is not
+what the library knows (an adapter, a hook, another device or type), the model runs through its modules as ever.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from glmcore.config import ModelConfig
+from glmcore.kernels import step
+from glmcore.kernels.load import Kernel
+from glmcore.models import glm1, glm2
+from glmcore.models.cache import KVCache
+from glmcore.models.rope import glm1_rotation, glm2_rotation
+from glmcore.quant.halves import HalfLinear
+from glmcore.quant.linear import QuantLinear
+
+FLOATS = {torch.float16: 16, torch.bfloat16: 17, torch.float32: 32}
+LAYERS = {"v1": glm1.Layer}  # of the others: glm2.Layer
+NORMS = (nn.LayerNorm, glm2.RMSNorm)
+# Rows up to which unquantised matrices are read row by row here; for more, torch's matrix product is faster.
+FEW_FLOAT_ROWS = 8
+# The library's attention has room for the scores of so many queries that share a key.
+MOST_QUERIES = 64
+LANES = 16  # of the widest vectors, which heads have to fill
+ALIGNMENT = 64
+
+
+class Unsuited(Exception):
+    """Why a model has to run through its modules."""
+
+
+class NativeModel:
+    """A model in the CPU's memory as the library wants it, with the workspace of its passes. Raises ``Unsuited``."""
+
+    def __init__(self, model: nn.Module, config: ModelConfig) -> None:
+        self.model, self.config = model, config
+        if config.num_heads // config.num_kv_heads > MOST_QUERIES or config.head_dim % LANES:
+            raise Unsuited("heads of an unusual shape")
+        self.kernel = kernel_of(model)
+        self.held: list[Tensor] = []  # what the library reads that no module holds: scales and biases in float32
+        self.layers = (step.Layer * config.num_layers)(*map(self._layer, model.layers))
+        self.description = self._model()
+        self.quantised = all(layer.qkv.bits < 16 for layer in self.layers)
+        self.keys: list[Tensor] | None = None  # those whose addresses the layers have
+        self.memory = torch.empty(0, dtype=torch.uint8)
+
+    def takes(self, rows: int) -> bool:
+        """Whether this is the faster way for so many tokens."""
+        return self.quantised or rows <= FEW_FLOAT_ROWS
+
+    def __call__(self, ids: Tensor, cache: KVCache, position_ids: Tensor | None = None, context: int = 0) -> Tensor:
+        """Logits [V] after ``ids`` [1, S], which go on top of ``cache``.
+
+        position_ids: as the model takes them, needed by ChatGLM-6B alone. context: how many tokens at the cache's
+        beginning see each other both ways.
+        """
+        if self.model.prefix is not None:
+            self.model.prefix.before(cache)
+        self._point_to(cache)
+        rows, start = ids.shape[1], cache.prefix + cache.length
+        places = torch.arange(start, start + rows)
+        visible = (places + 1).clamp_min(cache.prefix + context)
+        sequence = torch.zeros(rows, dtype=torch.int64)
+        if position_ids is None:
+            position_ids = (places - cache.prefix)[None]
+        cosines, sines = rotation(self.config, position_ids)
+        hidden, logits = self.model.embedding(ids)[0].float().contiguous(), torch.empty(self.config.vocab_size)
+        tokens = step.Tokens(
+            rows, *(tensor.data_ptr() for tensor in (sequence, places, visible, cosines, sines)),
+            cache.keys[0].stride(0), cache.keys[0].stride(1), hidden.data_ptr(), logits.data_ptr(), 1,
+        )  # fmt: skip
+        self.kernel.step(self.description, tokens, self._workspace(tokens))
+        cache.advance(rows)
+        return logits
+
+    def _point_to(self, cache: KVCache) -> None:
+        """Tell the layers where their keys and values are; a cache that grew lies elsewhere."""
+        if cache.keys is self.keys:
+            return
+        for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
+            layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
+        self.keys = cache.keys
+
+    def _workspace(self, tokens: step.Tokens) -> int:
+        """The address of enough memory, which is kept from call to call."""
+        needed = self.kernel.step_bytes(self.description, tokens) + ALIGNMENT
+        if len(self.memory) < needed:
+            self.memory = torch.empty(needed, dtype=torch.uint8)
+        return -(-self.memory.data_ptr() // ALIGNMENT) * ALIGNMENT
+
+    def _model(self) -> step.Model:
+        config, model, first = self.config, self.model, self.config.generation == "v1"
+        last = model.final_norm
+        return step.Model(
+            layers=config.num_layers, hidden=config.hidden_size, heads=config.num_heads, groups=config.num_kv_heads,
+            size=config.head_dim, ffn=config.ffn_hidden_size, within_heads=first or not config.multi_query,
+            rotary=step.HALVES if first else step.PAIRS, parts=2 if config.position_2d else 1,
+            gate=step.GELU if first else step.SWIGLU, exact=self.kernel.precision == "exact",
+            residual_of_norm=first or config.residual_post_norm, residual=glm1.ALPHA if first else 1.0,
+            epsilon=config.norm_eps, layer=self.layers, last=step.Norm() if last is None else self._norm(last),
+            head=self._matrix(model.lm_head),
+        )  # fmt: skip
+
+    def _layer(self, layer: nn.Module) -> step.Layer:
+        if type(plain(layer)) is not LAYERS.get(self.config.generation, glm2.Layer):
+            raise Unsuited(f"a layer is a {type(layer).__name__}")
+        attention = plain(layer.attention if self.config.generation == "v1" else layer.self_attention)
+        mlp = plain(layer.mlp)
+        return step.Layer(
+            self._norm(layer.input_layernorm), self._norm(layer.post_attention_layernorm),
+            self._matrix(attention.query_key_value), self._matrix(attention.dense),
+            self._matrix(mlp.dense_h_to_4h), self._matrix(mlp.dense_4h_to_h),
+        )  # fmt: skip
+
+    def _norm(self, module: nn.Module) -> step.Norm:
+        if type(plain(module)) not in NORMS:
+            raise Unsuited(f"a norm is a {type(module).__name__}")
+        bias = getattr(module, "bias", None)
+        return step.Norm(self._floats(module.weight), None if bias is None else self._floats(bias))
+
+    def _floats(self, vector: Tensor) -> int:
+        """The address of a vector in float32."""
+        if vector.device.type != "cpu":
+            raise Unsuited(f"something lies on {vector.device}")
+        kept = vector.detach().float().contiguous()
+        self.held.append(kept)
+        return kept.data_ptr()
+
+    def _matrix(self, linear: nn.Module) -> step.Matrix:
+        """A linear's weight, in place, and its vectors."""
+        if type(plain(linear)) not in (QuantLinear, HalfLinear, nn.Linear):
+            raise Unsuited(f"a linear is a {type(linear).__name__}")
+        weight = linear.weight
+        if weight.device.type != "cpu" or not weight.is_contiguous():
+            raise Unsuited("a weight lies elsewhere")
+        packed = isinstance(linear, QuantLinear)
+        return step.Matrix(
+            linear.bits if packed else FLOATS[weight.dtype], weight.data_ptr(),
+            self._floats(linear.weight_scale) if packed else None,
+            None if linear.bias is None else self._floats(linear.bias),
+            linear.out_features, linear.in_features,
+        )  # fmt: skip
+
+
+def native_model(model: nn.Module, config: ModelConfig, dtype: torch.dtype) -> NativeModel | None:
+    """The model for the library, where it computes in float32 and the library knows all of its parts."""
+    if dtype != torch.float32:
+        return None
+    try:
+        return NativeModel(model, config)
+    except Unsuited:
+        return None
+
+
+def kernel_of(model: nn.Module) -> Kernel:
+    """The kernel that the model's linears were given."""
+    for module in model.modules():
+        if isinstance(module, (QuantLinear, HalfLinear)) and module.kernel is not None:
+            return module.kernel
+    raise Unsuited("there is no kernel")
+
+
+def plain(module: nn.Module) -> nn.Module:
+    """The module itself, if nothing hooks into it."""
+    if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+        raise Unsuited(f"something hooks into a {type(module).__name__}")
+    return module
+
+
+def rotation(config: ModelConfig, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines, one row for each position, the parts of a head side by side."""
+    turn = glm1_rotation if config.generation == "v1" else glm2_rotation
+    parts = [part[0, 0] for part in turn(config, position_ids, torch.float32)]
+    return torch.cat(parts[0::2], dim=-1), torch.cat(parts[1::2], dim=-1)

@@ -1,0 +1,180 @@
+/* Attention of some tokens over the cache.  The queries of a group share its keys and values: every key is read once
+ * for all of them.  Where tokens and groups are too few for the threads, the keys are shared out as well, each part
+ * with its own maximum and sum, and merged afterwards.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "glm.h"
+#include "simd.h"
+#include "step.h"
+
+#define KEYS 64       /* keys at a time: 32 KB of heads of 128, which stay in the first cache for all queries */
+#define TASKS 4       /* per thread, so that a thread that was held up leaves work to the others */
+#define MOST_QUERIES 64
+#define TOGETHER 6    /* queries whose sums of values stay in registers, two vectors each */
+#define SCORED 3      /* queries whose sums of scores do, four keys each */
+
+/* What is known after some of the keys, for each query of a group: [queries] each. */
+typedef struct {
+    float *largest, *sum, *out; /* out: [queries][size], not yet divided by sum */
+} Part;
+
+static Part part_at(const Model *model, float *scratch, int64_t index) {
+    const int64_t queries = model->heads / model->groups;
+    float *at = scratch + index * queries * (model->size + 2);
+    return (Part){at, at + queries, at + 2 * queries};
+}
+
+/* scores[query][key] of up to three queries and four keys, or of one key; the counts are constants in the inlined
+ * copies.  The first queries ask for the next keys while they wait for none. */
+INLINE void score_block(const int queries, const int keys, const int ahead, const float *query, const float *key,
+                        int64_t size, float *scores) {
+    vf sum[SCORED][4];
+    for (int q = 0; q < queries; q++)
+        for (int k = 0; k < keys; k++) sum[q][k] = vf_zero();
+    for (int64_t i = 0; i < size; i += LANES) {
+        vf own[SCORED];
+#pragma GCC unroll 3
+        for (int q = 0; q < queries; q++) own[q] = vf_load(query + q * size + i);
+#pragma GCC unroll 4
+        for (int k = 0; k < keys; k++) {
+            const vf at = vf_load(key + k * size + i);
+            if (ahead) __builtin_prefetch(key + (KEYS + k) * size + i,0,2);
+#pragma GCC unroll 3
+            for (int q = 0; q < queries; q++) sum[q][k] = vf_fma(own[q], at, sum[q][k]);
+        }
+    }
+    for (int q = 0; q < queries; q++)
+        if (keys == 4)
+            vf_sum4(sum[q], scores + q * KEYS);
+        else
+            scores[q * KEYS] = vf_sum(sum[q][0]);
+}
+
+INLINE void score_keys(const int queries, const int ahead, const float *query, const float *key, int64_t size,
+                       int64_t count, float *scores) {
+    int64_t k = 0;
+    for (; k + 4 <= count; k += 4) score_block(queries, 4, ahead, query, key + k * size, size, scores + k);
+    for (; k < count; k++) score_block(queries, 1, ahead, query, key + k * size, size, scores + k);
+}
+
+/* out[query] += weights[query][key] · values[key], for `vectors` vectors of each query's sum; constants as above. */
+INLINE void mix_columns(const int queries, const int vectors, const float *weights, const float *value, int64_t size,
+                        int64_t count, float *out) {
+    vf sum[TOGETHER][2];
+    for (int q = 0; q < queries; q++)
+        for (int v = 0; v < vectors; v++) sum[q][v] = vf_load(out + q * size + v * LANES);
+    for (int64_t k = 0; k < count; k++) {
+        vf at[2];
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) at[v] = vf_load(value + k * size + v * LANES);
+        __builtin_prefetch(value + (KEYS + k) * size, 0, 2);
+#pragma GCC unroll 6
+        for (int q = 0; q < queries; q++) {
+            const vf by = vf_set1(weights[q * KEYS + k]);
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++) sum[q][v] = vf_fma(at[v], by, sum[q][v]);
+        }
+    }
+    for (int q = 0; q < queries; q++)
+        for (int v = 0; v < vectors; v++) vf_store(out + q * size + v * LANES, sum[q][v]);
+}
+
+INLINE void mix_values(const int queries, const float *weights, const float *value, int64_t size, int64_t count,
+                       float *out) {
+    int64_t i = 0;
+    for (; i + 2 * LANES <= size; i += 2 * LANES) mix_columns(queries, 2, weights, value + i, size, count, out + i);
+    if (i < size) mix_columns(queries, 1, weights, value + i, size, count, out + i);
+}
+
+/* One copy for each number of queries, so that all sums stay in registers. */
+#define BY(most, call)                                                \
+    for (int64_t q = 0; q < queries; q += most) switch (queries - q) { \
+        default: call(most); break;                                   \
+        case 5: call(most > 5 ? 5 : most); break;                     \
+        case 4: call(most > 4 ? 4 : most); break;                     \
+        case 3: call(3); break;                                       \
+        case 2: call(2); break;                                       \
+        case 1: call(1); break;                                       \
+    }
+
+/* Turns one query's scores into weights, and lowers what it gathered so far where a larger score appears. */
+static void soften(Part part, int64_t query, float *scores, int64_t count, int64_t size) {
+    float largest = part.largest[query], sum = 0.f;
+    for (int64_t k = 0; k < count; k++) largest = scores[k] > largest ? scores[k] : largest;
+    for (int64_t k = 0; k < count; k++) scores[k] = exponential(scores[k] - largest);
+#pragma omp simd reduction(+ : sum)
+    for (int64_t k = 0; k < count; k++) sum += scores[k];
+    const float lower = exponential(part.largest[query] - largest);
+    part.largest[query] = largest;
+    part.sum[query] = part.sum[query] * lower + sum;
+    if (lower != 1.f)
+        for (int64_t i = 0; i < size; i++) part.out[query * size + i] *= lower;
+}
+
+/* All queries of a group over `count` keys, at most KEYS. */
+static void attend_keys(int64_t queries, const float *query, const float *key, const float *value, int64_t size,
+                        int64_t count, Part part) {
+    float scores[MOST_QUERIES * KEYS] __attribute__((aligned(64)));
+#define CALL(n) score_keys(n, !q, query + q * size, key, size, count, scores + q * KEYS)
+    BY(SCORED, CALL)
+#undef CALL
+    for (int64_t q = 0; q < queries; q++) soften(part, q, scores + q * KEYS, count, size);
+#define CALL(n) mix_values(n, scores + q * KEYS, value, size, count, part.out + q * size)
+    BY(TOGETHER, CALL)
+#undef CALL
+}
+
+/* How many parts the keys of a token and group are cut into. */
+static int64_t parts_of(const Model *model, const Tokens *tokens, int threads) {
+    const int64_t tasks = tokens->rows * model->groups, wanted = (int64_t)threads * TASKS;
+    return threads == 1 || tasks >= wanted ? 1 : (wanted + tasks - 1) / tasks;
+}
+
+int64_t attention_floats(const Model *model, const Tokens *tokens, int threads) {
+    return parts_of(model, tokens, threads) * tokens->rows * model->heads * (model->size + 2);
+}
+
+static void merge(const Model *model, float *scratch, int64_t parts, int64_t task, float *out) {
+    const int64_t queries = model->heads / model->groups, size = model->size;
+    for (int64_t q = 0; q < queries; q++) {
+        float largest = -INFINITY, sum = 0.f;
+        for (int64_t p = 0; p < parts; p++) {
+            const float own = part_at(model, scratch, task * parts + p).largest[q];
+            largest = own > largest ? own : largest;
+        }
+        memset(out + q * size, 0, (size_t)size * sizeof(float));
+        for (int64_t p = 0; p < parts; p++) {
+            const Part part = part_at(model, scratch, task * parts + p);
+            const float by = exponential(part.largest[q] - largest);
+            sum += part.sum[q] * by;
+            for (int64_t i = 0; i < size; i++) out[q * size + i] += part.out[q * size + i] * by;
+        }
+        for (int64_t i = 0; i < size; i++) out[q * size + i] /= sum;
+    }
+}
+
+void attend(const Model *model, const Layer *layer, const Tokens *tokens, const float *queries, float *scratch,
+            float *out) {
+    const int64_t size = model->size, groups = model->groups, each = model->heads / groups;
+    const int64_t parts = parts_of(model, tokens, omp_get_num_threads()), tasks = tokens->rows * groups;
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t index = 0; index < tasks * parts; index++) {
+        const int64_t task = index / parts, row = task % tokens->rows, group = task / tokens->rows;
+        const int64_t blocks = (tokens->visible[row] + KEYS - 1) / KEYS, p = index % parts;
+        const int64_t from = blocks * p / parts * KEYS, end = blocks * (p + 1) / parts * KEYS;
+        const int64_t to = end < tokens->visible[row] ? end : tokens->visible[row];
+        const int64_t start = tokens->sequence[row] * tokens->sequence_stride + group * tokens->group_stride;
+        const float *query = queries + (row * model->heads + group * each) * size;
+        const Part part = part_at(model, scratch, index);
+        for (int64_t q = 0; q < each; q++) part.largest[q] = -1e30f, part.sum[q] = 0.f;
+        memset(part.out, 0, (size_t)(each * size) * sizeof(float));
+        for (int64_t k = from; k < to; k += KEYS)
+            attend_keys(each, query, layer->keys + start + k * size, layer->values + start + k * size, size,
+                        to - k < KEYS ? to - k : KEYS, part);
+    }
+#pragma omp for
+    for (int64_t task = 0; task < tasks; task++)
+        merge(model, scratch, parts, task, out + (task % tokens->rows * model->heads + task / tokens->rows * each) * size);
+}

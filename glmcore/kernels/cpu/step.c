@@ -1,0 +1,91 @@
+/* A whole model over some tokens in one parallel region: threads are woken once for a token, not for every product,
+ * and nothing is allocated. */
+#include "glm.h"
+#include "step.h"
+
+typedef struct {
+    float *normed, *mixed, *queries, *context, *wide, *gated, *added, *scratch;
+    void *packed;
+} Buffers;
+
+static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* Places the buffers one after another from `memory` on; returns the bytes that they take. */
+static int64_t place_buffers(const Model *model, const Tokens *tokens, int threads, char *memory, Buffers *out) {
+    const int64_t rows = tokens->rows, heads = model->heads * model->size;
+    const int64_t widest = larger(larger(model->hidden, heads), model->ffn);
+    const int64_t floats[] = {rows * model->hidden, rows * (heads + 2 * model->groups * model->size), rows * heads,
+                              rows * heads, rows * model->ffn * (model->gate == SWIGLU ? 2 : 1), rows * model->ffn,
+                              rows * model->hidden, attention_floats(model, tokens, threads)};
+    float **places[] = {&out->normed, &out->mixed, &out->queries, &out->context,
+                        &out->wide,   &out->gated, &out->added,   &out->scratch};
+    int64_t at = 0;
+    for (int i = 0; i < 8; i++) {
+        *places[i] = (float *)(memory + at);
+        at += (floats[i] * (int64_t)sizeof(float) + 63) / 64 * 64;
+    }
+    out->packed = memory + at;
+    return at + (int64_t)activations_bytes(widest, rows, FLOATS);
+}
+
+/* y[rows][n] = x[rows][k] times the matrix; returns the bits of the largest |x| that this thread saw. */
+static int32_t product(const Model *model, const Matrix *matrix, const float *x, int64_t rows, void *packed, float *y) {
+    const Weights w = weights_of((int)matrix->bits, matrix->data, matrix->scale, matrix->bias, matrix->n, matrix->k);
+    const Activations a = activations_over(packed, &w, rows, kind_of(&w, rows, (int)model->exact));
+    const int32_t largest = pack(&a, x);
+    (is_few(&w, rows, (int)model->exact) ? linear_few : linear_many)(&w, &a, y);
+    return largest;
+}
+
+static int32_t run_layer(const Model *model, const Layer *layer, const Tokens *tokens, const Buffers *b) {
+    const int64_t rows = tokens->rows;
+    float *x = tokens->hidden;
+    const float *kept = model->residual_of_norm ? b->normed : x;
+    int32_t largest[4];
+    normalise(model, &layer->before_attention, x, b->normed, rows);
+    largest[0] = product(model, &layer->qkv, b->normed, rows, b->packed, b->mixed);
+    rotate_and_store(model, layer, tokens, b->mixed, b->queries);
+    attend(model, layer, tokens, b->queries, b->scratch, b->context);
+    largest[1] = product(model, &layer->dense, b->context, rows, b->packed, b->added);
+    add_residual(model, kept, b->added, x, rows);
+    normalise(model, &layer->before_mlp, x, b->normed, rows);
+    largest[2] = product(model, &layer->up, b->normed, rows, b->packed, b->wide);
+    activate(model, b->wide, b->gated, rows);
+    largest[3] = product(model, &layer->down, b->gated, rows, b->packed, b->added);
+    add_residual(model, kept, b->added, x, rows);
+    for (int i = 1; i < 4; i++) largest[0] = largest[i] > largest[0] ? largest[i] : largest[0];
+    return largest[0];
+}
+
+static int32_t run_head(const Model *model, const Tokens *tokens, const Buffers *b) {
+    const float *x = tokens->hidden + (tokens->rows - tokens->wanted) * model->hidden;
+    if (tokens->wanted == 0) return 0;
+    if (model->last.weight) {
+        normalise(model, &model->last, x, b->normed, tokens->wanted);
+        x = b->normed;
+    }
+    return product(model, &model->head, x, tokens->wanted, b->packed, tokens->logits);
+}
+
+EXPORT int64_t glm_step_bytes(const Model *model, const Tokens *tokens, int threads) {
+    Buffers buffers;
+    return place_buffers(model, tokens, threads, NULL, &buffers);
+}
+
+/* Runs all layers over the tokens, whose keys and values are stored on the way; `memory` holds glm_step_bytes(…),
+ * aligned to 64 bytes. */
+EXPORT int glm_step(const Model *model, const Tokens *tokens, void *memory, int threads) {
+    Buffers buffers;
+    int32_t largest = 0;
+    place_buffers(model, tokens, threads, memory, &buffers);
+#pragma omp parallel num_threads(threads) reduction(max : largest)
+    {
+        for (int64_t i = 0; i < model->layers; i++) {
+            const int32_t own = run_layer(model, model->layer + i, tokens, &buffers);
+            largest = own > largest ? own : largest;
+        }
+        const int32_t own = run_head(model, tokens, &buffers);
+        largest = own > largest ? own : largest;
+    }
+    return largest < INFINITE ? GLM_OK : GLM_NOT_FINITE;
+}

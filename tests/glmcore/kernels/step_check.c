@@ -1,0 +1,126 @@
+/* Holds the attention to a float64 reference over odd lengths, and a whole pass to itself: tokens together give what
+ * tokens one after the other give.  Memory is allocated exactly, for AddressSanitizer. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "glm.h"
+#include "step.h"
+
+int64_t glm_step_bytes(const Model *model, const Tokens *tokens, int threads);
+int glm_step(const Model *model, const Tokens *tokens, void *memory, int threads);
+
+enum { PLACES = 333, MOST_ROWS = 5 };
+
+static float *random_floats(int64_t count, float size) {
+    float *x = exactly(count * (int64_t)sizeof(float));
+    for (int64_t i = 0; i < count; i++) x[i] = ((float)next() / 4294967296.f - 0.5f) * size;
+    return x;
+}
+
+static double attended(const Model *m, const Layer *layer, const Tokens *t, const float *q, int64_t row, int64_t head,
+                       int64_t i) {
+    const int64_t start = head / (m->heads / m->groups) * t->group_stride + t->sequence[row] * t->sequence_stride;
+    double sum = 0, out = 0;
+    for (int64_t key = 0; key < t->visible[row]; key++) {
+        double score = 0;
+        for (int64_t d = 0; d < m->size; d++)
+            score += (double)q[(row * m->heads + head) * m->size + d] * layer->keys[start + key * m->size + d];
+        sum += exp(score);
+        out += exp(score) * layer->values[start + key * m->size + i];
+    }
+    return out / sum;
+}
+
+static int check_attention(int64_t heads, int64_t groups, int64_t size, int64_t rows, int threads) {
+    const Model model = {.heads = heads, .groups = groups, .size = size};
+    int64_t sequence[MOST_ROWS], visible[MOST_ROWS];
+    const int64_t cells = 2 * groups * PLACES * size;
+    const Layer layer = {.keys = random_floats(cells, 4.f), .values = random_floats(cells, 2.f)};
+    const Tokens tokens = {.rows = rows, .sequence = sequence, .visible = visible, .group_stride = PLACES * size,
+                           .sequence_stride = groups * PLACES * size};
+    for (int64_t row = 0; row < rows; row++) sequence[row] = next() % 2, visible[row] = 1 + next() % PLACES;
+    float *queries = random_floats(rows * heads * size, 0.5f), *out = random_floats(rows * heads * size, 1.f);
+    float *scratch = exactly(attention_floats(&model, &tokens, threads) * (int64_t)sizeof(float));
+    double worst = 0;
+#pragma omp parallel num_threads(threads)
+    attend(&model, &layer, &tokens, queries, scratch, out);
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t head = 0; head < heads; head++)
+            for (int64_t i = 0; i < size; i++) {
+                const double right = attended(&model, &layer, &tokens, queries, row, head, i);
+                worst = fmax(worst, fabs(right - out[(row * heads + head) * size + i]));
+            }
+    free(queries), free(out), free(scratch), free(layer.keys), free(layer.values);
+    return !(worst < 2e-6);
+}
+
+static Matrix random_matrix(int64_t bits, int64_t n, int64_t k) {
+    uint8_t *data = exactly(n * k * bits / 8);
+    for (int64_t i = 0; i < n * k * bits / 8; i++) data[i] = (uint8_t)next();
+    float *scale = random_floats(n, 0.f);
+    for (int64_t i = 0; i < n; i++) scale[i] = (bits == 4 ? 0.2f : 0.012f) / sqrtf((float)k);
+    return (Matrix){bits, data, scale, random_floats(n, 0.2f), n, k};
+}
+
+static void free_matrix(const Matrix *m) {
+    free((void *)m->data), free((void *)m->scale), free((void *)m->bias);
+}
+
+/* The logits of the last of `rows` tokens, given `at_once` at a time. */
+static int last_logits(const Model *model, const float *embedded, const float *turns, int64_t rows, int64_t at_once,
+                       int threads, float *logits) {
+    const int64_t turned = model->rotary == PAIRS ? model->size / 4 : model->size;
+    int64_t sequence[MOST_ROWS] = {0}, place[MOST_ROWS], visible[MOST_ROWS];
+    int status = GLM_OK;
+    for (int64_t row = 0; row < rows; row++) place[row] = row, visible[row] = row + 1;
+    for (int64_t row = 0; row < rows; row += at_once) {
+        float *hidden = exactly(at_once * model->hidden * (int64_t)sizeof(float));
+        memcpy(hidden, embedded + row * model->hidden, (size_t)(at_once * model->hidden) * sizeof(float));
+        const Tokens tokens = {at_once, sequence, place + row, visible + row, turns + row * turned, turns + row * turned,
+                               model->groups * PLACES * model->size, PLACES * model->size, hidden, logits, 1};
+        void *memory = aligned_alloc(64, (size_t)(glm_step_bytes(model, &tokens, threads) + 63) / 64 * 64);
+        status |= glm_step(model, &tokens, memory, threads);
+        free(memory), free(hidden);
+    }
+    return status;
+}
+
+static int check_step(int64_t bits, int first_generation, int threads) {
+    const int64_t hidden = 96, heads = 6, groups = first_generation ? 6 : 2, size = 32, ffn = 130, rows = 4, vocabulary = 33;
+    float *weight = random_floats(hidden, 2.f), *bias = random_floats(hidden, 1.f);
+    const Norm norm = {weight, first_generation ? bias : NULL};
+    Layer layers[2];
+    for (int i = 0; i < 2; i++)
+        layers[i] = (Layer){norm, norm, random_matrix(bits, (heads + 2 * groups) * size, hidden),
+                            random_matrix(bits, hidden, heads * size),
+                            random_matrix(bits, first_generation ? ffn : 2 * ffn, hidden), random_matrix(bits, hidden, ffn),
+                            random_floats(groups * PLACES * size, 0.f), random_floats(groups * PLACES * size, 0.f)};
+    const Model model = {2, hidden, heads, groups, size, ffn, first_generation, first_generation ? HALVES : PAIRS,
+                         first_generation ? 2 : 1, first_generation ? GELU : SWIGLU, 1, first_generation,
+                         first_generation ? 2.f : 1.f, 1e-5f, layers, norm, random_matrix(bits, vocabulary, hidden)};
+    float *embedded = random_floats(rows * hidden, 2.f), *turns = random_floats(rows * size, 2.f);
+    float *together = random_floats(vocabulary, 0.f), *singly = random_floats(vocabulary, 0.f);
+    int wrong = last_logits(&model, embedded, turns, rows, rows, threads, together);
+    wrong |= last_logits(&model, embedded, turns, rows, 1, threads, singly);
+    for (int64_t i = 0; i < vocabulary; i++) wrong |= !(fabsf(together[i] - singly[i]) < 1e-3f * (1.f + fabsf(singly[i])));
+    embedded[hidden + 1] = NAN;
+    wrong |= last_logits(&model, embedded, turns, rows, rows, threads, together) != GLM_NOT_FINITE;
+    for (int i = 0; i < 2; i++) {
+        const Matrix all[] = {layers[i].qkv, layers[i].dense, layers[i].up, layers[i].down};
+        for (int j = 0; j < 4; j++) free_matrix(all + j);
+        free(layers[i].keys), free(layers[i].values);
+    }
+    free_matrix(&model.head), free(weight), free(bias), free(embedded), free(turns), free(together), free(singly);
+    return wrong != 0;
+}
+
+static int check_steps(void) {
+    int failures = 0;
+    for (int threads = 1; threads <= 3; threads += 2)
+        for (int64_t rows = 1; rows <= MOST_ROWS; rows += 2) {
+            failures += check_attention(16, 1, 128, rows, threads) + check_attention(7, 7, 32, rows, threads);
+            failures += check_attention(10, 2, 16, rows, threads) + check_attention(6, 2, 48, rows, threads);
+        }
+    for (int first = 0; first < 2; first++) failures += check_step(4, first, 3) + check_step(8, first, 1);
+    return failures;
+}
