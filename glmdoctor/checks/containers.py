@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
-from glmdoctor.checks.situation import container
+from glmdoctor.checks.situation import container, kept_outside, wants_card
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import Containers, KernelDriver
 from glmdoctor.messages import text
@@ -19,18 +19,23 @@ def handed_in(host: Machine) -> Iterator[Finding]:
     if not driver.loaded:
         yield skipped(TITLE, text("The NVIDIA kernel module is not loaded."))
     elif kind:
-        yield _inside(kind, driver)
+        yield _kept_outside(host, kind, driver) if kept_outside(host) else _inside(kind, driver)
     else:
         yield _outside(maybe(host.containers))
 
 
 def _inside(kind: str, driver: KernelDriver) -> Finding:
-    """/proc and /sys show the host's module; only the nodes say whether the container was given the card."""
     nodes = [node.path for node in driver.nodes if node.kind != "missing"]
-    if nodes:
-        return ok(TITLE, text("This {kind} container was given {nodes}.", kind=kind, nodes=", ".join(nodes)))
+    return ok(TITLE, text("This {kind} container was given {nodes}.", kind=kind, nodes=", ".join(nodes)), nodes=nodes)
+
+
+def _kept_outside(host: Machine, kind: str, driver: KernelDriver) -> Finding:
+    wanted = wants_card(host)
+    if wanted is False:
+        return ok(TITLE, text("NVIDIA_VISIBLE_DEVICES asks for no card, and none was given to this {kind}.", kind=kind))
     return bad(
-        Status.FAIL,
+        # One that does not ask may be meant for the CPU, where models run as well.
+        Status.FAIL if wanted else Status.WARN,
         "docker-no-gpu-runtime",
         text("The container was started without the card"),
         text(
@@ -41,6 +46,7 @@ def _inside(kind: str, driver: KernelDriver) -> Finding:
         ),
         container=kind,
         module=driver.version,
+        wanted=wanted,
     )
 
 

@@ -17,6 +17,7 @@ from glmdoctor.checks.situation import (
     driver_libraries,
     driver_version,
     folder,
+    has_card,
     is_compat,
     loaded_as,
     numbers,
@@ -65,8 +66,8 @@ def read(host: Machine, driver: KernelDriver) -> Reading:
 
 def mismatch(host: Machine) -> Iterator[Finding]:
     driver, nvml = known(host.kernel_driver), maybe(host.nvml)
-    if not driver.loaded or not driver.version:
-        yield skipped(TITLE, text("The NVIDIA kernel module is not loaded."))
+    if not driver.loaded or not driver.version or not has_card(host):
+        yield skipped(TITLE, text("The NVIDIA kernel module is not loaded, or not for this container."))
         return
     reading = read(host, driver)
     refused = nvml is not None and nvml.code == MISMATCH
@@ -177,8 +178,8 @@ def _files(reading: Reading) -> dict[str, list[str]]:
 def link_version(host: Machine) -> Iterator[Finding]:
     """Links to libcuda that lead to another version than the module's, though the right file is there."""
     driver = known(host.kernel_driver)
-    if not driver.loaded or not driver.version:
-        yield skipped(LINK, text("The NVIDIA kernel module is not loaded."))
+    if not driver.loaded or not driver.version or not has_card(host):
+        yield skipped(LINK, text("The NVIDIA kernel module is not loaded, or not for this container."))
         return
     reading = read(host, driver)
     right = reading.right("cuda")
@@ -213,7 +214,7 @@ def link_version(host: Machine) -> Iterator[Finding]:
 
 def compat(host: Machine) -> Iterator[Finding]:
     driver, library = known(host.kernel_driver), loaded_as(host, "libcuda.so.1")
-    if library is None or not is_compat(library) or not driver.version:
+    if library is None or not is_compat(library) or not driver.version or not has_card(host):
         yield ok(COMPAT, text("Programs load the driver's own libcuda, not that of cuda-compat."))
         return
     version = driver_version(library)

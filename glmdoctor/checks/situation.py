@@ -41,10 +41,28 @@ def cards(host: Machine) -> tuple[PciDisplay, ...]:
 
 
 def has_card(host: Machine) -> bool:
-    """Is this a machine with an NVIDIA card? A loaded module or an answering NVML says so even without a PCI bus."""
+    """Is this a machine with an NVIDIA card? A loaded module or an answering NVML says so even without a PCI bus.
+
+    A container that was not given the host's card, and does not ask for one, is a machine without.
+    """
+    if kept_outside(host) and not wants_card(host):
+        return False
     driver, nvml = maybe(host.kernel_driver), maybe(host.nvml)
     answers = nvml and nvml.code == 0 and nvml.gpus
     return bool(cards(host) or (driver and driver.loaded) or answers or wsl_libcuda(host))
+
+
+def kept_outside(host: Machine) -> bool:
+    """Is this a container without the card's nodes? /proc and /sys show the host's module and card all the same."""
+    driver = maybe(host.kernel_driver)
+    return bool(container(host) and driver and driver.loaded and all(n.kind == "missing" for n in driver.nodes))
+
+
+def wants_card(host: Machine) -> bool | None:
+    """What NVIDIA_VISIBLE_DEVICES, set by CUDA images, asks the container engine for; None where it is not set."""
+    settings = maybe(host.settings)
+    value = settings.values.get("NVIDIA_VISIBLE_DEVICES") if settings else None
+    return None if value is None else value not in ("", "void", "none")
 
 
 def wsl_libcuda(host: Machine) -> tuple[Library, ...]:

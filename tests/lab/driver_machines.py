@@ -72,6 +72,17 @@ def container_without_card(machine: Machine) -> None:
     machine.files["run"][".containerenv"] = PODMAN
 
 
+def container_that_asks_for_a_card(machine: Machine) -> None:
+    """An image of CUDA, which sets the variable, started without --gpus."""
+    container_without_card(machine)
+    machine.environment["NVIDIA_VISIBLE_DEVICES"] = "all"
+
+
+def container_that_wants_none(machine: Machine) -> None:
+    container_without_card(machine)
+    machine.environment["NVIDIA_VISIBLE_DEVICES"] = "void"
+
+
 def container_with_card(machine: Machine) -> None:
     gpu_machine(machine)
     machine.files["run"][".containerenv"] = PODMAN
@@ -245,6 +256,8 @@ CASES = (
     Case(module_with_an_unknown_signature, {"driver.module": "secure-boot-module-rejected"}),
     Case(module_for_this_kernel_not_loaded, {"driver.module": "driver-not-loaded"}),
     Case(container_without_card, {"driver.containers": "docker-no-gpu-runtime"}),
+    Case(container_that_asks_for_a_card, {"driver.containers": "docker-no-gpu-runtime"}),
+    Case(container_that_wants_none, clears=("driver.containers",)),
     Case(container_with_card, clears=("driver.containers",)),
     Case(nvrtc_newer_than_the_driver, {"cpm.ptx": "ptx-newer-than-driver"}),
     Case(firmware_of_the_card_hangs, {"gpu.faults": "gpu-xid-fault"}),

@@ -103,17 +103,35 @@ def test_a_card_without_any_driver_under_secure_boot_has_no_driver(gpu_machine: 
     assert finding(machine, "driver.module").problem == "no-nvidia-driver"
 
 
-def in_container(machine: Stub, kind: str = "docker", **driver: Any) -> Stub:
-    return machine.having(os={"container": kind}, kernel_driver=driver)
+ALL_CARDS = {"NVIDIA_VISIBLE_DEVICES": "all"}
 
 
-def test_a_container_without_the_card_is_one_root_cause(gpu_machine: Stub) -> None:
-    machine = in_container(gpu_machine, nodes=()).having(
+def in_container(machine: Stub, variables: dict[str, str] = ALL_CARDS, **driver: Any) -> Stub:
+    return machine.having(os={"container": "docker"}, kernel_driver=driver, settings=facts.Settings(variables))
+
+
+def without_libraries(machine: Stub) -> Stub:
+    return machine.having(
         libraries=(), loader=loader_for(), ceiling=Unknown("no libcuda.so.1"),
         nvml=facts.Nvml(12, "NVML Shared Library Not Found", None, None, None),
         cpm=facts.Cpm("1.0.11", tuple(facts.CpmHit(n, None, "none", (), None) for n in ("cuda", "cudart"))),
     )  # fmt: skip
-    report = examine(machine)
+
+
+@pytest.mark.parametrize(
+    ("variables", "status"),
+    [(ALL_CARDS, "broken"), ({}, "degraded"), ({"NVIDIA_VISIBLE_DEVICES": "void"}, "healthy")],
+)
+def test_how_grave_a_missing_card_is_by_what_the_container_asks_for(
+    gpu_machine: Stub, variables: dict[str, str], status: str
+) -> None:
+    report = examine(without_libraries(in_container(gpu_machine, variables, nodes=())))
+    assert report.verdict == status, [(f.id, str(f.detail)) for f in report.findings if f.bad]
+    assert [f.problem for f in report.root_causes] == (["docker-no-gpu-runtime"] if status != "healthy" else [])
+
+
+def test_a_container_without_the_card_is_one_root_cause(gpu_machine: Stub) -> None:
+    report = examine(without_libraries(in_container(gpu_machine, nodes=())))
     assert [f.problem for f in report.root_causes] == ["docker-no-gpu-runtime"]
     assert {"nvml-not-found", "libcuda-so-missing", "cpm-toolkit-libs-missing"} <= {f.problem for f in report.findings}
     assert MODULE in str(report.findings[0].detail) and "docker" in str(report.findings[0].detail)
@@ -121,8 +139,10 @@ def test_a_container_without_the_card_is_one_root_cause(gpu_machine: Stub) -> No
 
 def test_an_image_with_a_driver_of_its_own_needs_the_card_all_the_same(gpu_machine: Stub) -> None:
     stale = driver_libraries("550.54.14")
-    machine = in_container(gpu_machine, nodes=()).having(libraries=stale, loader=loader_for(*stale), nvml={"code": 18})
-    assert roots(machine) == {"docker-no-gpu-runtime"}
+    for variables in (ALL_CARDS, {}):
+        machine = in_container(gpu_machine, variables, nodes=())
+        machine = machine.having(libraries=stale, loader=loader_for(*stale), nvml={"code": 18})
+        assert roots(machine) == {"docker-no-gpu-runtime"}
 
 
 def test_a_container_with_the_card_is_well(gpu_machine: Stub) -> None:
