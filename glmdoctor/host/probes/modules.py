@@ -33,9 +33,10 @@ def _paths(io: IO, kernel: str) -> Iterator[str]:
         index = io.read_text(f"{base}/modules.dep", INDEX_LIMIT)
     except OSError:
         return
-    for found in re.finditer(r"^([^\s:]*nvidia[^\s:/]*):", index, re.MULTILINE):
-        if NAME.fullmatch(posixpath.basename(found[1])):
-            yield posixpath.join(base, found[1])
+    for line in index.splitlines():
+        path = line.partition(":")[0]
+        if NAME.fullmatch(posixpath.basename(path)):
+            yield posixpath.join(base, path)
 
 
 def other_kernels(io: IO, kernel: str) -> tuple[str, ...]:
