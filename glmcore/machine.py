@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
+import json
 import os
-import time
-from concurrent.futures import ThreadPoolExecutor
+import platform
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
+import platformdirs
 import psutil
 
-from glmcore.kernels.threads import default_threads
 from glmcore.plan import Device
 
 # Left to the system and other programs.
 CPU_SHARE = 0.9
 CUDA_SHARE = 0.95
-# Of each thread's two buffers: together larger than a processor's cache, copied in milliseconds.
-COPIED_BYTES = 32 * 2**20
-ROUNDS = 3
 
 
 def present_devices() -> list[Device]:
     """Every NVIDIA card (by NVML), then the CPU, each with most of its free memory as budget."""
-    return [*cards(), Device("cpu", int(psutil.virtual_memory().available * CPU_SHARE), memory_bandwidth())]
+    return [*cards(), Device("cpu", int(psutil.virtual_memory().available * CPU_SHARE), remembered_bandwidth())]
 
 
 def free_memory(name: str) -> int | None:
@@ -63,16 +63,50 @@ def _stated_bandwidth(handle: object) -> float | None:
         return None
 
 
-def memory_bandwidth() -> float:
-    """Bytes/s that all cores together copy, read and written counted: what reading weights may reach."""
-    threads = default_threads()
-    pairs = [
-        (ctypes.create_string_buffer(COPIED_BYTES), ctypes.create_string_buffer(COPIED_BYTES)) for _ in range(threads)
-    ]
-    best = float("inf")
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in range(ROUNDS):
-            started = time.perf_counter()
-            list(pool.map(lambda pair: ctypes.memmove(*pair, COPIED_BYTES), pairs))
-            best = min(best, time.perf_counter() - started)
-    return 2 * COPIED_BYTES * threads / best
+def bandwidths() -> dict[str, float]:
+    """Bytes/s of this machine's devices as far as they are known, without measuring anything: of cards as NVML states
+    them, of the CPU as ``glmcore bench`` has measured it."""
+    known = {f"cuda:{number}": stated for number, (_, stated) in enumerate(_cards()) if stated}
+    measured = remembered_bandwidth()
+    return known | ({"cpu": measured} if measured else {})
+
+
+def with_bandwidth(device: Device, known: Mapping[str, float]) -> Device:
+    """The device with this machine's bandwidth where none was given for it."""
+    name = "cpu" if device.name.startswith("cpu") else device.name
+    return device if device.bandwidth else replace(device, bandwidth=known.get(name))
+
+
+def remember_bandwidth(bytes_per_s: float) -> None:
+    """Keep what was measured of this machine's memory; where nothing can be kept it stays unknown."""
+    path = _memory_file()
+    if path is not None:
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json.dumps({"machine": platform.node(), "bytes_per_s": bytes_per_s}))
+
+
+def remembered_bandwidth() -> float | None:
+    """What was measured here once; a home folder may be another machine's too."""
+    path = _memory_file()
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
+        return float(found["bytes_per_s"]) if found["machine"] == platform.node() else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write by a name of its own and a rename: another program may read it meanwhile."""
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _memory_file() -> Path | None:
+    """In the user's cache; None where there is no such folder (platformdirs raises so, or gives a relative path)."""
+    try:
+        folder = platformdirs.user_cache_path("glmcore")
+    except RuntimeError:
+        return None
+    return folder / "memory.json" if folder.is_absolute() else None

@@ -53,6 +53,7 @@ def bench(
     from glmcore.engine.runner import Runner
     from glmcore.kernels.load import kernel_or_torch
     from glmcore.kernels.threads import default_threads
+    from glmcore.machine import remember_bandwidth
 
     torch.set_num_threads(threads or default_threads())
     started = time.perf_counter()
@@ -60,10 +61,12 @@ def bench(
     opening = open_random if random_weights else open_model
     module, config = opening(model, quant, dtype, plan_file, kernel, Workload(prompt, generate).check)
     load_s = time.perf_counter() - started
+    runner = Runner(module, config)
     figures = measure(
-        Runner(module, config), Workload(prompt, generate),
-        backend=describe_backend(module), kernel=kernel, load_s=load_s,
-    )  # fmt: skip
+        runner, Workload(prompt, generate), backend=describe_backend(module), kernel=kernel, load_s=load_s
+    )
+    if runner.device.type == "cpu":
+        remember_bandwidth(figures.machine_bandwidth_gb_per_s * 1e9)  # for glmcore plan, which measures nothing
     click.echo(json.dumps(figures.to_json(), ensure_ascii=False, indent=1) if as_json else figures.text())
 
 

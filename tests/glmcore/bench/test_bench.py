@@ -17,6 +17,7 @@ from glmcore.bench.workloads import Workload, prompt_ids, random_model
 from glmcore.config import NAMED
 from glmcore.engine.runner import Runner
 from glmcore.errors import GlmError
+from glmcore.machine import remembered_bandwidth
 from glmcore.plan import Device, Precision, make_plan
 
 GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
@@ -51,6 +52,7 @@ def test_a_checkpoint_is_measured():
     assert set(figures) >= PROMISED
     assert all(figures[name] > 0 for name in PROMISED)
     assert "int4" in figures["backend"]
+    assert remembered_bandwidth() == figures["machine_bandwidth_gb_per_s"] * 1e9  # for plans
 
 
 @pytest.mark.parametrize("bits", [0, 8, 4])
