@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from glmcore.checkpoint.memory import huge_empty
-from glmcore.checkpoint.names import piece_of
+from glmcore.checkpoint.names import bits_of, piece_of
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
 from glmcore.place.loader import assign, empty_model, finish, kept_dtype, tie
@@ -63,7 +63,7 @@ def random_model(
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         device = placement.get(piece_of(config, name))
         kept = kept_dtype(config, name, dtype, device) or dtype
-        assign(model, name, draw(name, tensor, kept, config.quantization_bit, torch.device(device or "cpu")))
+        assign(model, name, draw(name, tensor, kept, bits_of(config, name), torch.device(device or "cpu")))
     if config.tie_embeddings:
         tie(model)
     attach_kernel(model.eval().requires_grad_(False), kernel)

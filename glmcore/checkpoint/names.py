@@ -63,13 +63,12 @@ def is_ignored(name: str) -> bool:
 
 def _all(config: ModelConfig) -> Iterator[tuple[str, Spec]]:
     parts, size = layout(config), config.hidden_size
-    table_bits = config.quantization_bit if config.quantized_embeddings else 0
-    yield from _matrix(parts.embedding, config.vocab_size, size, table_bits)
+    yield from _matrix(parts.embedding, config.vocab_size, size, config.embedding_bits)
     for index in range(config.num_layers):
         yield from _layer(config, f"{parts.layers}.{index}", parts.attention)
     if config.post_layer_norm:
         yield from _norm(config, parts.final_norm)
-    for name, spec in _matrix(parts.lm_head, config.vocab_size, size, table_bits):
+    for name, spec in _matrix(parts.lm_head, config.vocab_size, size, config.embedding_bits):
         yield name, Spec(spec.shape, spec.kind, optional=config.tie_embeddings)
 
 
@@ -104,6 +103,16 @@ def _norm(config: ModelConfig, name: str) -> Iterator[tuple[str, Spec]]:
     yield f"{name}.weight", Spec((config.hidden_size,))
     if not config.rmsnorm:
         yield f"{name}.bias", Spec((config.hidden_size,))
+
+
+def bits_of(config: ModelConfig, name: str) -> int:
+    """The bits that a packed tensor has."""
+    return config.embedding_bits if is_table(config, name) else config.quantization_bit
+
+
+def is_table(config: ModelConfig, name: str) -> bool:
+    """Whether a tensor belongs to embedding or head."""
+    return piece_of(config, name) in ("embedding", "lm_head")
 
 
 def piece_of(config: ModelConfig, name: str) -> str:

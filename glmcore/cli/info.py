@@ -44,7 +44,7 @@ def folder_of(model: str) -> Path | None:
 
 def describe(config: ModelConfig) -> dict[str, Any]:
     """What config.json says, with its own words for the sizes."""
-    kept = Precision(config.dtype, config.quantization_bit, config.quantization_bit * config.quantized_embeddings)
+    kept = Precision.of(config, config.dtype)
     # In float32 every parameter is four bytes; scales count as none.
     parameters = sum(piece.weights for piece in pieces(config, Precision("float32"))) // 4
     return {
@@ -59,7 +59,7 @@ def describe(config: ModelConfig) -> dict[str, Any]:
         "context": config.max_length,
         "dtype": config.dtype,
         "quantization": f"int{config.quantization_bit}" if config.quantization_bit else None,
-        "quantized_embeddings": config.quantized_embeddings,
+        "quantized_embeddings": bool(config.embedding_bits),
         "weights_bytes": sum(piece.weights for piece in pieces(config, kept)),
     }
 
@@ -91,7 +91,7 @@ def fits(config: ModelConfig, devices: list[Device]) -> list[dict[str, Any]]:
     choices = [config.quantization_bit] if config.quantization_bit else [0, 8, 4]
     found = []
     for bits in choices:
-        precision = Precision(config.dtype, bits, bits * config.quantized_embeddings)
+        precision = Precision.of(config, config.dtype, bits)
         made = make_plan(config, devices, precision=precision, context=1)
         weights = sum(piece.weights for piece in pieces(config, precision))
         found.append(

@@ -70,7 +70,7 @@ def plan(
 ) -> None:
     """Say which device holds which piece of MODEL (a checkpoint folder or a name such as chatglm2-6b)."""
     config = find_config(model)
-    devices = [parse_device(entry) for entry in written] or default_devices()
+    devices = given_devices(written) or default_devices()
     placement = placed_by_hand(config, layers, embeddings, final_layernorm)
     made = make_plan(
         config,
@@ -111,6 +111,15 @@ def placed_by_hand(
     return manual_placement(config, before, ranges, after)
 
 
+def given_devices(written: tuple[str, ...]) -> list[Device]:
+    """The devices of --device, with this machine's bandwidth where none is written."""
+    from glmcore.machine import bandwidths, with_bandwidth
+
+    devices = [parse_device(entry) for entry in written]
+    known = bandwidths() if any(device.bandwidth is None for device in devices) else {}
+    return [with_bandwidth(device, known) for device in devices]
+
+
 def default_devices() -> list[Device]:
     from glmcore.machine import present_devices
 
@@ -119,9 +128,7 @@ def default_devices() -> list[Device]:
 
 def precision_for(config: ModelConfig, quant: str | None, dtype: str | None) -> Precision:
     """As the loader would hold it: --quant, else what the checkpoint itself is."""
-    bits = int(quant.removeprefix("int")) if quant else config.quantization_bit
-    embedding_bits = config.quantization_bit if config.quantized_embeddings else 0
-    return Precision(dtype or config.dtype, bits, embedding_bits)
+    return Precision.of(config, dtype or config.dtype, int(quant.removeprefix("int")) if quant else 0)
 
 
 def table(made: Plan, explain: bool) -> str:
@@ -139,13 +146,20 @@ def table(made: Plan, explain: bool) -> str:
             f"{'':8} weights {format_size(share.weights_bytes)}, cache {format_size(share.kv_cache_bytes)}, "
             f"workspace {format_size(share.workspace_bytes)}; {describe_pieces(share) or 'nothing'}"
         )
-    speed = f", about {made.tokens_per_s:.1f} tokens/s by bandwidth" if made.tokens_per_s else ""
-    lines += ["", f"{made.hops} hop(s), longest context {made.max_context}{speed}"]
+    lines += ["", f"{made.hops} hop(s), longest context {made.max_context}, {speed(made)}"]
     if explain:
         lines += ["", *made.reasons]
     else:
         lines += ["bar: # weights, = cache, + workspace, . free"]
     return "\n".join(lines)
+
+
+def speed(made: Plan) -> str:
+    """The decode speed that reading allows, or for which devices it is not known how fast they read."""
+    if made.tokens_per_s:
+        return f"about {made.tokens_per_s:.1f} tokens/s by bandwidth"
+    unknown = ", ".join(share.name for share in made.devices if share.pieces and not share.bandwidth)
+    return f"decode speed unknown (no bandwidth for {unknown}: write NAME=SIZE@BANDWIDTH)"
 
 
 def bar(share: DevicePlan) -> str:

@@ -77,8 +77,7 @@ def check_memory(config: ModelConfig, dtype: torch.dtype) -> None:
     """GlmError("memory-short"), with what would fit, where the weights and a usual context exceed the free memory."""
     free = psutil.virtual_memory().available
     weights, cache = (str(kind).removeprefix("torch.") for kind in (table_dtype(config, dtype), dtype))
-    bits = config.quantization_bit
-    precision = Precision(weights, bits, bits * config.quantized_embeddings, cache_dtype=cache)
+    precision = Precision.of(config, weights, cache_dtype=cache)
     context = min(EXPECTED_CONTEXT, config.max_length)
     made = make_plan(config, [Device("cpu", free)], precision=precision, context=context)
     if not made.fits:

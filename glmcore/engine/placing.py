@@ -69,9 +69,7 @@ def budget(name: str, free: Free) -> int:
 
 def usual(config: ModelConfig) -> dict[str, Any]:
     """The precision of the checkpoint itself, and a usual context."""
-    bits = config.quantization_bit
-    precision = Precision(config.dtype, bits, bits * config.quantized_embeddings)
-    return {"precision": precision, "context": min(CONTEXT, config.max_length)}
+    return {"precision": Precision.of(config, config.dtype), "context": min(CONTEXT, config.max_length)}
 
 
 def fitting(plan: Plan) -> Plan:
@@ -132,7 +130,7 @@ def replanned(plan: Plan, config: ModelConfig, why: list[str], free: Free) -> Pl
     bits = int((plan.quantize or "int0").removeprefix("int"))
     made = make_plan(
         config, devices, strategy=plan.strategy, context=plan.context, batch=plan.batch,
-        precision=Precision(plan.dtype, bits, bits * config.quantized_embeddings),
+        precision=Precision.of(config, plan.dtype, bits),
     )  # fmt: skip
     if not made.fits:
         hint = f"would fit: {', '.join(made.would_fit)}"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from glmcore.config import ModelConfig
 from glmcore.models.glm1 import GLM1
 from glmcore.models.glm2 import GLM2
-from glmcore.quant.convert import layer_linears, skeleton
+from glmcore.quant.convert import skeleton
 
 __all__ = ["GLM1", "GLM2", "build"]
 
@@ -16,11 +14,9 @@ def build(config: ModelConfig) -> GLM1 | GLM2:
     """The model of ``config``, with room for packed weights where it is quantised; the weights are still to come."""
     model = GLM1(config) if config.generation == "v1" else GLM2(config)
     if config.quantization_bit:
-        skeleton(model, config.quantization_bit, quantized_names(config, model))
+        skeleton(model, config.quantization_bit)
+    if config.embedding_bits:
+        tables = (model.embedding, model.lm_head)
+        names = [name for name, module in model.named_modules() if module in tables]
+        skeleton(model, config.embedding_bits, names)
     return model
-
-
-def quantized_names(config: ModelConfig, model: nn.Module) -> list[str]:
-    """The modules that the configuration says are packed."""
-    tables = (model.embedding, model.lm_head) if config.quantized_embeddings else ()
-    return layer_linears(model) + [name for name, module in model.named_modules() if module in tables]

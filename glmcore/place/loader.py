@@ -11,13 +11,11 @@ With a plan, weights have the plan's type everywhere; what lies on the CPU compu
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +25,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from glmcore.checkpoint import Checkpoint, open_checkpoint
-from glmcore.checkpoint.names import Spec, expected, piece_of
+from glmcore.checkpoint.names import Spec, bits_of, expected, is_table, piece_of
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
 from glmcore.models import build
@@ -137,7 +135,7 @@ def target_config(config: ModelConfig, quantize: str | None) -> ModelConfig:
             "usage", f"{config.name} is already quantised to int{config.quantization_bit}, not {quantize}",
             hint="load it without quantisation, or the original checkpoint",
         )  # fmt: skip
-    return dataclasses.replace(config, quantization_bit=bits)
+    return config.quantised(bits)
 
 
 def default_dtype(config: ModelConfig) -> torch.dtype:
@@ -198,7 +196,7 @@ def kept_dtype(config: ModelConfig, name: str, dtype: torch.dtype, device: str |
     spec = expected(config)[name]
     if spec.kind != "float":
         return None
-    if piece_of(config, name) in ("embedding", "lm_head"):
+    if is_table(config, name):
         return table_dtype(config, dtype)
     return dtype if len(spec.shape) == 2 else compute_dtype(dtype, device)
 
@@ -216,10 +214,15 @@ def made_here(checkpoint: Checkpoint, config: ModelConfig, name: str) -> bool:
 def stored(checkpoint: Checkpoint, config: ModelConfig, name: str) -> Tensors:
     """A tensor of the file as ``config`` stores it: with its scales where it is quantised on the way."""
     if made_here(checkpoint, config, name):
+
+        def rows(first: int, last: int) -> Tensor:
+            part = checkpoint.tensor(name, first, last)
+            # Nothing prescribes a table's bytes: divided in float32, with scales in float16, it errs least.
+            return part.float() if is_table(config, name) else part
+
         packed, scale = quantize_matrix(
-            partial(checkpoint.tensor, name), checkpoint.info(name).shape, config.quantization_bit,
-            in_float32=config.generation == "v1",
-        )  # fmt: skip
+            rows, checkpoint.info(name).shape, bits_of(config, name), in_float32=config.generation == "v1"
+        )
         return {name: packed, f"{name}_scale": scale}
     return {name: checkpoint.tensor(name)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def quantize_checkpoint(
 ) -> ModelConfig:
     """Write ``source`` as "int8" or "int4" to ``folder``; a run that was killed goes on. Returns the new config.
 
-    It holds what ``load_model(source, quantize=…)`` would have in memory, bit for bit.
+    It is what the original's quantiser makes, bit for bit: embedding and head keep their 16 bits.
     """
     if source.config.quantization_bit:
         raise GlmError(
@@ -37,7 +38,8 @@ def quantize_checkpoint(
         )  # fmt: skip
     if Path(folder).resolve() == source.folder.resolve():
         raise GlmError("usage", "the checkpoint would overwrite itself", hint="choose another folder")
-    config = target_config(source.config, quantize)
+    # The original layout has room for packed embeddings in some generations only.
+    config = replace(target_config(source.config, quantize), embedding_bits=0)
     tensors = {name: _info(source, name, kind) for name, kind in _kinds(source, config).items()}
 
     def produce(names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:

@@ -30,6 +30,12 @@ class Precision:
         if self.bits not in (0, 4, 8) or self.embedding_bits not in (0, 4, 8):
             raise GlmError("usage", f"{self.bits} bits are not supported", hint="int4 or int8")
 
+    @classmethod
+    def of(cls, config: ModelConfig, dtype: str, bits: int = 0, cache_dtype: str | None = None) -> Precision:
+        """As the loader holds ``config``: packed as it is stored, or quantised to ``bits`` on the way."""
+        held = config.quantised(bits)
+        return cls(dtype, held.quantization_bit, held.embedding_bits, cache_dtype)
+
     @property
     def value_bytes(self) -> int:
         return DTYPE_BYTES[self.dtype]

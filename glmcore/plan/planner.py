@@ -257,7 +257,8 @@ def misfit(load: Load, devices: Sequence[Device], strategy: str, longest: int) -
     """By how much it does not fit, and what would."""
     suggestions = [f"--context {longest}"] if longest else []
     for bits in (8, 4):
-        smaller = replace(load, precision=replace(load.precision, bits=bits))
+        tables = load.config.quantised(bits).embedding_bits
+        smaller = replace(load, precision=replace(load.precision, bits=bits, embedding_bits=tables))
         if (not load.precision.bits or bits < load.precision.bits) and shares_of(smaller, devices, strategy):
             suggestions.append(f"--quant int{bits}")
     if load.given is not None:

@@ -120,8 +120,7 @@ def expected(config: ModelConfig, run: KernelRun, budget: int) -> Iterator[tuple
     for name, bits in PRECISIONS.items():
         if own and not 0 < bits <= own:
             continue
-        embedding = bits if config.quantized_embeddings else 0
-        plan = _plan(config, run, budget, Precision("float16", bits, embedding), context)
+        plan = _plan(config, run, budget, Precision("float16", bits, config.quantised(bits).embedding_bits), context)
         if plan and plan.fits and plan.tokens_per_s:
             yield name, round(plan.tokens_per_s, 2)
 

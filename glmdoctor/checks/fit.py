@@ -79,8 +79,8 @@ def contexts(config: ModelConfig, place: Place) -> dict[str, int]:
 
 
 def _plan(config: ModelConfig, place: Place, bits: int, context: int) -> Plan:
-    embedding = bits if config.quantized_embeddings else 0
-    return make_plan(config, place.devices, precision=Precision("float16", bits, embedding), context=context)
+    precision = Precision("float16", bits, config.quantised(bits).embedding_bits)
+    return make_plan(config, place.devices, precision=precision, context=context)
 
 
 def _words(table: Mapping[str, Mapping[str, int]]) -> Text | str:

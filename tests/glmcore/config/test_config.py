@@ -88,7 +88,7 @@ def test_quantisation_defaults() -> None:
     assert ModelConfig.from_dict({**V2, "_name_or_path": "THUDM/chatglm3-6b-32k-int4"}).quantization_bit == 4
     named = {**V2, "_name_or_path": "THUDM/chatglm3-6b-32k-int4", "quantization_bit": 0}
     assert ModelConfig.from_dict(named).quantization_bit == 0
-    assert find_config("THUDM/chatglm-6b-int4-qe").quantized_embeddings
+    assert find_config("THUDM/chatglm-6b-int4-qe").embedding_bits == 4
 
 
 @pytest.mark.parametrize("base, field, value", [

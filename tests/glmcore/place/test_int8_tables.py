@@ -1,0 +1,80 @@
+"""Embedding and head of a checkpoint that is quantised while loading: int8, counted as such, and shared where tied."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from glmcore.bench.measure import weight_bytes
+from glmcore.bench.workloads import random_model
+from glmcore.checkpoint import open_checkpoint
+from glmcore.config import find_config
+from glmcore.place import load_model, quantize_checkpoint
+from glmcore.plan import Precision, pieces
+from glmcore.quant.linear import QuantEmbedding, QuantLinear
+from glmcore.quant.schemes import quantize_rows
+
+GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
+needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden data in {GOLDEN} (set GLM_GOLDEN)")
+GENERATIONS = ("v1", "v2", "v3", "glm4")
+
+
+@needs_golden
+@pytest.mark.parametrize("quantize", ["int4", "int8"])
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_quantising_on_the_way_packs_embedding_and_head_in_int8(generation: str, quantize: str):
+    model = load_model(GOLDEN / generation / "base", quantize=quantize)
+    original = load_model(GOLDEN / generation / "base", dtype="float32")
+    assert isinstance(model.embedding, QuantEmbedding) and isinstance(model.lm_head, QuantLinear)
+    assert model.embedding.bits == model.lm_head.bits == 8
+    ids = torch.arange(model.config.vocab_size)
+    error = (model.embedding(ids) - original.embedding(ids)).abs().amax(-1)
+    # Half a step of 127, and the rounding of the scale to float16.
+    assert (error <= original.embedding(ids).abs().amax(-1) / 220).all()
+    if generation == "v1":
+        assert model.lm_head.weight.data_ptr() == model.embedding.weight.data_ptr()
+        assert torch.equal(model.embedding.weight, quantize_rows(original.embedding.weight.half().float(), 8)[0])
+
+
+@needs_golden
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_what_is_stored_keeps_its_tables(generation: str):
+    model = load_model(GOLDEN / generation / "int4")
+    assert model.embedding.weight.dtype == getattr(torch, model.config.dtype) and model.config.embedding_bits == 0
+    asked_for_too = load_model(GOLDEN / generation / "int4", quantize="int4")
+    assert asked_for_too.config == model.config
+
+
+@needs_golden
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_written_checkpoint_says_what_it_is_and_loads_again(generation: str, tmp_path: Path):
+    with open_checkpoint(GOLDEN / generation / "base") as source:
+        written = quantize_checkpoint(source, tmp_path / "out", "int4")
+    model = load_model(tmp_path / "out")
+    assert (model.config.quantization_bit, model.config.embedding_bits) == (4, 0)
+    assert (written.quantization_bit, written.embedding_bits) == (4, 0)
+
+
+@needs_golden
+@pytest.mark.parametrize("quantize", ["int4", "int8"])
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_planned_bytes_are_those_of_the_loaded_model(generation: str, quantize: str):
+    loaded = load_model(GOLDEN / generation / "base", quantize=quantize)
+    with open_checkpoint(GOLDEN / generation / "base") as checkpoint:
+        precision = Precision.of(checkpoint.config, "float32", int(quantize[3:]))
+        planned = sum(piece.weights for piece in pieces(checkpoint.config, precision))
+    tensors = {tensor.data_ptr(): tensor.nbytes for tensor in [*loaded.parameters(), *loaded.buffers()]}
+    # Biases of quantised layers and prefix tables aside, which are some bytes of these tiny models.
+    assert sum(tensors.values()) == pytest.approx(planned, rel=0.02)
+
+
+def test_random_weights_have_the_types_of_quantising_on_the_way():
+    config = find_config("chatglm2-6b")
+    small = type(config)(**{**vars(config), "num_layers": 1, "vocab_size": 2048}).quantised(4)
+    model = random_model(small, torch.float32)
+    assert model.lm_head.weight.shape == (2048, 4096) and model.lm_head.weight.dtype == torch.int8
+    planned = sum(piece.weights for piece in pieces(small, Precision.of(small, "float32")))
+    assert weight_bytes(model) == pytest.approx(planned, rel=0.01)
