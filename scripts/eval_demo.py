@@ -1,15 +1,18 @@
 """Ask the demo model all questions of the corpus and count the right answers, in fp32, int8 and int4.
 
-    python scripts/eval_demo.py [--model FOLDER] [--json FILE] [--show N]
+    python scripts/eval_demo.py [--model FOLDER] [--weights fp32|int8|int4] [--precision exact|fast] [--json FILE]
 
 Decoding is greedy. An answer is right when it is the wanted text, blanks apart; or when it shares nine tenths of its
-words (Chinese: characters) with it and is nearer to it than to every other answer.
+words (Chinese: characters) with it and is nearer to it than to every other answer. ``--precision`` is that of
+quantised layers' inputs, as in ``glmcore chat``. ``--perplexity`` measures instead how well the model foresees wanted
+answers to held-out questions, per token: "read" with all tokens in one forward, "decoded" token by token.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 import time
@@ -21,14 +24,17 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
+import torch.nn.functional as F
 from demo_corpus import LANGUAGES, Corpus, Example, evaluation_sets
 
 import glmcore
 from glmcore import demo
 from glmcore.engine.engine import Engine
+from glmcore.kernels.load import PRECISIONS
 from glmcore.models.cache import KVCache
 
-PRECISIONS = {"fp32": None, "int8": "int8", "int4": "int4"}
+WEIGHTS = {"fp32": None, "int8": "int8", "int4": "int4"}
+HELD_OUT = ("paraphrased", "free", "follow-up")
 MAX_NEW_TOKENS = 100
 BATCH = 64
 
@@ -101,6 +107,28 @@ def evaluate(engine: Engine, sets: dict[str, list[Example]], judge: Judge, show:
     return figures
 
 
+@torch.inference_mode()
+def perplexities(engine: Engine, examples: list[Example]) -> dict[str, float]:
+    """exp of the mean loss of an answer's token: "read" as a prompt is, and "decoded" as an answer is."""
+    losses: dict[str, list[float]] = {"read": [], "decoded": []}
+    for example in examples:
+        prompt = engine.prompt(example.messages, None)
+        answer = [*engine.tokenizer.encode(example.answer), engine.tokenizer.eos_token_ids[0]]
+        ids = torch.tensor([prompt + answer])
+        read = engine.runner.model(ids, cache=KVCache(engine.config, 1, ids.shape[1]))[0, len(prompt) - 1 : -1]
+        first = engine.runner.prefill(prompt)
+        decoded = torch.stack([first, *(engine.runner.decode(token).clone() for token in answer[:-1])])
+        for way, logits in (("read", read), ("decoded", decoded)):
+            losses[way] += F.cross_entropy(logits.float(), torch.tensor(answer), reduction="none").tolist()
+    return {way: math.exp(math.fsum(each) / len(each)) for way, each in losses.items()}
+
+
+def held_out(sets: dict[str, list[Example]], number: int) -> list[Example]:
+    """So many examples, spread evenly over the sets that were not trained."""
+    examples = [example for name in HELD_OUT for example in sets[name]]
+    return examples[:: max(1, len(examples) // number)][:number]
+
+
 def table(results: dict[str, Any]) -> str:
     """One line per set: questions, then the share answered rightly in each precision (English, Chinese)."""
     lines = [f"{'':12} {'questions':>9}" + "".join(f" {precision:>22}" for precision in results)]
@@ -117,17 +145,29 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--show", type=int, default=0, help="wrong answers to print per set")
     parser.add_argument("--threads", type=int, default=1, help="matrices this small gain nothing from more")
-    parser.add_argument("--precision", choices=PRECISIONS, action="append", help="only this one (repeatable)")
+    parser.add_argument("--weights", choices=WEIGHTS, action="append", help="only these (repeatable)")
+    parser.add_argument("--precision", choices=PRECISIONS, action="append", help="[default: exact] (repeatable)")
+    parser.add_argument("--perplexity", type=int, metavar="N", help="of N held-out questions, instead of answering")
     options = parser.parse_args()
     corpus = Corpus()
     sets, judge = evaluation_sets(corpus), Judge(corpus.answers)
-    results = {}
-    for precision in options.precision or PRECISIONS:
-        started = time.monotonic()
-        engine = glmcore.load(options.model, quantize=PRECISIONS[precision], threads=options.threads)
-        results[precision] = evaluate(engine, sets, judge, options.show)
-        print(f"{precision}: {engine.backend}, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-    print(table(results))
+    results: dict[str, Any] = {}
+    for weights in options.weights or WEIGHTS:
+        for precision in options.precision or ["exact"]:
+            started, name = time.monotonic(), f"{weights} {precision}"
+            engine = glmcore.load(
+                options.model, quantize=WEIGHTS[weights], precision=precision, threads=options.threads
+            )
+            if options.perplexity:
+                results[name] = perplexities(engine, held_out(sets, options.perplexity))
+                print(
+                    f"{name:11} " + ", ".join(f"{way} {found:.5f}" for way, found in results[name].items()), flush=True
+                )
+            else:
+                results[name] = evaluate(engine, sets, judge, options.show)
+            print(f"{name}: {engine.backend}, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    if not options.perplexity:
+        print(table(results))
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
