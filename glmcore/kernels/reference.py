@@ -8,6 +8,8 @@ from torch import Tensor
 from glmcore.quant.schemes import dequantize
 
 BLOCK = 128
+# The largest integer that activations of so many bits are rounded to.
+LARGEST = {8: 127, 16: 32639}
 
 
 def linear(x: Tensor, weight: Tensor, scale: Tensor, bits: int, bias: Tensor | None = None) -> Tensor:
@@ -16,16 +18,17 @@ def linear(x: Tensor, weight: Tensor, scale: Tensor, bits: int, bias: Tensor | N
     return y if bias is None else y + bias.double()
 
 
-def rounded(x: Tensor) -> Tensor:
-    """The float64 values that precision ``fast`` keeps of float32 [M, K]: int8 with one scale per 128 columns."""
+def rounded(x: Tensor, bits: int) -> Tensor:
+    """The float64 values that precision ``fast`` keeps of float32 [M, K]: 8 or 16 bits, one scale per 128 columns."""
     m, k = x.shape
     blocks = torch.nn.functional.pad(x.float(), (0, -k % BLOCK)).view(m, -1, BLOCK)
     largest = blocks.abs().amax(dim=-1, keepdim=True)
     # In float32 and by the reciprocal, as the kernels do: ties must fall the same way.
     # (127 / largest would be largest.reciprocal() * 127 in torch.)
-    inverse = torch.full_like(largest, 127).div(largest)
+    most = LARGEST[bits]
+    inverse = torch.full_like(largest, most).div(largest)
     steps = torch.where(largest > 1e-35, blocks * inverse, torch.zeros_like(blocks)).round()
-    return (steps.double() * (largest / 127).double()).view(m, -1)[:, :k]
+    return (steps.double() * (largest / most).double()).view(m, -1)[:, :k]
 
 
 def full_scale(x: Tensor, scale: Tensor, bits: int, bias: Tensor | None = None) -> Tensor:

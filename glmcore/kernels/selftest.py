@@ -13,12 +13,14 @@ import os
 import struct
 import sys
 
-ABI = 1
+ABI = 2
 BLOCK = 128
 NOT_FINITE = 1
 ELF_MACHINES = {3: "i686", 40: "armv7l", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
-# (activation rows, matrix rows, columns): odd sizes, short last blocks, decode and prefill.
-SHAPES = ((1, 5, 130), (2, 37, 258), (5, 35, 128))
+# (activation rows, matrix rows, columns): odd sizes, short last blocks, rows one by one, few and many rows by tiles.
+SHAPES = ((1, 5, 130), (2, 37, 258), (5, 35, 128), (17, 3, 130))
+# The largest integer that activations of so many bits are rounded to.
+LARGEST = {8: 127, 16: 32639}
 # Float32 sums in another order differ by this share of the sum of magnitudes at most.
 TOLERANCE = 2e-6
 
@@ -70,6 +72,7 @@ def open_library(path: str) -> ctypes.CDLL:
         pointer, size = ctypes.c_void_p, ctypes.c_int64
         library.glm_linear.argtypes = [ctypes.c_int, ctypes.c_int, *[pointer] * 5, *[size] * 3, ctypes.c_int]
         library.glm_linear16.argtypes = [ctypes.c_int, *[pointer] * 3, *[size] * 3, ctypes.c_int]
+        library.glm_precision.argtypes = [ctypes.c_int, ctypes.c_int, size]
     except AttributeError as error:
         raise Failure("symbols", f"it has no function of glmcore's kernel: {error}") from error
     return library
@@ -84,12 +87,12 @@ def weights(packed: bytes, bits: int, columns: int) -> list[list[int]]:
     return [values[at : at + columns] for at in range(0, len(values), columns)]
 
 
-def rounded(row: list[float]) -> list[float]:
-    """What int8 activations with one scale per block keep of a row."""
+def rounded(row: list[float], bits: int) -> list[float]:
+    """What activations of 8 or 16 bits with one scale per block keep of a row."""
     out: list[float] = []
     for at in range(0, len(row), BLOCK):
         block = row[at : at + BLOCK]
-        scale = max(map(abs, block)) / 127
+        scale = max(map(abs, block)) / LARGEST[bits]
         out += [round(x / scale) * scale if scale else 0.0 for x in block]
     return out
 
@@ -99,15 +102,15 @@ def worst_error(library: ctypes.CDLL, bits: int, exact: bool, shape: tuple[int, 
     m, n, k = shape
     packed = bytes([0x80, 0x7F, 0x88, 0x77] + [rng.integer(0, 255) for _ in range(n * k * bits // 8 - 4)])
     scale, bias = [rng.integer(8, 24) / 16 for _ in range(n)], [rng.integer(-16, 16) / 16 for _ in range(n)]
-    # Quarters of up to 16 bits: floats hold them exactly, and the rounding of int8 has no ties at 127 steps.
+    # Quarters of up to 16 bits: floats hold them exactly, and rounding to so many steps has no ties.
     x = [[rng.integer(-30000, 30000) / 4 for _ in range(k)] for _ in range(m)]
     y = (ctypes.c_float * (m * n))(*[math.nan] * (m * n))
     floats = [(ctypes.c_float * len(values))(*values) for values in (scale, bias, [v for row in x for v in row])]
     status = library.glm_linear(bits, exact, packed, *floats, y, m, n, k, 2)
     if status != 0:
         raise Failure("verify", f"status {status} for int{bits}, {m} x {n} x {k}")
-    worst, rows = 0.0, weights(packed, bits, k)
-    for i, row in enumerate(x if exact else map(rounded, x)):
+    worst, rows, kept = 0.0, weights(packed, bits, k), library.glm_precision(bits, exact, m)
+    for i, row in enumerate(x if exact else [rounded(row, kept) for row in x]):
         for j, w in enumerate(rows):
             terms = [a * b for a, b in zip(row, w)]  # noqa: B905 (runs in older interpreters too)
             expected = scale[j] * math.fsum(terms) + bias[j]

@@ -1,7 +1,11 @@
 /* Bringing activations into the layout that the kernels read, and refusing NaN and infinity on the way. */
-#include "glm.h"
+#include <math.h>
 
-#define SMALLEST 1e-35f      /* a block below this is zero: 127 / max would overflow */
+#include "glm.h"
+#include "simd.h"
+
+#define SMALLEST 1e-35f  /* a block below this is zero */
+#define TINY 1e-20f
 
 /* One block, zero-filled, in natural or split order; returns the largest |value| as bits (compared as integers,
  * which orders NaN above everything and lets the compiler vectorise the loop without -ffast-math). */
@@ -25,67 +29,83 @@ static int32_t load_block(const float *x, int64_t count, int split, float *out) 
     return largest;
 }
 
-/* Rounds each value to int8 and leaves 254 times what is missing in its place; returns the sum of the integers.
- * Adding 1.5 * 2^23 rounds to nearest even and leaves the integer in the low bits. */
-static int32_t take_digit(float *x, int8_t *q) {
-    float rounded[BLOCK];
-    int32_t bits[BLOCK], sum = 0;
-    for (int i = 0; i < BLOCK; i++) {
-        rounded[i] = x[i] + 12582912.f;
-        x[i] = (x[i] - (rounded[i] - 12582912.f)) * LIMB_BASE;
-    }
-    memcpy(bits, rounded, sizeof bits);
-    for (int i = 0; i < BLOCK; i++) {
-        int32_t v = bits[i] - 0x4b400000;
-        q[i] = (int8_t)v;
-        sum += v;
-    }
-    return sum;
+/* The largest integers that 1, 2 and 3 digits up to 127 can express (digits go down to -128); 128 less with 24 bits,
+ * where the quotient's rounding could exceed it. */
+static const float LARGEST[] = {0.f, 127.f, 32639.f, 8355583.f};
+
+static void store_digits(int32_t *integers, int digits, int8_t *q) {
+    for (int d = digits - 1; d >= 0; d--)
+        for (int i = 0; i < BLOCK; i++) {
+            const int8_t digit = (int8_t)integers[i];
+            q[d * BLOCK + i] = digit;
+            integers[i] = (integers[i] - digit) >> 8;
+        }
 }
 
-/* Symmetric digits with one scale; returns the sum of the values they stand for. */
-static float quantise_block(float *x, int32_t largest_bits, int digits, int8_t *q, float *scale) {
-    float largest, sum = 0.f, digit_scale;
-    memcpy(&largest, &largest_bits, sizeof largest);
-    float inverse = largest > SMALLEST ? 127.f / largest : 0.f;
-    *scale = digit_scale = largest > SMALLEST ? largest / 127.f : 0.f;
-    for (int i = 0; i < BLOCK; i++) x[i] *= inverse;
-    for (int d = 0; d < digits; d++, digit_scale /= LIMB_BASE) sum += digit_scale * (float)take_digit(x, q + d * BLOCK);
-    return sum;
+static void store_words(int32_t *integers, int kind, int16_t *q) {
+    if (kind == BITS24)
+        for (int i = 0; i < BLOCK; i++) {
+            q[BLOCK + i] = (int8_t)integers[i];
+            integers[i] = (integers[i] - q[BLOCK + i]) >> 8;
+        }
+    for (int i = 0; i < BLOCK; i++) q[i] = (int16_t)integers[i];
+}
+
+/* Leaves the integers of a block with this largest value, and their scale; returns the sum of what they stand for. */
+static float quantise_block(const float *x, float largest, int kind, int32_t *integers, float *scale) {
+    const float boost = largest < TINY ? 0x1p64f : 1.f; /* keeps the reciprocal finite, changes no rounding */
+    const float inverse = largest > SMALLEST ? LARGEST[kind] / (largest * boost) : 0.f;
+    int32_t sum = 0; /* at most 128 * 2^23 */
+    for (int i = 0; i < BLOCK; i++) {
+        integers[i] = (int32_t)rintf(x[i] * boost * inverse);
+        sum += integers[i];
+    }
+    *scale = largest > SMALLEST ? largest / LARGEST[kind] : 0.f;
+    return *scale * (float)sum;
 }
 
 /* Offsets are kept multiples of 64. */
 static size_t padded(int64_t bytes) { return ((size_t)bytes + 63) / 64 * 64; }
 
+static int digits_of(const Weights *w) { return w->bits == INT8 && WORDS8 ? WORDS : DIGITS; }
+
+static int64_t stride_of(int kind, int digits) {
+    if (kind == FLOATS) return BLOCK * sizeof(float);
+    return digits == DIGITS ? kind * BLOCK : (kind == BITS24 ? 2 : 1) * BLOCK * (int64_t)sizeof(int16_t);
+}
+
 size_t activations_bytes(int64_t k, int64_t m, int kind) {
-    const int64_t cells = (k + BLOCK - 1) / BLOCK * m, size = kind == FLOATS ? (int64_t)sizeof(float) : kind;
-    return padded(cells * BLOCK * size) + (kind == FLOATS ? 0 : 2 * padded(cells * (int64_t)sizeof(float)));
+    const int64_t cells = (k + BLOCK - 1) / BLOCK * m;
+    return padded(cells * stride_of(kind, WORDS)) + 2 * padded(cells * (int64_t)sizeof(float));
 }
 
 Activations activations_over(void *memory, const Weights *w, int64_t m, int kind) {
+    const int64_t cells = m * w->blocks;
     Activations a = {.m = m, .k = w->k, .blocks = w->blocks, .kind = kind, .split = w->bits == INT4};
-    if (kind == FLOATS) {
-        a.values = memory;
-    } else {
-        const int64_t cells = m * w->blocks;
-        a.q = memory;
-        a.scale = (float *)(a.q + cells * kind * BLOCK);
-        a.sum = a.scale + padded(cells * (int64_t)sizeof(float)) / sizeof(float);
-    }
+    a.digits = digits_of(w);
+    a.stride = stride_of(kind, a.digits);
+    a.q = memory;
+    a.values = memory;
+    a.scale = (float *)(a.q + padded(cells * a.stride));
+    a.sum = a.scale + padded(cells * (int64_t)sizeof(float)) / sizeof(float);
     return a;
 }
 
 int32_t pack_block(const Activations *a, const float *x, int64_t row, int64_t b) {
-    float block[BLOCK];
+    float block[BLOCK], largest;
+    int32_t integers[BLOCK];
     const int64_t at = b * a->m + row;
     float *values = a->kind == FLOATS ? a->values + at * BLOCK : block;
-    const int32_t largest = load_block(x + b * BLOCK, a->k - b * BLOCK, a->split, values);
-    if (a->kind != FLOATS) {
-        const int finite = largest < INFINITE;
-        if (!finite) memset(values, 0, sizeof block);
-        a->sum[at] = quantise_block(values, finite ? largest : 0, a->kind, a->q + at * a->kind * BLOCK, a->scale + at);
-    }
-    return largest;
+    const int32_t bits = load_block(x + b * BLOCK, a->k - b * BLOCK, a->split, values);
+    if (a->kind == FLOATS) return bits;
+    if (bits >= INFINITE) memset(values, 0, sizeof block);
+    memcpy(&largest, &bits, sizeof largest);
+    a->sum[at] = quantise_block(values, bits < INFINITE ? largest : 0.f, a->kind, integers, a->scale + at);
+    if (a->digits == WORDS)
+        store_words(integers, a->kind, (int16_t *)(a->q + at * a->stride));
+    else
+        store_digits(integers, a->kind, a->q + at * a->stride);
+    return bits;
 }
 
 int32_t pack(const Activations *a, const float *x) {

@@ -29,6 +29,7 @@ static inline vf vf_from_half(const uint16_t *p) { return _mm256_cvtph_ps(_mm_lo
 static inline vf vf_from_brain(const uint16_t *p) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)p)), 16));
 }
+static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 static inline vi vi_zero(void) { return _mm256_setzero_si256(); }
 static inline vi vi_load(const void *p) { return _mm256_loadu_si256(p); }
 static inline vi vi_set4(const int8_t *p) {
@@ -57,17 +58,23 @@ static inline void transpose(const uint8_t *p, int64_t stride, uint32_t *out, in
     }
 }
 
-/* The nibbles of 32 bytes as 0 … 15: even columns, odd columns. */
-static inline vi even(vi bytes) { return _mm256_and_si256(_mm256_srli_epi16(bytes, 4), _mm256_set1_epi8(15)); }
-static inline vi odd(vi bytes) { return _mm256_and_si256(bytes, _mm256_set1_epi8(15)); }
-static inline vi nibbles(const uint8_t *p) { return _mm256_xor_si256(vi_load(p), _mm256_set1_epi8((char)0x88)); }
+/* The nibbles of 64 bytes as 0 … 15, even columns before odd ones. */
+#define OFFSET4 8
+typedef struct {
+    vi v[4];
+} Block4;
+static inline Block4 load4(const uint8_t *p) {
+    const vi low = _mm256_set1_epi8(15), flip = _mm256_set1_epi8((char)0x88);
+    const vi a = _mm256_xor_si256(vi_load(p), flip), b = _mm256_xor_si256(vi_load(p + 32), flip);
+    return (Block4){{_mm256_and_si256(_mm256_srli_epi16(a, 4), low), _mm256_and_si256(_mm256_srli_epi16(b, 4), low),
+                     _mm256_and_si256(a, low), _mm256_and_si256(b, low)}};
+}
 
 #ifdef GLM_AVXVNNI
 
 #define ISA_NAME "avxvnni"
-#define OFFSET8 128
+#define WORDS8 0
 #define FLUSH 32
-#define NIBBLES_ONLY 0
 static inline vi dot_step(vi sum, vi w, vi x) {
 #ifdef GLM_EMULATED
     return _mm256_dpbusd_epi32(sum, w, x);
@@ -76,20 +83,37 @@ static inline vi dot_step(vi sum, vi w, vi x) {
     return sum;
 #endif
 }
+static inline vi dot_first(vi w, vi x) { return dot_step(vi_zero(), w, x); }
 static inline vi widen(vi sum) { return sum; }
-static inline vi dot8(const uint8_t *p, const int8_t *q) {
+
+/* 32 columns in each of four vectors; int8 as value + 128. */
+#define OFFSET8 128
+typedef Block4 Block8;
+static inline Block8 load8(const uint8_t *p) {
+    const vi flip = _mm256_set1_epi8((char)0x80);
+    Block8 w;
+    for (int i = 0; i < 4; i++) w.v[i] = _mm256_xor_si256(vi_load(p + 32 * i), flip);
+    return w;
+}
+static inline vi one_digit(const Block4 *w, const int8_t *q) {
     vi sum = vi_zero();
-    for (int i = 0; i < 128; i += 32)
-        sum = dot_step(sum, _mm256_xor_si256(vi_load(p + i), _mm256_set1_epi8((char)0x80)), vi_load(q + i));
+    for (int i = 0; i < 4; i++) sum = dot_step(sum, w->v[i], vi_load(q + 32 * i));
     return sum;
 }
+/* A digit's sum is below 16 · 255 · 128 = 2^19, so two of them still fit together; a third one is added as a float. */
+static inline vf dots(int kind, const Block4 *w, const int8_t *q) {
+    const int8_t *last = q + (kind - 1) * 128;
+    const vi low = _mm256_add_epi32(_mm256_slli_epi32(one_digit(w, last - 128), 8), one_digit(w, last));
+    return kind == 2 ? vf_from(low) : vf_fma(vf_from(one_digit(w, q)), vf_set1(65536.f), vf_from(low));
+}
+static inline vf dots4(int kind, Block4 w, const int8_t *q) { return dots(kind, &w, q); }
+static inline vf dots8(int kind, Block8 w, const int8_t *q) { return dots(kind, &w, q); }
 
 #else
 
 #define ISA_NAME "avx2"
-#define OFFSET8 0
+#define WORDS8 1
 #define FLUSH 8 /* 8 · 2 · 15 · 127 still fits 16 bits, 9 would not */
-#define NIBBLES_ONLY 1
 /* As assembler: otherwise gcc 12 gathers the products of several steps first and spills sums to the stack. */
 static inline vi dot_step(vi sum, vi w, vi x) {
 #ifdef GLM_EMULATED
@@ -100,40 +124,60 @@ static inline vi dot_step(vi sum, vi w, vi x) {
     return sum;
 #endif
 }
-static inline vi widen(vi sum) { return _mm256_madd_epi16(sum, _mm256_set1_epi16(1)); }
-/* |w| · sign(w) x: 2 · 128 · 127 fits 16 bits, also for w = -128. */
-static inline vi dot8(const uint8_t *p, const int8_t *q) {
-    vi sum = vi_zero();
-    for (int i = 0; i < 128; i += 32) {
-        vi w = vi_load(p + i), x = vi_load(q + i);
-        sum = _mm256_add_epi32(sum, widen(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))));
-    }
+static inline vi dot_first(vi w, vi x) { return _mm256_maddubs_epi16(w, x); }
+static inline vi times(vi sums, int factor) { return _mm256_madd_epi16(sums, _mm256_set1_epi16((int16_t)factor)); }
+static inline vi widen(vi sum) { return times(sum, 1); }
+static inline vi word_first(vi w, vi x) { return _mm256_madd_epi16(w, x); }
+static inline vi word_step(vi sum, vi w, vi x) {
+#ifdef GLM_EMULATED
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(w, x));
+#else
+    vi products;
+    __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(sum), "=&x"(products) : "x"(w), "x"(x));
+    return sum;
+#endif
+}
+
+/* One digit: 16-bit sums of eight columns, at most 8 · 15 · 128 = 15360. */
+static inline vi one_digit(const Block4 *w, const int8_t *q) {
+    const vi a = _mm256_maddubs_epi16(w->v[0], vi_load(q)), b = _mm256_maddubs_epi16(w->v[1], vi_load(q + 32));
+    const vi c = _mm256_maddubs_epi16(w->v[2], vi_load(q + 64)), d = _mm256_maddubs_epi16(w->v[3], vi_load(q + 96));
+    return _mm256_add_epi16(_mm256_add_epi16(a, b), _mm256_add_epi16(c, d));
+}
+/* All digits together in 32 bits: a sum has 16 columns, 16 · 15 · 8355711 (24 bits of activation) < 2^31. */
+static inline vf dots4(int kind, Block4 w, const int8_t *q) {
+    const int8_t *last = q + (kind - 1) * 128;
+    vi sum = _mm256_add_epi32(times(one_digit(&w, last - 128), 256), times(one_digit(&w, last), 1));
+    if (kind == 3) sum = _mm256_add_epi32(sum, _mm256_slli_epi32(times(one_digit(&w, q), 1), 16));
+    return vf_from(sum);
+}
+
+/* int8 weights as 16 bits, 16 columns in each vector. */
+#define OFFSET8 0
+typedef struct {
+    vi v[8];
+} Block8;
+static inline Block8 load8(const uint8_t *p) {
+    Block8 w;
+    for (int i = 0; i < 8; i++) w.v[i] = _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)(p + 16 * i)));
+    return w;
+}
+/* A sum has 16 columns: 16 · 128 · 32767 < 2^26. */
+static inline vi one_word(const Block8 *w, const int8_t *q) {
+    vi sum = _mm256_madd_epi16(w->v[0], vi_load(q));
+    for (int i = 1; i < 8; i++) sum = _mm256_add_epi32(sum, _mm256_madd_epi16(w->v[i], vi_load(q + 32 * i)));
     return sum;
 }
-
-#endif
-
-#define OFFSET4 8
-static inline vi dot4(const uint8_t *p, const int8_t *q) {
-    vi a = nibbles(p), b = nibbles(p + 32);
-#ifdef GLM_AVXVNNI
-    vi sum = dot_step(dot_step(vi_zero(), even(a), vi_load(q)), even(b), vi_load(q + 32));
-    return dot_step(dot_step(sum, odd(a), vi_load(q + 64)), odd(b), vi_load(q + 96));
-#else
-    vi first = _mm256_maddubs_epi16(even(a), vi_load(q)), second = _mm256_maddubs_epi16(even(b), vi_load(q + 32));
-    vi third = _mm256_maddubs_epi16(odd(a), vi_load(q + 64)), fourth = _mm256_maddubs_epi16(odd(b), vi_load(q + 96));
-    return widen(_mm256_add_epi16(_mm256_add_epi16(first, second), _mm256_add_epi16(third, fourth)));
-#endif
+static inline vf dots8(int kind, Block8 w, const int8_t *q) {
+    const vf high = vf_from(one_word(&w, q));
+    return kind == 2 ? high : vf_fma(high, vf_set1(256.f), vf_from(one_word(&w, q + 256)));
 }
+
+#endif
 
 #define TILE 32
 #define VECTORS 2
 #define INT_ROWS 4
 #define FLOAT_ROWS 6
-#define DECODE_ROWS_FAST4 7
-#ifdef GLM_AVXVNNI
-#define DECODE_ROWS_FAST8 7
-#else
-#define DECODE_ROWS_FAST8 40 /* prefill needs two passes for int8 */
-#endif
-#define DECODE_ROWS_EXACT 3
+#define DECODE_ROWS_FAST 4
+#define DECODE_ROWS_EXACT 4

@@ -20,12 +20,13 @@
 #endif
 
 #define EXPORT __attribute__((visibility("default")))
-#define GLM_ABI 1
+#define GLM_ABI 2
 #define BLOCK 128
 #define ROWS_PER_TASK 32  /* decode: rows that a thread takes at a time; cores are shared, so they take turns freely */
 #define STREAMS 4         /* decode: matrix rows side by side */
 #define AHEAD 1024        /* decode: bytes to prefetch ahead in each stream; best of 512 … 8192 on Zen 3 */
 #define SMALL 500000      /* multiplications, some 20 microseconds of one thread */
+#define PRECISE_ROWS 16   /* up to so many rows keep 16 bits in `fast`, and 24 in integers in `exact` */
 #define CHUNK 128         /* prefill: activation rows that share one unpacked tile */
 
 #define INFINITE 0x7f800000  /* bits of +inf: every |value| at or above it is infinite or NaN */
@@ -44,26 +45,32 @@ typedef struct {
     int64_t n, k, row_bytes, block_bytes, blocks, full_blocks;
 } Weights;
 
-/* How activations are kept.  BYTES: int8.  LIMBS: three int8 digits of base 254, 24 bits in all, so that a block's
- * largest value keeps float32's precision while the arithmetic stays in integers.  FLOATS: as they are. */
-enum { BYTES = 1, LIMBS = 3, FLOATS = 4 };
-#define LIMB_BASE 254.f
+/* How activations are kept.  FLOATS: as they are.  The others are integers with one scale per block, of 8, 16 or 24
+ * bits, so that the arithmetic stays in integers: the first two what int8 and int16 keep, the third as good as float32
+ * for a block's largest value. */
+enum { BITS8 = 1, BITS16 = 2, BITS24 = 3, FLOATS = 4 };
+
+/* Integers are split into signed digits of base 256, int8 each and the highest first; where the instruction set works
+ * on int8 weights by 16-bit products (WORDS8) they are int16 instead: the integer itself, or with 24 bits the two upper
+ * digits in one and the lowest. */
+enum { DIGITS, WORDS };
 
 /* Packed activations, block by block so that neighbouring rows never lie a power of two apart. */
 typedef struct {
-    int64_t m, k, blocks;
-    int kind, split;
-    int8_t *q;      /* BYTES, LIMBS: [blocks][m][kind][128], the digits one after another */
-    float *scale;   /* BYTES, LIMBS: [blocks][m], value = scale * (q[0] + q[1] / 254 + q[2] / 254²) */
-    float *sum;     /* BYTES, LIMBS: [blocks][m], sum of the block's values, for the weights' offset */
-    float *values;  /* FLOATS: [blocks][m][128] */
+    int64_t m, k, blocks, stride; /* stride: bytes of one row's block */
+    int kind, split, digits;      /* digits: DIGITS or WORDS */
+    int8_t *q;                    /* integers: [blocks][m][stride] */
+    float *scale;                 /* integers: [blocks][m], value = scale * integer */
+    float *sum;                   /* integers: [blocks][m], sum of the block's values, for the weights' offset */
+    float *values;                /* FLOATS: [blocks][m][128] */
 } Activations;
 
 Weights weights_of(int bits, const void *data, const float *scale, const float *bias, int64_t n, int64_t k);
-int is_few(const Weights *w, int64_t m, int exact);         /* whether linear_few is the faster way for m rows */
-int kind_of(const Weights *w, int64_t m, int exact);        /* how linear_few or linear_many wants m rows */
+int is_few(const Weights *w, int64_t m, int exact);   /* whether m rows are for linear_few */
+int kind_of(const Weights *w, int64_t m, int exact);  /* how either wants them */
 
-/* Activations in memory of the caller's, aligned to 64 bytes; the memory is only written by packing. */
+/* Activations in memory of the caller's, aligned to 64 bytes; the memory is only written by packing.  FLOATS take the
+ * most. */
 size_t activations_bytes(int64_t k, int64_t m, int kind);
 Activations activations_over(void *memory, const Weights *w, int64_t m, int kind);
 
@@ -74,8 +81,8 @@ int32_t pack_block(const Activations *a, const float *x, int64_t row, int64_t bl
 /* The following are called by every thread of a team (or outside of one): the threads share the work, and all of it is
  * done when they return.  `pack` packs x[m][k] and returns the largest of the calling thread's share. */
 int32_t pack(const Activations *a, const float *x);
-void linear_few(const Weights *w, const Activations *a, float *y);   /* y[m][n]; BYTES or LIMBS; FLOATS for floats */
-void linear_many(const Weights *w, const Activations *a, float *y);  /* y[m][n]; BYTES or FLOATS; integers only */
+void linear_few(const Weights *w, const Activations *a, float *y);   /* y[m][n] from BITS16, BITS24; floats: FLOATS */
+void linear_many(const Weights *w, const Activations *a, float *y);  /* y[m][n] from any kind; integers only */
 
 void decode(const Weights *w, const Activations *a, float *y);       /* linear_few for integers and for floats */
 void decode_floats(const Weights *w, const Activations *a, float *y);

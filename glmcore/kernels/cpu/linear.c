@@ -22,13 +22,13 @@ Weights weights_of(int bits, const void *data, const float *scale, const float *
 }
 
 int is_few(const Weights *w, int64_t m, int exact) {
-    if (w->bits >= HALF) return 1;
-    return m <= (exact ? DECODE_ROWS_EXACT : w->bits == INT4 ? DECODE_ROWS_FAST4 : DECODE_ROWS_FAST8);
+    return w->bits >= HALF || m <= (exact ? DECODE_ROWS_EXACT : DECODE_ROWS_FAST);
 }
 
 int kind_of(const Weights *w, int64_t m, int exact) {
     if (w->bits >= HALF) return FLOATS;
-    return !exact ? BYTES : is_few(w, m, exact) ? LIMBS : FLOATS;
+    if (m <= PRECISE_ROWS) return exact ? BITS24 : BITS16;
+    return exact ? FLOATS : w->bits == INT8 && WORDS8 ? BITS16 : BITS8;
 }
 
 void linear_few(const Weights *w, const Activations *a, float *y) {
@@ -50,8 +50,15 @@ static int linear(const Weights *w, int exact, const float *x, float *y, int64_t
     return largest < INFINITE ? GLM_OK : GLM_NOT_FINITE;
 }
 
-/* bits: INT4 … SINGLE.  exact: activations with float32's precision (floats always are); otherwise int8 with one scale
- * per block of 128 columns. */
+/* How many bits activations keep of a block's largest value in such a product. */
+EXPORT int glm_precision(int bits, int exact, int64_t m) {
+    const Weights w = weights_of(bits, NULL, NULL, NULL, 0, BLOCK);
+    const int kind = kind_of(&w, m, exact);
+    return kind == FLOATS ? 24 : 8 * kind;
+}
+
+/* bits: INT4 … SINGLE.  exact: activations with float32's precision (floats always are); otherwise 16 bits with one
+ * scale per block of 128 columns where rows are few, and 8 or 16 where they are many. */
 EXPORT int glm_linear(int bits, int exact, const void *weight, const float *scale, const float *bias, const float *x,
                       float *y, int64_t m, int64_t n, int64_t k, int threads) {
     const int known = bits == INT4 || bits == INT8 || bits == HALF || bits == BRAIN || bits == SINGLE;

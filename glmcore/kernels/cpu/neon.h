@@ -15,6 +15,7 @@ static inline vf vf_from(vi v) { return vcvtq_f32_s32(v); }
 static inline float vf_sum(vf v) { return vaddvq_f32(v); }
 static inline vf vf_from_half(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 static inline vf vf_from_brain(const uint16_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
+static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
 static inline vi vi_zero(void) { return vdupq_n_s32(0); }
 static inline vi vi_load(const void *p) { return vld1q_s32(p); }
 static inline vi vi_set4(const int8_t *p) {
@@ -22,7 +23,6 @@ static inline vi vi_set4(const int8_t *p) {
     memcpy(&word, p, 4);
     return vdupq_n_s32(word);
 }
-static inline int8x16_t bytes_at(const void *p) { return vld1q_s8(p); }
 
 /* 4 x 4 words. */
 static inline void transpose(const uint8_t *p, int64_t stride, uint32_t *out, int64_t step) {
@@ -35,42 +35,57 @@ static inline void transpose(const uint8_t *p, int64_t stride, uint32_t *out, in
     }
 }
 
-/* Nibbles of 16 bytes with their signs: even columns, odd columns. */
-static inline int8x16_t even(int8x16_t bytes) { return vshrq_n_s8(bytes, 4); }
-static inline int8x16_t odd(int8x16_t bytes) { return vshrq_n_s8(vshlq_n_s8(bytes, 4), 4); }
-
+#define WORDS8 0
 #define FLUSH 32
-#define NIBBLES_ONLY 0
 #define SIGNED_TILE 1
 static inline vi dot_step(vi sum, vi w, vi x) {
     return vdotq_s32(sum, vreinterpretq_s8_s32(w), vreinterpretq_s8_s32(x));
 }
+static inline vi dot_first(vi w, vi x) { return dot_step(vi_zero(), w, x); }
 static inline vi widen(vi sum) { return sum; }
 
+/* 16 columns in each of eight vectors: the nibbles of 64 bytes with their signs, even columns before odd ones, or 128
+ * bytes as they are. */
 #define OFFSET4 0
-static inline vi dot4(const uint8_t *p, const int8_t *q) {
-    vi a = vi_zero(), b = vi_zero();
-    for (int i = 0; i < 64; i += 16) {
-        int8x16_t bytes = bytes_at(p + i);
-        a = vdotq_s32(a, even(bytes), bytes_at(q + i));
-        b = vdotq_s32(b, odd(bytes), bytes_at(q + 64 + i));
-    }
-    return vaddq_s32(a, b);
-}
 #define OFFSET8 0
-static inline vi dot8(const uint8_t *p, const int8_t *q) {
-    vi a = vi_zero(), b = vi_zero();
-    for (int i = 0; i < 128; i += 32) {
-        a = vdotq_s32(a, bytes_at(p + i), bytes_at(q + i));
-        b = vdotq_s32(b, bytes_at(p + i + 16), bytes_at(q + i + 16));
+typedef struct {
+    int8x16_t v[8];
+} Block4;
+typedef Block4 Block8;
+static inline Block4 load4(const uint8_t *p) {
+    Block4 w;
+    for (int i = 0; i < 4; i++) {
+        const int8x16_t bytes = vld1q_s8((const int8_t *)p + 16 * i);
+        w.v[i] = vshrq_n_s8(bytes, 4);
+        w.v[4 + i] = vshrq_n_s8(vshlq_n_s8(bytes, 4), 4);
     }
-    return vaddq_s32(a, b);
+    return w;
 }
+static inline Block8 load8(const uint8_t *p) {
+    Block8 w;
+    for (int i = 0; i < 8; i++) w.v[i] = vld1q_s8((const int8_t *)p + 16 * i);
+    return w;
+}
+static inline vi one_digit(const Block4 *w, const int8_t *q) {
+    vi a = vi_zero(), b = vi_zero();
+    for (int i = 0; i < 8; i += 2) {
+        a = vdotq_s32(a, w->v[i], vld1q_s8(q + 16 * i));
+        b = vdotq_s32(b, w->v[i + 1], vld1q_s8(q + 16 * i + 16));
+    }
+    return vi_add(a, b);
+}
+/* A digit's sum is at most 32 · 128 · 128 = 2^19, so two of them fit together; a third one is added as a float. */
+static inline vf dots(int kind, const Block4 *w, const int8_t *q) {
+    const int8_t *last = q + (kind - 1) * 128;
+    const vi low = vi_add(vshlq_n_s32(one_digit(w, last - 128), 8), one_digit(w, last));
+    return kind == 2 ? vf_from(low) : vf_fma(vf_from(one_digit(w, q)), vf_set1(65536.f), vf_from(low));
+}
+static inline vf dots4(int kind, Block4 w, const int8_t *q) { return dots(kind, &w, q); }
+static inline vf dots8(int kind, Block8 w, const int8_t *q) { return dots(kind, &w, q); }
 
 #define TILE 32
 #define VECTORS 4
 #define INT_ROWS 5
 #define FLOAT_ROWS 5
-#define DECODE_ROWS_FAST4 3
-#define DECODE_ROWS_FAST8 3
-#define DECODE_ROWS_EXACT 3
+#define DECODE_ROWS_FAST 4
+#define DECODE_ROWS_EXACT 4

@@ -22,6 +22,7 @@ static inline vf vf_from_brain(const uint16_t *p) {
 static inline vf vf_from_half(const uint16_t *p) {
     return (vf){half_to_float(p[0]), half_to_float(p[1]), half_to_float(p[2]), half_to_float(p[3])};
 }
+static inline vi vi_add(vi a, vi b) { return a + b; }
 static inline vi vi_zero(void) { return (vi){0, 0, 0, 0}; }
 static inline vi vi_load(const void *p) {
     vi v;
@@ -40,8 +41,8 @@ static inline void transpose(const uint8_t *p, int64_t stride, uint32_t *out, in
         for (int j = 0; j < 4; j++) memcpy(out + j * step + i, p + i * stride + 4 * j, 4);
 }
 
+#define WORDS8 0
 #define FLUSH 32
-#define NIBBLES_ONLY 0
 static inline vi dot_step(vi sum, vi w, vi x) {
     uint8_t weights[16];
     int8_t values[16];
@@ -51,27 +52,46 @@ static inline vi dot_step(vi sum, vi w, vi x) {
         for (int j = 0; j < 4; j++) sum[i] += weights[4 * i + j] * values[4 * i + j];
     return sum;
 }
+static inline vi dot_first(vi w, vi x) { return dot_step(vi_zero(), w, x); }
 static inline vi widen(vi sum) { return sum; }
 
-static inline int high_nibble(uint8_t byte) { return (byte >> 4 ^ 8) - 8; }
-static inline int low_nibble(uint8_t byte) { return ((byte & 15) ^ 8) - 8; }
-
+/* Every column as 16 bits. */
 #define OFFSET4 0
-static inline vi dot4(const uint8_t *p, const int8_t *q) {
-    int32_t sum = 0;
-    for (int i = 0; i < 64; i++) sum += high_nibble(p[i]) * q[i] + low_nibble(p[i]) * q[64 + i];
-    return (vi){sum, 0, 0, 0};
-}
 #define OFFSET8 0
-static inline vi dot8(const uint8_t *p, const int8_t *q) {
-    int32_t sum = 0;
-    for (int i = 0; i < 128; i++) sum += (int8_t)p[i] * q[i];
-    return (vi){sum, 0, 0, 0};
+typedef struct {
+    int16_t v[128];
+} Block4;
+typedef Block4 Block8;
+static inline Block4 load4(const uint8_t *p) {
+    Block4 w;
+    for (int i = 0; i < 64; i++) {
+        w.v[i] = (int16_t)((p[i] >> 4 ^ 8) - 8);
+        w.v[64 + i] = (int16_t)(((p[i] & 15) ^ 8) - 8);
+    }
+    return w;
 }
+static inline Block8 load8(const uint8_t *p) {
+    Block8 w;
+    for (int i = 0; i < 128; i++) w.v[i] = (int8_t)p[i];
+    return w;
+}
+static inline int32_t one_digit(const Block4 *w, const int8_t *q) {
+    int32_t sum = 0;
+    for (int i = 0; i < 128; i++) sum += w->v[i] * q[i];
+    return sum;
+}
+/* A digit's sum is at most 128 · 128 · 128 = 2^21, so two of them fit together; a third one is added as a float. */
+static inline vf dots(int kind, const Block4 *w, const int8_t *q) {
+    const int8_t *last = q + (kind - 1) * 128;
+    const float low = (float)(one_digit(w, last - 128) * 256 + one_digit(w, last));
+    return (vf){kind == 2 ? low : low + 65536.f * (float)one_digit(w, q), 0.f, 0.f, 0.f};
+}
+static inline vf dots4(int kind, Block4 w, const int8_t *q) { return dots(kind, &w, q); }
+static inline vf dots8(int kind, Block8 w, const int8_t *q) { return dots(kind, &w, q); }
+
 #define TILE 16
 #define VECTORS 2
 #define INT_ROWS 4
 #define FLOAT_ROWS 4
-#define DECODE_ROWS_FAST4 3
-#define DECODE_ROWS_FAST8 3
-#define DECODE_ROWS_EXACT 3
+#define DECODE_ROWS_FAST 4
+#define DECODE_ROWS_EXACT 4

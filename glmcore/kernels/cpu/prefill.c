@@ -2,12 +2,18 @@
 #include "glm.h"
 #include "simd.h"
 
-#define QUADS (BLOCK / 4)          /* groups of four columns; a dot step works on one group */
-#define WIDTH (LANES * VECTORS)    /* matrix rows that one micro-kernel call covers */
-#define STEPS (QUADS / FLUSH)
+#if !WORDS8 /* never called then */
+#define word_first dot_first
+#define word_step dot_step
+#endif
 
-/* [column group][matrix row], four columns' bytes in each word: a vector holds four columns of LANES matrix rows. */
-typedef uint32_t Tile[QUADS][TILE];
+#define QUADS (BLOCK / 4)          /* groups of four columns; a step works on one group, or on one pair of columns */
+#define DUOS (BLOCK / 2)
+#define WIDTH (LANES * VECTORS)    /* matrix rows that one micro-kernel call covers */
+
+/* [column group or pair][matrix row], four bytes or two 16-bit numbers in each word: a vector holds the same columns of
+ * LANES matrix rows. */
+typedef uint32_t Tile[DUOS][TILE];
 
 #ifdef SIGNED_TILE
 #define FLIP8 0u
@@ -17,66 +23,97 @@ typedef uint32_t Tile[QUADS][TILE];
 #define TILE_OFFSET8 128.f
 #endif
 
-/* Block b of matrix rows first … first + rows - 1 as bytes: value + 8 (int4, split order) or value + TILE_OFFSET8. */
-static void unpack(const Weights *w, int64_t first, int64_t rows, int64_t b, Tile tile) {
-    uint32_t words[QUADS][TILE] __attribute__((aligned(64)));
-    uint8_t edge[TILE][BLOCK];
-    const uint8_t *p = w->data + first * w->row_bytes + b * w->block_bytes;
-    int64_t stride = w->row_bytes, next = w->block_bytes;
-    int count = (int)w->block_bytes / 4;
-    if (b == w->full_blocks || rows < TILE) { /* the matrix ends within this block */
-        memset(edge, 0, sizeof edge);
-        for (int64_t r = 0; r < rows; r++) copy_block(w, first + r, b, edge[r], BLOCK);
-        p = edge[0], stride = BLOCK, next = 0;
+/* Where a tile's block lies: in the matrix, or in a copy where the matrix ends within it. */
+typedef struct {
+    const uint8_t *p;
+    int64_t stride;
+} Rows;
+
+static Rows rows_at(const Weights *w, int64_t first, int64_t rows, int64_t b, uint8_t copy[TILE][BLOCK]) {
+    if (b < w->full_blocks && rows == TILE) {
+        const uint8_t *p = w->data + first * w->row_bytes + b * w->block_bytes;
+        for (int i = 0; i < TILE; i++) prefetch(p + i * w->row_bytes, w->block_bytes, w->block_bytes);
+        return (Rows){p, w->row_bytes};
     }
-    for (int r = 0; r < TILE; r += LANES) {
-        for (int i = 0; i < LANES; i++) prefetch(p + (r + i) * stride, next, w->block_bytes);
-        for (int i = 0; i < count; i += LANES) transpose(p + r * stride + 4 * i, stride, &words[i][r], TILE);
-    }
-    if (w->bits == 4) {
-        for (int i = 0; i < count; i++)
-            for (int r = 0; r < TILE; r++) {
-                uint32_t nibbles = words[i][r] ^ 0x88888888u;
-                tile[i][r] = nibbles >> 4 & 0x0f0f0f0fu;
-                tile[count + i][r] = nibbles & 0x0f0f0f0fu;
-            }
-    } else {
-        for (int i = 0; i < count; i++)
-            for (int r = 0; r < TILE; r++) tile[i][r] = words[i][r] ^ FLIP8;
-    }
+    memset(copy[0], 0, TILE * BLOCK);
+    for (int64_t r = 0; r < rows; r++) copy_block(w, first + r, b, copy[r], BLOCK);
+    return (Rows){copy[0], BLOCK};
 }
 
-/* One nibble of each byte, for instruction sets whose byte products would overflow 16 bits. */
-static void take_nibble(Tile in, int shift, Tile out) {
+static void transpose_words(Rows from, int count, uint32_t (*out)[TILE]) {
+    for (int r = 0; r < TILE; r += LANES)
+        for (int i = 0; i < count; i += LANES)
+            transpose(from.p + r * from.stride + 4 * i, from.stride, &out[i][r], TILE);
+}
+
+/* int4: bytes of value + 8, even columns before odd ones. */
+static void unpack4(Rows from, Tile tile) {
+    uint32_t words[QUADS / 2][TILE] __attribute__((aligned(64)));
+    transpose_words(from, QUADS / 2, words);
+    for (int i = 0; i < QUADS / 2; i++)
+        for (int r = 0; r < TILE; r++) {
+            const uint32_t nibbles = words[i][r] ^ 0x88888888u;
+            tile[i][r] = nibbles >> 4 & 0x0f0f0f0fu;
+            tile[QUADS / 2 + i][r] = nibbles & 0x0f0f0f0fu;
+        }
+}
+
+/* int8: bytes of value + TILE_OFFSET8. */
+static void unpack8(Rows from, Tile tile) {
+    transpose_words(from, QUADS, tile);
     for (int i = 0; i < QUADS; i++)
-        for (int r = 0; r < TILE; r++) out[i][r] = in[i][r] >> shift & 0x0f0f0f0fu;
+        for (int r = 0; r < TILE; r++) tile[i][r] ^= FLIP8;
 }
 
-/* acc[m][WIDTH] += factor * scale[m] * (tile · q[m]) for m < rows; rows is a constant in the inlined copies. */
-INLINE void int_rows(const int rows, const uint32_t *tile, const int8_t *q, const float *scale, float factor,
-                     float *acc) {
-#pragma GCC unroll 1
-    for (int step = 0; step < STEPS; step++) {
-        vi sum[6][VECTORS];
-        for (int m = 0; m < rows; m++)
-            for (int v = 0; v < VECTORS; v++) sum[m][v] = vi_zero();
-#pragma GCC unroll 1
-        for (int i = step * FLUSH; i < (step + 1) * FLUSH; i++) {
-            vi t[VECTORS];
-            for (int v = 0; v < VECTORS; v++) t[v] = vi_load(tile + i * TILE + v * LANES);
-            for (int m = 0; m < rows; m++) {
-                const vi x = vi_set4(q + m * BLOCK + 4 * i);
-                for (int v = 0; v < VECTORS; v++) sum[m][v] = dot_step(sum[m][v], t[v], x);
-            }
-        }
-        for (int m = 0; m < rows; m++) {
-            const vf by = vf_set1(factor * scale[m]);
-            for (int v = 0; v < VECTORS; v++) {
-                float *to = acc + m * TILE + v * LANES;
-                vf_store(to, vf_fma(vf_from(widen(sum[m][v])), by, vf_load(to)));
-            }
-        }
+/* int8: pairs of 16-bit numbers. */
+static void unpack16(Rows from, Tile tile) {
+    int16_t wide[TILE][BLOCK] __attribute__((aligned(64)));
+    for (int r = 0; r < TILE; r++)
+        for (int i = 0; i < BLOCK; i++) wide[r][i] = (int8_t)from.p[r * from.stride + i];
+    transpose_words((Rows){(const uint8_t *)wide, sizeof wide[0]}, DUOS, tile);
+}
+
+/* Block b of matrix rows first … first + rows - 1, as pairs if `words`. */
+static void unpack(const Weights *w, int64_t first, int64_t rows, int64_t b, int words, Tile tile) {
+    uint8_t copy[TILE][BLOCK];
+    const Rows from = rows_at(w, first, rows, b, copy);
+    (w->bits == INT4 ? unpack4 : words ? unpack16 : unpack8)(from, tile);
+}
+
+/* One step: sum[rows][VECTORS] += columns of a tile times activations that lie `next` bytes apart. */
+INLINE void int_step(const int words, const int first, const int rows, const uint32_t *tile, const int8_t *q,
+                     int64_t next, vi (*sum)[VECTORS]) {
+    vi t[VECTORS];
+    for (int v = 0; v < VECTORS; v++) t[v] = vi_load(tile + v * LANES);
+    for (int m = 0; m < rows; m++) {
+        const vi x = vi_set4(q + m * next);
+        for (int v = 0; v < VECTORS; v++)
+            sum[m][v] = words ? first ? word_first(t[v], x) : word_step(sum[m][v], t[v], x)
+                              : first ? dot_first(t[v], x) : dot_step(sum[m][v], t[v], x);
     }
+}
+
+/* acc[m][WIDTH] += scale[m] * (tile · q[m]) for m < rows; words and rows are constants in the inlined copies. */
+INLINE void int_rows(const int words, const int rows, const uint32_t *tile, const int8_t *q, int64_t next,
+                     const float *scale, float *acc) {
+    const int steps = words ? DUOS : QUADS, flush = words ? DUOS : FLUSH;
+    vi sum[6][VECTORS], total[6][VECTORS];
+    for (int m = 0; m < rows; m++)
+        for (int v = 0; v < VECTORS; v++) total[m][v] = vi_zero();
+#pragma GCC unroll 1
+    for (int start = 0; start < steps; start += flush) {
+        int_step(words, 1, rows, tile + start * TILE, q + 4 * start, next, sum);
+#pragma GCC unroll 1
+        for (int i = start + 1; i < start + flush; i++) int_step(words, 0, rows, tile + i * TILE, q + 4 * i, next, sum);
+        for (int m = 0; m < rows; m++)
+            for (int v = 0; v < VECTORS; v++)
+                total[m][v] = flush == steps ? sum[m][v] : vi_add(total[m][v], widen(sum[m][v]));
+    }
+    for (int m = 0; m < rows; m++)
+        for (int v = 0; v < VECTORS; v++) {
+            float *to = acc + m * TILE + v * LANES;
+            vf_store(to, vf_fma(vf_from(total[m][v]), vf_set1(scale[m]), vf_load(to)));
+        }
 }
 
 INLINE void float_rows(const int rows, const float *tile, const float *x, float *acc) {
@@ -100,13 +137,22 @@ INLINE void float_rows(const int rows, const float *tile, const float *x, float 
 #define CASES(call) case 6: call(6); break; case 5: call(5); break; case 4: call(4); break; \
                     case 3: call(3); break; case 2: call(2); break; case 1: call(1); break;
 
-static void int_tile(Tile tile, const int8_t *q, const float *scale, float factor, int64_t m, float *acc) {
-#define CALL(rows) int_rows(rows, tile[0] + col, q + i * BLOCK, scale + i, factor, acc + i * TILE + col)
-    for (int64_t col = 0; col < TILE; col += WIDTH)
-        for (int64_t i = 0; i < m; i += INT_ROWS)
-            switch (m - i < INT_ROWS ? m - i : INT_ROWS) { CASES(CALL) }
-#undef CALL
-}
+#define INT_TILE(name, words)                                                                                         \
+    static void name(Tile tile, const int8_t *q, int64_t next, const float *scale, int64_t m, float *acc) {   \
+        for (int64_t col = 0; col < TILE; col += WIDTH)                                                               \
+            for (int64_t i = 0; i < m; i += INT_ROWS)                                                                 \
+                switch (at_most(INT_ROWS, m - i)) { CASES(CALL_##name) }                                              \
+    }
+#define CALL_byte_tile(rows) \
+    int_rows(0, rows, tile[0] + col, q + i * next, next, scale + i, acc + i * TILE + col)
+#define CALL_word_tile(rows) \
+    int_rows(1, rows, tile[0] + col, q + i * next, next, scale + i, acc + i * TILE + col)
+INT_TILE(byte_tile, 0)
+#if WORDS8
+INT_TILE(word_tile, 1)
+#else
+#define word_tile byte_tile
+#endif
 
 static void float_tile(const float *tile, const float *x, int64_t m, float *acc) {
 #define CALL(rows) float_rows(rows, tile + col, x + i * BLOCK, acc + i * TILE + col)
@@ -118,8 +164,8 @@ static void float_tile(const float *tile, const float *x, int64_t m, float *acc)
 
 /* Bytes to floats, the offset taken off: [column][matrix row]. */
 static void to_floats(Tile tile, int bits, float *out) {
-    const uint32_t flip = bits == 8 && !FLIP8 ? 128 : 0;
-    const float offset = bits == 4 ? 8.f : 128.f;
+    const uint32_t flip = bits == INT8 && !FLIP8 ? 128 : 0;
+    const float offset = bits == INT4 ? 8.f : 128.f;
     for (int i = 0; i < QUADS; i++)
         for (int j = 0; j < 4; j++)
             for (int r = 0; r < TILE; r++)
@@ -135,35 +181,32 @@ static void write_out(const Weights *w, int64_t first, int64_t rows, const float
         }
 }
 
-static void fast_chunk(const Weights *w, const Activations *a, int64_t first, int64_t rows, int64_t m0, int64_t m,
-                       float *y) {
-    Tile tile __attribute__((aligned(64))), part __attribute__((aligned(64)));
-    float acc[CHUNK * TILE] __attribute__((aligned(64))), sum[CHUNK] = {0};
+static void int_chunk(const Weights *w, const Activations *a, int64_t first, int64_t rows, int64_t m0, int64_t m,
+                      float *y) {
+    Tile tile __attribute__((aligned(64)));
+    float acc[CHUNK * TILE] __attribute__((aligned(64))), sum[CHUNK] = {0}, scale[CHUNK];
+    const int words = a->digits == WORDS, digits = words ? a->kind - 1 : a->kind;
     memset(acc, 0, sizeof acc);
     for (int64_t b = 0; b < w->blocks; b++) {
-        for (int64_t i = 0; i < m; i++) sum[i] += a->sum[b * a->m + m0 + i];
-        const int8_t *q = a->q + (b * a->m + m0) * BLOCK;
-        const float *scale = a->scale + b * a->m + m0;
-        unpack(w, first, rows, b, tile);
-        if (w->bits == 8 && NIBBLES_ONLY) {
-            take_nibble(tile, 4, part);
-            int_tile(part, q, scale, 16.f, m, acc);
-            take_nibble(tile, 0, part);
-            int_tile(part, q, scale, 1.f, m, acc);
-        } else {
-            int_tile(tile, q, scale, 1.f, m, acc);
+        const int64_t at = b * a->m + m0;
+        for (int64_t i = 0; i < m; i++) sum[i] += a->sum[at + i];
+        unpack(w, first, rows, b, words, tile);
+        for (int64_t i = 0; i < m; i++) scale[i] = a->scale[at + i];
+        for (int d = digits - 1; d >= 0; d--) {
+            (words ? word_tile : byte_tile)(tile, a->q + at * a->stride + d * BLOCK * (1 + words), a->stride, scale, m, acc);
+            for (int64_t i = 0; i < m; i++) scale[i] *= 256.f;
         }
     }
-    write_out(w, first, rows, acc, sum, w->bits == 4 ? 8.f : TILE_OFFSET8, m, y + m0 * w->n);
+    write_out(w, first, rows, acc, sum, w->bits == INT4 ? 8.f : words ? 0.f : TILE_OFFSET8, m, y + m0 * w->n);
 }
 
-static void exact_chunk(const Weights *w, const Activations *a, int64_t first, int64_t rows, int64_t m0, int64_t m,
+static void float_chunk(const Weights *w, const Activations *a, int64_t first, int64_t rows, int64_t m0, int64_t m,
                         float *y) {
     Tile tile __attribute__((aligned(64)));
     float floats[BLOCK * TILE] __attribute__((aligned(64))), acc[CHUNK * TILE] __attribute__((aligned(64)));
     memset(acc, 0, sizeof acc);
     for (int64_t b = 0; b < w->blocks; b++) {
-        unpack(w, first, rows, b, tile);
+        unpack(w, first, rows, b, 0, tile);
         to_floats(tile, w->bits, floats);
         float_tile(floats, a->values + (b * a->m + m0) * BLOCK, m, acc);
     }
@@ -180,7 +223,7 @@ static void exact_chunk(const Weights *w, const Activations *a, int64_t first, i
             chunk(w, a, first, rows, m0, at_most(CHUNK, a->m - m0), y);                \
         }                                                                              \
     }
-PREFILL(fast, fast_chunk)
-PREFILL(exact, exact_chunk)
+PREFILL(ints, int_chunk)
+PREFILL(floats, float_chunk)
 
-void linear_many(const Weights *w, const Activations *a, float *y) { (a->kind == BYTES ? fast : exact)(w, a, y); }
+void linear_many(const Weights *w, const Activations *a, float *y) { (a->kind == FLOATS ? floats : ints)(w, a, y); }

@@ -4,12 +4,14 @@
  *   vf_sum, vf_sum4         the sum of a vector's floats, or of each of four vectors
  *   vf_from_half, vf_from_brain   LANES numbers of float16 or bfloat16
  *   transpose               LANES x LANES words: out[column * step + row] = the word at p + row * stride + 4 * column
- *   dot4, dot8              one block of weights times 128 int8 activations, as LANES partial integer sums;
- *                           every weight counts as value + OFFSET4 or OFFSET8
- *   dot_step, widen         prefill: add four columns' products to a sum; at most FLUSH times before widen makes
- *                           LANES int32 of it; with NIBBLES_ONLY the weights must be 0 … 15, otherwise any byte
+ *   load4, load8            one block of weights of one matrix row, unpacked to value + OFFSET4 or OFFSET8
+ *   dots4, dots8            such a block times 128 activations of 16 or 24 bits (kind), as LANES partial sums; WORDS8:
+ *                           int8 weights are multiplied by activations in 16-bit words instead of 8-bit digits
+ *   dot_first, dot_step, widen   prefill: four columns' products, alone or added to a sum; at most FLUSH of them before
+ *                           widen makes LANES int32 of it; with FLUSH < 32 weights must be 0 … 15, otherwise any byte
+ *   word_first, word_step   the same with two columns of 16 bits and int32 sums, with WORDS8 only
  *   TILE, VECTORS, INT_ROWS, FLOAT_ROWS   prefill: tile width and the registers' share
- *   DECODE_ROWS_FAST4, _FAST8, _EXACT   up to how many activation rows decoding beats unpacking a tile
+ *   DECODE_ROWS_FAST, _EXACT   up to how many activation rows decoding beats unpacking a tile
  */
 #ifndef GLM_SIMD_H
 #define GLM_SIMD_H

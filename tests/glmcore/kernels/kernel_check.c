@@ -8,6 +8,7 @@
 
 int glm_linear(int bits, int exact, const void *weight, const float *scale, const float *bias, const float *x, float *y,
                int64_t m, int64_t n, int64_t k, int threads);
+int glm_precision(int bits, int exact, int64_t m);
 const char *glm_isa(void);
 
 static uint64_t state = 88172645463325252ull;
@@ -31,14 +32,15 @@ static double weight_at(const uint8_t *w, int bits, int64_t k, int64_t row, int6
     return nibble > 7 ? nibble - 16 : nibble;
 }
 
-/* What int8 with one scale per block keeps of x. */
-static void round_row(const float *x, int64_t k, double *out) {
+/* What integers of so many bits with one scale per block keep of x. */
+static void round_row(const float *x, int64_t k, int bits, double *out) {
+    const float most = bits == 8 ? 127.f : 32639.f;
     for (int64_t at = 0; at < k; at += BLOCK) {
         int64_t end = at + BLOCK < k ? at + BLOCK : k;
         float largest = 0;
         for (int64_t i = at; i < end; i++) largest = fmaxf(largest, fabsf(x[i]));
         for (int64_t i = at; i < end; i++)
-            out[i] = largest > 0 ? nearbyintf(x[i] * (127.f / largest)) * (double)(largest / 127.f) : 0;
+            out[i] = largest > 0 ? nearbyintf(x[i] * (most / largest)) * (double)(largest / most) : 0;
     }
 }
 
@@ -57,7 +59,7 @@ static int check(int bits, int exact, int64_t m, int64_t n, int64_t k, int extre
         if (exact)
             for (int64_t c = 0; c < k; c++) kept[c] = x[i * k + c];
         else
-            round_row(x + i * k, k, kept);
+            round_row(x + i * k, k, glm_precision(bits, 0, m), kept);
         for (int64_t r = 0; r < n; r++) {
             double sum = 0, size = 0;
             for (int64_t c = 0; c < k; c++) {

@@ -263,7 +263,8 @@ def test_given_file_that_crashes(tmp_path):
 
 def test_given_file_that_computes_wrongly(tmp_path):
     source = """
-    int glm_abi(void) { return 1; }
+    int glm_abi(void) { return 2; }
+    int glm_precision(int bits, int exact, long m) { return 16; }
     const char *glm_isa(void) { return "wrong"; }
     int glm_openmp(void) { return 0; }
     void glm_linear16(void) {}

@@ -36,8 +36,9 @@ def test_exact_precision_keeps_logits_and_greedy_paths(case, library):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_fast_precision_stays_near(case, built):
-    """Random weights do not forgive rounding as trained ones do, so only the direction of the logits is held."""
+def test_fast_precision_keeps_greedy_paths(case, built):
+    """Few rows keep 16 bits of each block, which random weights, less forgiving than trained ones, need as well."""
     data = load_file(GOLDEN / case / "golden.safetensors")
     logits = decode(GOLDEN / case, data, Kernel(built(usable_isas()[0].name), threads=2, precision="fast"))
-    assert torch.cosine_similarity(logits, data["greedy.logits"][0], dim=-1).min() > 0.98
+    torch.testing.assert_close(logits, data["greedy.logits"][0], atol=2e-2, rtol=0)
+    assert torch.equal(logits.argmax(-1), data["greedy.tokens"][0])
