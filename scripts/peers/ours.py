@@ -1,0 +1,114 @@
+"""Our whole model with random weights, or a checkpoint's loading, measured in this process.
+
+    python ours.py model TASK_JSON      {"model", "quant", "precisions", "threads", "lengths", "steps", "contexts"}
+    python ours.py load FOLDER THREADS
+    python ours.py demo THREADS
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+from torch import nn
+
+from glmcore import demo
+from glmcore.bench.measure import WARM_UP, bytes_per_token, peak_rss, run, weight_bytes
+from glmcore.bench.workloads import Workload, prompt_ids, random_model
+from glmcore.config import ModelConfig, find_config
+from glmcore.engine.runner import Runner
+from glmcore.kernels.load import Kernel, load_kernel
+from glmcore.place.loader import default_dtype, load_model, target_config
+
+
+def step_seconds(runner: Runner, steps: int) -> float:
+    """The median of so many tokens after what the cache holds."""
+    taken = []
+    for token in prompt_ids(runner.config, steps, seed=1):
+        started = time.perf_counter()
+        runner.decode(token).argmax()
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
+
+
+def whole_model(task: dict) -> dict:
+    """Prefill of each length, decode after the shortest and after ``contexts`` tokens, in each precision."""
+    torch.set_num_threads(task["threads"])
+    kernel = load_kernel(threads=task["threads"])
+    asked = task["model"]
+    config = ModelConfig.from_dict(asked) if isinstance(asked, dict) else find_config(asked)
+    config = target_config(config, task["quant"])
+    model = random_model(config, default_dtype(config), kernel=kernel)
+    return {precision: in_precision(model, config, kernel, precision, task) for precision in task["precisions"]}
+
+
+def in_precision(model: nn.Module, config: ModelConfig, kernel: Kernel, precision: str, task: dict) -> dict:
+    kernel.precision = precision
+    runner = Runner(model, config)
+    run(runner, WARM_UP, seed=1)
+    prefill = {}
+    for length in sorted(task["lengths"], reverse=True):
+        started = time.perf_counter()
+        runner.prefill(prompt_ids(config, length, seed=length)).argmax()
+        prefill[str(length)] = length / (time.perf_counter() - started)
+    decode = 1 / step_seconds(runner, task["steps"])
+    read = bytes_per_token(runner, Workload(min(task["lengths"]), task["steps"]))
+    macs = sum(m.weight.numel() * 8 // m.bits for m in model.layers.modules() if hasattr(m, "weight_scale"))
+    needed = weight_bytes(model) + runner.cache.nbytes
+    figures = {
+        "prefill": prefill, "operations_per_token": 2 * macs, "decode": decode, "bytes_per_token": read, "gb_per_s": decode * read / 1e9,
+        "peak_ratio": peak_rss() / needed, "peak_bytes": peak_rss(), "needed_bytes": needed,
+    }  # fmt: skip
+    for length in task.get("contexts", []):
+        fill(runner, length)
+        figures[f"decode_at_{length}"] = 1 / step_seconds(runner, task["steps"])
+    return figures
+
+
+def fill(runner: Runner, length: int) -> None:
+    """As if ``length`` tokens had gone through: the cache's speed does not depend on its values."""
+    runner.held = prompt_ids(runner.config, length)
+    runner.make_room(length + 64)
+    for tensor in (*runner.cache.keys, *runner.cache.values):
+        tensor.normal_()
+    runner.cache.length = length
+
+
+def loading(folder: str, threads: int) -> dict:
+    """Seconds for the whole checkpoint, Python and torch being there already."""
+    torch.set_num_threads(threads)
+    kernel = load_kernel(threads=threads)
+    started, worked = time.perf_counter(), time.process_time()
+    load_model(folder, kernel=kernel)
+    return {"seconds": time.perf_counter() - started, "cpu": time.process_time() - worked}
+
+
+def demo_speed(threads: int) -> dict:
+    """Tokens/s of the demo model's decoding."""
+    torch.set_num_threads(threads)
+    model = load_model(demo.folder(), kernel=load_kernel(threads=threads))
+    runner = Runner(model, model.config)
+    run(runner, WARM_UP, seed=1)
+    runner.prefill(prompt_ids(model.config, 32))
+    return {"decode": 1 / step_seconds(runner, 200)}
+
+
+def main() -> None:
+    what, *rest = sys.argv[1:]
+    if what == "model":
+        result = whole_model(json.loads(rest[0]))
+    elif what == "load":
+        result = loading(rest[0], int(rest[1]))
+    else:
+        result = demo_speed(int(rest[0]))
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
