@@ -35,7 +35,7 @@ def _paths(io: IO, kernel: str) -> Iterator[str]:
         return
     for line in index.splitlines():
         path = line.partition(":")[0]
-        if NAME.fullmatch(posixpath.basename(path)):
+        if "nvidia" in path and NAME.fullmatch(posixpath.basename(path)):
             yield posixpath.join(base, path)
 
 
