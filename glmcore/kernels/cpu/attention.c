@@ -12,6 +12,7 @@
 #define KEYS 64       /* keys at a time: 32 KB of heads of 128, which stay in the first cache for all queries */
 #define TASKS 4       /* per thread, so that a thread that was held up leaves work to the others */
 #define MOST_QUERIES 64
+#define LINE 16       /* floats in a cache line */
 #define TOGETHER 6    /* queries whose sums of values stay in registers, two vectors each */
 #define SCORED 3      /* queries whose sums of scores do, four keys each */
 
@@ -26,9 +27,24 @@ static Part part_at(const Model *model, float *scratch, int64_t index) {
     return (Part){at, at + queries, at + 2 * queries};
 }
 
+/* What a piece of work asks the memory for while it computes: part `index` of `of` parts of what lies at `from`.
+ * Scores ask for the values of their keys, mixing asks for the next keys, a few lines at a time: more than some tens at
+ * once make the processor wait. */
+typedef struct {
+    const float *from;
+    int64_t index, of;
+} Share;
+
+/* Asks for its part of `count` keys or values from number `first` on; addresses beyond the cache do no harm. */
+INLINE void fetch(Share share, int64_t first, int64_t count, int64_t size) {
+    const int64_t lines = count * size / LINE, end = lines * (share.index + 1) / share.of;
+    for (int64_t i = lines * share.index / share.of; i < end; i++)
+        __builtin_prefetch(share.from + first * size + LINE * i, 0, 2);
+}
+
 /* scores[query][key] of up to three queries and four keys, or of one key; the counts are constants in the inlined
- * copies.  The first queries ask for the next keys while they wait for none. */
-INLINE void score_block(const int queries, const int keys, const int ahead, const float *query, const float *key,
+ * copies. */
+INLINE void score_block(const int queries, const int keys, const float *query, const float *key,
                         int64_t size, float *scores) {
     vf sum[SCORED][4];
     for (int q = 0; q < queries; q++)
@@ -40,7 +56,6 @@ INLINE void score_block(const int queries, const int keys, const int ahead, cons
 #pragma GCC unroll 4
         for (int k = 0; k < keys; k++) {
             const vf at = vf_load(key + k * size + i);
-            if (ahead) __builtin_prefetch(key + (KEYS + k) * size + i,0,2);
 #pragma GCC unroll 3
             for (int q = 0; q < queries; q++) sum[q][k] = vf_fma(own[q], at, sum[q][k]);
         }
@@ -52,11 +67,14 @@ INLINE void score_block(const int queries, const int keys, const int ahead, cons
             scores[q * KEYS] = vf_sum(sum[q][0]);
 }
 
-INLINE void score_keys(const int queries, const int ahead, const float *query, const float *key, int64_t size,
-                       int64_t count, float *scores) {
+INLINE void score_keys(const int queries, const float *query, const float *key, int64_t size, int64_t count,
+                       Share next, float *scores) {
     int64_t k = 0;
-    for (; k + 4 <= count; k += 4) score_block(queries, 4, ahead, query, key + k * size, size, scores + k);
-    for (; k < count; k++) score_block(queries, 1, ahead, query, key + k * size, size, scores + k);
+    for (; k + 4 <= count; k += 4) {
+        fetch(next, k, 4, size);
+        score_block(queries, 4, query, key + k * size, size, scores + k);
+    }
+    for (; k < count; k++) score_block(queries, 1, query, key + k * size, size, scores + k);
 }
 
 /* out[query] += weights[query][key] · values[key], for `vectors` vectors of each query's sum; constants as above. */
@@ -69,7 +87,6 @@ INLINE void mix_columns(const int queries, const int vectors, const float *weigh
         vf at[2];
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++) at[v] = vf_load(value + k * size + v * LANES);
-        __builtin_prefetch(value + (KEYS + k) * size, 0, 2);
 #pragma GCC unroll 6
         for (int q = 0; q < queries; q++) {
             const vf by = vf_set1(weights[q * KEYS + k]);
@@ -82,9 +99,13 @@ INLINE void mix_columns(const int queries, const int vectors, const float *weigh
 }
 
 INLINE void mix_values(const int queries, const float *weights, const float *value, int64_t size, int64_t count,
-                       float *out) {
+                       Share next, float *out) {
+    const int64_t pairs = size / (2 * LANES);
     int64_t i = 0;
-    for (; i + 2 * LANES <= size; i += 2 * LANES) mix_columns(queries, 2, weights, value + i, size, count, out + i);
+    for (; i + 2 * LANES <= size; i += 2 * LANES) {
+        fetch((Share){next.from, next.index * pairs + i / (2 * LANES), next.of * pairs}, 0, KEYS, size);
+        mix_columns(queries, 2, weights, value + i, size, count, out + i);
+    }
     if (i < size) mix_columns(queries, 1, weights, value + i, size, count, out + i);
 }
 
@@ -102,6 +123,7 @@ INLINE void mix_values(const int queries, const float *weights, const float *val
 /* Turns one query's scores into weights, and lowers what it gathered so far where a larger score appears. */
 static void soften(Part part, int64_t query, float *scores, int64_t count, int64_t size) {
     float largest = part.largest[query], sum = 0.f;
+#pragma omp simd reduction(max : largest)
     for (int64_t k = 0; k < count; k++) largest = scores[k] > largest ? scores[k] : largest;
     for (int64_t k = 0; k < count; k++) scores[k] = exponential(scores[k] - largest);
 #pragma omp simd reduction(+ : sum)
@@ -117,11 +139,13 @@ static void soften(Part part, int64_t query, float *scores, int64_t count, int64
 static void attend_keys(int64_t queries, const float *query, const float *key, const float *value, int64_t size,
                         int64_t count, Part part) {
     float scores[MOST_QUERIES * KEYS] __attribute__((aligned(64)));
-#define CALL(n) score_keys(n, !q, query + q * size, key, size, count, scores + q * KEYS)
+#define SHARE(from, each) ((Share){from, q / each, (queries + each - 1) / each})
+#define CALL(n) score_keys(n, query + q * size, key, size, count, SHARE(value, SCORED), scores + q * KEYS)
     BY(SCORED, CALL)
 #undef CALL
     for (int64_t q = 0; q < queries; q++) soften(part, q, scores + q * KEYS, count, size);
-#define CALL(n) mix_values(n, scores + q * KEYS, value, size, count, part.out + q * size)
+#define CALL(n) \
+    mix_values(n, scores + q * KEYS, value, size, count, SHARE(key + KEYS * size, TOGETHER), part.out + q * size)
     BY(TOGETHER, CALL)
 #undef CALL
 }
@@ -175,6 +199,8 @@ void attend(const Model *model, const Layer *layer, const Tokens *tokens, const 
                         to - k < KEYS ? to - k : KEYS, part);
     }
 #pragma omp for
-    for (int64_t task = 0; task < tasks; task++)
-        merge(model, scratch, parts, task, out + (task % tokens->rows * model->heads + task / tokens->rows * each) * size);
+    for (int64_t task = 0; task < tasks; task++) {
+        const int64_t row = task % tokens->rows, group = task / tokens->rows;
+        merge(model, scratch, parts, task, out + (row * model->heads + group * each) * size);
+    }
 }
