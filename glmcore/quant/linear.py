@@ -13,6 +13,7 @@ from glmcore.quant.schemes import dequantize, packed_columns
 
 if TYPE_CHECKING:
     from glmcore.kernels.load import Kernel
+    from glmcore.quant.operators import Operator
 
 # Rows that the torch fallback expands at a time: bounds its memory to 2048 x K floats.
 FALLBACK_ROWS = 2048
@@ -40,6 +41,7 @@ class QuantLinear(nn.Module):
         self.register_buffer("weight_scale", torch.zeros(out_features, dtype=dtype, device=device))
         self.register_buffer("bias", torch.zeros(out_features, dtype=dtype, device=device) if bias else None)
         self.kernel: Kernel | None = None
+        self.operator: Operator | None = None  # of torch; the weight is then in its order
         self._floats: tuple[int, Tensor, Tensor | None] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,7 +49,22 @@ class QuantLinear(nn.Module):
             return self.kernel.linear(x, self.weight, *self._scale_and_bias(), bits=self.bits)
         if on_card(x) and not (torch.is_grad_enabled() and x.requires_grad):
             return choice.backend_for(x.device).linear(x, self.weight, self.weight_scale, self.bias, self.bits)
+        if self.operator is not None and x.device.type == "cpu" and not (torch.is_grad_enabled() and x.requires_grad):
+            return self._by_operator(x, self.operator)
         return self.torch_forward(x)
+
+    def _by_operator(self, x: Tensor, operator: Operator) -> Tensor:
+        scale, bias = self._scale_and_bias()
+        y = operator.product(x.reshape(-1, self.in_features).to(torch.bfloat16), self.weight).float() * scale
+        return (y if bias is None else y + bias).view(*x.shape[:-1], self.out_features).to(x.dtype)
+
+    def original_weight(self) -> Tensor:
+        """The weight as the checkpoint has it."""
+        return self.weight if self.operator is None else self.operator.restore(self.weight)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}weight"] = self.original_weight()
 
     def _scale_and_bias(self) -> tuple[Tensor, Tensor | None]:
         """Both as float32 for the kernel, converted once rather than for every token."""
@@ -58,11 +75,11 @@ class QuantLinear(nn.Module):
         return self._floats[1:]
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._floats = None
+        self._floats = self.operator = None
         super()._load_from_state_dict(*args, **kwargs)
 
     def _apply(self, *args: Any, **kwargs: Any) -> QuantLinear:
-        self._floats = None
+        self.weight, self._floats, self.operator = self.original_weight(), None, None
         return super()._apply(*args, **kwargs)
 
     def torch_forward(self, x: Tensor) -> Tensor:
@@ -70,7 +87,7 @@ class QuantLinear(nn.Module):
         out = [
             F.linear(x, dequantize(weight, scale, self.bits, x.dtype))
             for weight, scale in zip(
-                self.weight.split(FALLBACK_ROWS), self.weight_scale.split(FALLBACK_ROWS), strict=True
+                self.original_weight().split(FALLBACK_ROWS), self.weight_scale.split(FALLBACK_ROWS), strict=True
             )
         ]
         y = out[0] if len(out) == 1 else torch.cat(out, dim=-1)
