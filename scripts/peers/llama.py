@@ -1,6 +1,6 @@
 """llama.cpp's whole model through llama-cpp-python: tokens/s of prefill and decode. Run by the peers' interpreter.
 
-    python llama.py FILE THREADS PROMPTS STEPS     PROMPTS for example 128,512; STEPS tokens are decoded after the shortest
+python llama.py FILE THREADS PROMPTS STEPS     PROMPTS for example 128,512; STEPS tokens are decoded after the shortest
 """
 
 from __future__ import annotations

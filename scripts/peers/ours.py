@@ -1,8 +1,8 @@
 """Our whole model with random weights, or a checkpoint's loading, measured in this process.
 
-    python ours.py model TASK_JSON      {"model", "quant", "precisions", "threads", "lengths", "steps", "contexts"}
-    python ours.py load FOLDER THREADS
-    python ours.py demo THREADS
+python ours.py model TASK_JSON      {"model", "quant", "precisions", "threads", "lengths", "steps", "contexts"}
+python ours.py load FOLDER THREADS
+python ours.py demo THREADS
 """
 
 from __future__ import annotations

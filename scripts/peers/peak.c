@@ -1,5 +1,6 @@
 /* The arithmetic peak: products of integers as the kernels use them, and of floats, out of registers alone. */
 #include <stdint.h>
+#include <string.h>
 
 #if defined(GLM_AVX512VNNI) || defined(GLM_AVX512) || defined(GLM_AVXVNNI) || defined(GLM_AVX2)
 #include <immintrin.h>
@@ -28,8 +29,8 @@ typedef __m512 vf;
 #define NAME "vpmaddubsw and vpaddw, 512 bits"
 static inline vi product(vi sum, vi a, vi b) {
     vi pairs;
-    __asm__ volatile("vpmaddubsw %2, %1, %0" : "=v"(pairs) : "v"(a), "v"(b));
-    return _mm512_add_epi16(sum, pairs);
+    __asm__ volatile("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0" : "+v"(sum), "=&v"(pairs) : "v"(a), "v"(b));
+    return sum;
 }
 static inline vf multiply_add(vf sum, vf a, vf b) {
     __asm__ volatile("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
@@ -49,8 +50,8 @@ static inline vi product(vi sum, vi a, vi b) {
 #define NAME "vpmaddubsw and vpaddw, 256 bits"
 static inline vi product(vi sum, vi a, vi b) {
     vi pairs;
-    __asm__ volatile("vpmaddubsw %2, %1, %0" : "=x"(pairs) : "x"(a), "x"(b));
-    return _mm256_add_epi16(sum, pairs);
+    __asm__ volatile("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0" : "+x"(sum), "=&x"(pairs) : "x"(a), "x"(b));
+    return sum;
 }
 #endif
 static inline vf multiply_add(vf sum, vf a, vf b) {
@@ -98,7 +99,9 @@ int64_t peak_integers(int64_t rounds, int threads) {
         vi sums[SUMS] = {0}, a = {0}, b = {0}, all = {0};
         for (int64_t i = 0; i < rounds; i++) EACH sums[j] = product(sums[j], a, b);
         EACH all ^= sums[j];
-        kept ^= *(int32_t *)&all;
+        int32_t part;
+        memcpy(&part, &all, sizeof part);
+        kept ^= part;
     }
     return (kept & 0) + rounds * threads * SUMS * WIDTH * 2;
 }
@@ -110,7 +113,9 @@ int64_t peak_floats(int64_t rounds, int threads) {
         vf sums[SUMS] = {0}, a = {0}, b = {0}, all = {0};
         for (int64_t i = 0; i < rounds; i++) EACH sums[j] = multiply_add(sums[j], a, b);
         EACH all += sums[j];
-        kept += *(float *)&all;
+        float part;
+        memcpy(&part, &all, sizeof part);
+        kept += part;
     }
     return rounds * threads * SUMS * LANES * 2 + (kept != kept);
 }

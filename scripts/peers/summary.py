@@ -1,4 +1,4 @@
-"""From what the rounds measured to goals, ratios and the section of the document. Pure; imports only the standard library.
+"""From what the rounds measured to goals, ratios and speeds. Pure; imports only the standard library.
 
 Results are lists by part, one entry for each round. Ratios are taken within a round and their median over the rounds,
 so that a machine that drifts hits both sides alike.
@@ -187,14 +187,15 @@ class Speed:
 def speeds(results: Results, shape: Shape) -> list[Speed]:
     """Everybody who was measured."""
     found = []
-    head = 2.0 * shape.head_weights
+    work = (2.0 * shape.layer_weights, 2.0 * shape.head_weights)
     for part in ("int4", "int8"):
         for precision in PRECISIONS:
             decode = combine(float, series(results, part, precision, "decode"))
             if decode:
-                prefill = {n: combine(float, series(results, part, precision, "prefill", str(n))) for n in shape.lengths}
+                lengths = {n: series(results, part, precision, "prefill", str(n)) for n in shape.lengths}
+                prefill = {n: combine(float, values) for n, values in lengths.items()}
                 read = statistics.median(combine(float, series(results, part, precision, "bytes_per_token")))
-                found.append(Speed(f"glmcore {part}, {precision}", decode, prefill, read, 2.0 * shape.layer_weights, head))
+                found.append(Speed(f"glmcore {part}, {precision}", decode, prefill, read, *work))
     for part, size in WEIGHT_BYTES.items():
         if part.startswith("llama"):
             decode = combine(float, series(results, part, "decode"))
@@ -204,7 +205,7 @@ def speeds(results: Results, shape: Shape) -> list[Speed]:
             prefill = {n: combine(float, rate_of_layers(results, part, n)) for n in shape.lengths}
         if decode:
             read = size * (shape.layer_weights + shape.head_weights)
-            found.append(Speed(part, decode, prefill, read, 2.0 * shape.layer_weights, head))
+            found.append(Speed(part, decode, prefill, read, *work))
     return found
 
 
