@@ -1,4 +1,4 @@
-"""The script for a card, run without one: its parts, its files, and how it judges."""
+"""The scripts for a card, run without one: their parts, their files, what ends a part, and how they judge."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,18 +19,21 @@ sys.modules["gpu_check"] = gpu_check
 spec.loader.exec_module(gpu_check)
 
 
+@pytest.mark.timeout(600)  # a process for each part, which a busy machine takes its time to start
 def test_every_part_runs_on_the_cpu(tmp_path):
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--cpu", "--out", str(tmp_path)], capture_output=True, text=True, timeout=280
+        [sys.executable, str(SCRIPT), "--cpu", "--out", str(tmp_path)], capture_output=True, text=True, timeout=580
     )
     result = json.loads((tmp_path / "gpu_check.json").read_text())
-    absent = {name: note for name, note in result["notes"].items() if "no golden data" in note}
-    assert done.returncode == bool(absent), (done.stdout, done.stderr)
+    assert done.returncode == 0, (done.stdout, done.stderr)
     figures = result["figures"]
-    for name in ("decode fp16 1x16", "decode int4 2x16", "prefill int4 8", "generate fp16", "copy GB/s"):
+    for name in ("decode fp16 1x16", "decode int4 2x16", "prefill int4 8", "generate fp16 2x16", "copy GB/s"):
         assert figures[name] > 0
-    if not absent:
+    for name in ("whole", "recorded", "split", "split in chunks"):
+        assert figures[f"error chatglm2-6b int4 {name} by torch"] < 1e-4
+    if "golden" not in result["notes"]:
         assert figures["error v2/int4 split by torch"] < 1e-4
+    assert result["ratios"]["int4 over fp16, 2x16"] > 0 and result["not_run_yet"] == []
     assert "| int4 decode over fp16 | 2.2 | not measured |" in (tmp_path / "gpu_check.md").read_text()
 
 
@@ -39,24 +43,68 @@ def test_without_a_card_it_says_so():
     assert done.returncode == 1 and "torch sees no card" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_goals_are_ratios_of_figures():
-    figures = {"decode fp16 1x512 share": 0.8, "decode fp16 1x512": 200.0, "decode int4 1x512": 500.0}
+def run(tmp_path: Path, code: str, limit: float = 60):
+    return gpu_check.run_part([sys.executable, "-c", code], limit, tmp_path, "a part")
+
+
+BEFORE = 'print(\'{"figure": "known", "value": 2.5}\', flush=True);'
+
+
+@pytest.mark.parametrize(
+    "code, said",
+    [
+        ("pass", ""),
+        ("raise RuntimeError('an illegal memory access')", "failed: ended with 1: RuntimeError: an illegal memory"),
+        ("import os; os.abort()", "failed: ended with -6"),
+        ("import os; os._exit(3)", "failed: ended with 3: nothing was said"),
+    ],
+)
+def test_a_part_that_dies_keeps_its_figures(tmp_path, code, said):
+    text, note = run(tmp_path, f"{BEFORE}print('{{half a li', flush=True)\n{code}")
+    record = gpu_check.Record()
+    record.take(text)
+    assert record.figures == {"known": 2.5} and note.startswith(said) and bool(note) == bool(said)
+
+
+def test_a_part_that_hangs_is_ended_with_all_that_it_started(tmp_path):
+    child = "import time; time.sleep(3); open('survived', 'w')"
+    code = (
+        f"{BEFORE}import subprocess, sys, os, time; os.chdir({str(tmp_path)!r});"
+        f"subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(60)"
+    )
+    text, note = run(tmp_path, code, limit=2)
+    assert note == "failed: not done after 2 s" and "2.5" in text
+    time.sleep(3.5)
+    assert not (tmp_path / "survived").exists()
+
+
+def test_parts_that_come_too_late_are_left_out_and_the_files_say_so(tmp_path):
+    record = gpu_check.check(["machine", "generate"], tmp_path, 0, cpu=True)
+    assert set(record.notes.values()) == {"left out: no time left"} and not record.failed
+    assert json.loads((tmp_path / "gpu_check.json").read_text())["notes"] == record.notes
+    assert "- machine: left out" in (tmp_path / "gpu_check.md").read_text()
+
+
+def test_goals_and_ratios_are_those_of_figures():
+    figures = {
+        "decode fp16 1x512 GB/s": 3200.0, "copy GB/s": 4000.0, "decode fp16 1x512": 200.0, "decode int4 1x512": 500.0,
+        "decode int4 1x512 by cpm_kernels": 100.0, "generate fp16 1x512": 40.0,
+    }  # fmt: skip
     reached = {goal["goal"]: goal["reached"] for goal in gpu_check.goals(figures)}
     assert reached["fp16 decode, share of copy bandwidth"] == 0.8
     assert reached["int4 decode over fp16"] == 2.5
     assert reached["int8 decode over fp16"] is None
+    assert dict(gpu_check.ratios(figures)) == {
+        "fp16 share of copy bandwidth, 1x512": 0.8, "fp16 over generate(), 1x512": 5.0, "int4 over fp16, 1x512": 2.5,
+        "int4 over cpm_kernels, 1x512": 5.0, "int4 over generate(), 1x512": 12.5,
+    }  # fmt: skip
 
 
-def test_a_part_that_fails_or_comes_too_late_is_a_note():
-    record = gpu_check.Record(seconds=60)
-    record.part("broken", lambda: 1 / 0)
-    record.ends = 0
-    record.part("late", lambda: pytest.fail("begun"))
-    assert record.notes == {"broken": "failed: ZeroDivisionError: division by zero", "late": "left out: no time left"}
-
-
-def test_the_wanted_backend_is_taken_back(monkeypatch):
-    monkeypatch.setenv(gpu_check.choice.WANTED, "torch")
-    with gpu_check.wanted("triton"):
-        assert gpu_check.os.environ[gpu_check.choice.WANTED] == "triton"
-    assert gpu_check.os.environ[gpu_check.choice.WANTED] == "torch"
+def test_each_part_is_one_that_can_be_run_and_the_wanted_ones_fit_into_the_time():
+    listed = subprocess.run(
+        [sys.executable, "-c", "import gpu_parts; print(*gpu_parts.PARTS, sep='\\n')"],
+        capture_output=True, text=True, timeout=120, cwd=SCRIPT.parent, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert set(listed) == set(gpu_check.LIMITS) >= set(gpu_check.ON_CPU)
+    wanted = ["machine", "doctor", "logits triton", *(f"decode {kind}" for kind in ("fp16", "int4", "int8"))]
+    assert sum(gpu_check.LIMITS[name] for name in wanted) <= 460
