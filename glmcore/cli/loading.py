@@ -14,7 +14,7 @@ def load_engine(
     dtype: str | None,
     plan_file: str | None,
     kernel_file: str | None,
-    precision: str = "exact",
+    precision: str = "fast",
     threads: int | None,
 ):
     """The engine for ``model`` (the demo model where None)."""

@@ -24,6 +24,7 @@ from glmcore.place.adapters import open_adapter
 from glmcore.place.loader import default_dtype, load_model, table_dtype, target_config
 from glmcore.place.multi_devices import place_model, placement_from_map
 from glmcore.plan import Device, Plan, Precision, format_size, make_plan
+from glmcore.quant.operators import use_operators
 from glmcore.tokenizers import load_tokenizer
 
 # The context for which memory is asked before loading; the cache itself grows as it is filled.
@@ -38,7 +39,7 @@ def load(
     quantize: str | None = None,
     dtype: str | None = None,
     kernel_file: str | None = None,
-    precision: str = "exact",
+    precision: str = "fast",
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Engine:
@@ -46,8 +47,8 @@ def load(
 
     adapter: the folder of a LoRA or a P-Tuning v2. plan: a plan or its file; transformers' device maps are taken too,
     by module names or as "auto", "balanced", "sequential". quantize: "int8" or "int4", while loading. dtype: of what
-    is not quantised. precision: of the inputs of quantised layers on the CPU, "exact" or "fast" (int8).
-    progress: called with bytes done and bytes in all.
+    is not quantised. precision: of the inputs of quantised layers on the CPU, "fast" (16 bits in answers, 8 in
+    prompts) or "exact" (float32). progress: called with bytes done and bytes in all.
     Errors: GlmError, each before anything large is read where that can be.
     """
     torch.set_num_threads(threads or default_threads())
@@ -68,6 +69,8 @@ def load(
             module = load_model(checkpoint, **settings)
         else:
             module = load_planned(checkpoint, given, config, **settings)
+    if config.quantization_bit and kernel is None and precision == "fast":
+        use_operators(module)
     if added is not None:
         added.apply(module)
     return Engine(config, tokenizer, Runner(module, config), describe_backend(module))
