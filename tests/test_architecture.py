@@ -52,7 +52,7 @@ GLMDOCTOR = {
     "executor": {"remedies", "actions", "disk", "journal", "recovery", "messages"},
     "recovery": {"actions", "disk", "journal", "messages"},
     "explain": {"knowledge", "messages", "findings"},
-    "reports": {"findings", "messages", "knowledge", "host.facts", "explain", ""},
+    "reports": {"findings", "messages", "knowledge", "host.facts", "explain", "private", ""},
     "checks": {"findings", "knowledge", "messages", "host.facts"},
     "remedies": {"findings", "knowledge", "messages", "host.facts", "actions", "packages"},
     "environment": {"host", "remedies", "actions", "messages"},
@@ -64,7 +64,8 @@ GLMDOCTOR = {
     "knowledge": {"messages", "host.facts"},
     "findings": {"messages"},
     "messages": set(),
-    "host": {"host", "host.facts", ""},
+    "private": set(),
+    "host": {"host", "host.facts", "private", ""},
 }
 GLMDOCTOR_OF_GLMCORE = {"plan", "config", "errors", "kernels.build"}
 

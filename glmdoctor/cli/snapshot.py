@@ -19,9 +19,10 @@ from glmdoctor.cli import options, output
 def snapshot(
     context: click.Context, path: str | None, model: str | None, python: str | None, kernel_file: str | None
 ) -> None:
-    """Write this machine's facts as JSON, without names of people and machines.
+    """Write this machine's facts as JSON, without names of people and machines, keys and addresses.
 
-    The file belongs into a bug report; `glmdoctor check --snapshot FILE` examines the machine again from it.
+    Paths stay, since the replay follows them; home folders lose their names. The file belongs into a bug report;
+    `glmdoctor check --snapshot FILE` examines the machine again from it.
     """
     from glmdoctor.reports.json import dumps
 

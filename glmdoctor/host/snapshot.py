@@ -20,6 +20,7 @@ from typing import Any
 
 from glmdoctor.host import facts
 from glmdoctor.host.facts import Unknown
+from glmdoctor.private import without_addresses, without_credentials
 
 SCHEMA = 1
 SECRET_FIELDS = {"uuid"}
@@ -53,12 +54,12 @@ def _plain(value: Any, redact: Redact) -> Any:
 
 
 def redactor(home: str | None = None, user: str | None = None, host: str | None = None) -> Redact:
-    """A function that takes home folders, the user's name, the machine's name and credentials out of a text."""
+    """A function that takes home folders, names of user and machine, credentials and addresses out of a text."""
     home = os.path.expanduser("~") if home is None else home
     names = {_user() if user is None else user: "<user>", platform.node() if host is None else host: "<host>"}
     rules = [(re.compile(re.escape(home) + r"(?=[/\\:;\s'\"]|$)"), "~")] if len(home) > 1 else []
-    rules.append((re.compile(r"(/home/|/Users/|\\Users\\)[^/\\\s:;'\"]+"), r"\1<user>"))
-    rules.append((re.compile(r"(?<=://)[^/\s@]+@"), ""))
+    word = r"[^/\\\s:;'\"]+"  # a name of several words ends at the next folder, else at a blank
+    rules.append((re.compile(rf"(/home/|/Users/|\\Users\\)(?:{word}(?: {word}){{1,3}}(?=[/\\])|{word})"), r"\1<user>"))
     rules += [
         (re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])"), mark)
         for name, mark in names.items()
@@ -66,10 +67,11 @@ def redactor(home: str | None = None, user: str | None = None, host: str | None 
     ]
 
     def redact(text: str) -> str:
+        text = without_credentials(text)
         for pattern, mark in rules:
             # A function, since a mark such as \1<user> is a template only for the rule that has the group.
             text = pattern.sub(mark, text)
-        return text
+        return without_addresses(text)
 
     return redact
 

@@ -56,7 +56,7 @@ def consumers(cpm: Cpm | Unknown, loader: Loader | Unknown, nvml: Nvml | Unknown
 def draw(host: Host, language: str, redact: Callable[[str], str]) -> str:
     """The drawing as an ``<svg>`` element."""
     libraries = () if isinstance(host.libraries, Unknown) else host.libraries
-    users = consumers(host.cpm, host.loader, host.nvml)
+    users = [replace(user, rule=redact(user.rule)) for user in consumers(host.cpm, host.loader, host.nvml)]
     libraries = (*libraries, *_other_names(libraries, users))
     nodes = _nodes(libraries, users, redact)
     starts = _columns(list(nodes.values()), users, language)

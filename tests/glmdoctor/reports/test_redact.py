@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from glmdoctor.reports.redact import Redactor
@@ -31,10 +33,49 @@ redact = Redactor("/home/alice", ("alice", "workhorse"))
         ("key hf_AbCdEfGhIjKlMnOp", "key [secret]"),
         ("driver 535.183.01, nvidia-cublas 11.10.3.66", "driver 535.183.01, nvidia-cublas 11.10.3.66"),
         ("2.13.0+cpu on 6.1.0-18-amd64", "2.13.0+cpu on 6.1.0-18-amd64"),
+        ("LD_LIBRARY_PATH=/usr/lib:/mnt/secret/cuda", "LD_LIBRARY_PATH=/usr/lib:…/cuda"),
+        ("gcc -I/mnt/secret/include -lcuda", "gcc -I…/include -lcuda"),
+        ("in /mnt/My Secret/models/x.bin", "in …/x.bin"),
+        ("file:///mnt/secret/x.bin", "file:…/x.bin"),
+        ("/home/bob and C:\\Users\\bob", "…/[name] and …\\[name]"),
+        ("ALICE's alice-venv", "[name]'s [name]-venv"),
+        ("bob@gpu7 to 203.0.113.9", "[address] to [address]"),
+        ("fe80::1, 2001:db8::7", "[address], [address]"),
+        ("gpu7.example.org, build.corp", "[address], [address]"),
+        ('{"api_key": "a b", "x": 1} --token abc', '{"api_key": [secret], "x": 1} --token [secret]'),
     ],
 )
 def test_redacted(words: str, expected: str) -> None:
     assert redact(words) == expected
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "nvidia-cudnn-cu12 8.9.2.26 is there, 9.1.0.70 is needed",
+        "CUDA 10.2.89, nvidia-cublas-cu11==11.10.3.66",
+        "5.15.90.1-microsoft-standard-WSL2",
+        "31.0.15.3623",
+        "00000000:01:00.0 and PCI:0000:3b:00",
+        "c10::Error, std::bad_alloc, at::native::add",
+        "torch.cuda.is_available(), model.transformer.encoder",
+        "libcuda.so.1 => /usr/lib/x86_64-linux-gnu/libcuda.so.1 (0x00007f0e1c000000)",
+        "/usr/opt/python@3.11/bin/python3 at 12:34:56",
+        "the cache /etc/ld.so.cache and/or the link",
+        "https://download.pytorch.org/whl/cu121",
+    ],
+)
+def test_what_tells_nobody_stays(words: str) -> None:
+    assert redact(words) == words
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "/a", "a ", "/a b", "1.", "a.", "a@", "f:", "token", "C:\\a ", "'", "--token", "at 1.2.3.4 "]
+)
+def test_the_time_grows_with_the_length_alone(piece: str) -> None:
+    started = time.process_time()
+    redact(piece * (100_000 // len(piece)))
+    assert time.process_time() - started < 6
 
 
 def test_this_machine_is_read_without_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
