@@ -207,9 +207,12 @@ class Disk:
         program = shutil.which(argv[0], path=os.environ.get("PATH", os.defpath) + SYSTEM_FOLDERS)
         if program is None:
             raise FileNotFoundError(f"{argv[0]}: command not found")
-        done = subprocess.run(
-            [program, *argv[1:]], capture_output=True, text=True, errors="replace", timeout=timeout, check=False
-        )
+        try:
+            done = subprocess.run(
+                [program, *argv[1:]], capture_output=True, text=True, errors="replace", timeout=timeout, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise OSError(f"{argv[0]}: no answer within {timeout:g} s") from None
         if done.returncode != 0:
             raise OSError(f"{argv[0]}: {' '.join(done.stderr.split()) or f'exit status {done.returncode}'}")
         return done.stdout

@@ -18,6 +18,32 @@ if TYPE_CHECKING:
 
 PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input")
 INSTALL_SECONDS = 3600  # torch's wheels are gigabytes
+# Runs in the examined Python. A pip that was killed leaves what it was about to take away under names that begin with
+# "~" (which pip itself may take for the package), and new files without the RECORD that it writes last.
+AFTER_A_KILL = """
+import json, os, re, shutil, sys, sysconfig
+site = sysconfig.get_path("purelib")
+entries = os.listdir(site) if os.path.isdir(site) else []
+wanted = dict(pin.split("==") for pin in sys.argv[1:])
+def plain(name): return re.sub("[-_.]+", "-", name).lower()
+def remove(entry):
+    path = os.path.join(site, entry)
+    shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+    entries.remove(entry)
+def stashed(entry):
+    name = plain(re.split("-[0-9]|[.]py$", entry[1:])[0])
+    return entry == "~_pycache__" or entry.startswith("~") and name in [name[1:] for name in wanted]
+for entry in filter(stashed, list(entries)):
+    remove(entry)
+infos = [(plain(e.rpartition("-")[0]), e) for e in entries if e.endswith((".dist-info", ".egg-info"))]
+for name, entry in infos:
+    ours = name in wanted and entry.endswith("-" + wanted[name] + ".dist-info")
+    if ours and not os.path.exists(os.path.join(site, entry, "RECORD")):
+        remove(entry)
+whole = {name for name, entry in infos if entry in entries}
+there = {plain(os.path.splitext(entry)[0]) for entry in entries}
+print(json.dumps([name for name in wanted if name in there and name not in whole]))
+"""
 
 
 def normalised(name: str) -> str:
@@ -52,7 +78,12 @@ class Reinstall:
         return f"{self.python}: {', '.join(self.former or self.pins)}"
 
     def apply(self, disk: Disk) -> None:
-        now, new, old = installed(self.python, disk), versions(self.pins), versions(self.former)
+        new, old = versions(self.pins), versions(self.former)
+        half = json.loads(disk.run([self.python, "-c", AFTER_A_KILL, *self.pins]))
+        if half:  # made whole first: pip takes away only what it knows of
+            whole = [f"{name}=={new[name]}" for name in half]
+            pip_install(self.python, ["--force-reinstall", *whole], self.options, disk)
+        now = installed(self.python, disk)
         changed = [name for name in new if now.get(name) != old.get(name)]
         # One that is missing was being replaced when the repair was killed.
         ours = [name for name in changed if now.get(name) in (None, new[name])]

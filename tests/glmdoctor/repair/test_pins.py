@@ -6,14 +6,18 @@ The index is a folder of tiny wheels, the interpreter a virtual environment of t
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from glmdoctor import executor, packages, recovery, texts
@@ -29,11 +33,13 @@ from glmdoctor.recovery import Refused
 from glmdoctor.remedies import Plan, pins
 
 
-def wheel(folder: Path, name: str, version: str, *requires: str) -> None:
+def wheel(folder: Path, name: str, version: str, *requires: str, files: int = 0) -> None:
     info = f"{name}-{version}.dist-info"
     needs = "".join(f"Requires-Dist: {line}\n" for line in requires)
     with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as file:
         file.writestr(f"{name}.py", f"version = {version!r}\n")
+        for number in range(files):
+            file.writestr(f"{name}_data/{version}/{number}.txt", "data")
         file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")
         file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         file.writestr(f"{info}/RECORD", "")
@@ -102,17 +108,64 @@ def test_what_is_planned_is_installed_and_given_back(old: str, tmp_path: Path) -
     assert now(old) == BEFORE
 
 
-def test_a_repair_that_was_killed_is_rolled_back(old: str, tmp_path: Path) -> None:
-    """Killed in the midst of pip: one package is new, one is gone, one has not been reached."""
-    [action] = plan(old, "numpy<2", "transformers>=4.33").actions
-    with executor.locked(Disk(), str(tmp_path)) as store:
-        writer = store.writer("R1")
-        writer.begin("R1")
-        writer.intent(1, "install-packages", action, {})
-        for arguments in (["install", "-q", "--no-deps", "numpy==1.26.4"], ["uninstall", "-q", "-y", "transformers"]):
-            subprocess.run([old, "-m", "pip", *arguments], check=True, capture_output=True)
-        assert [undone.run for undone in recovery.recover(store)] == ["R1"]
+MANY = 1500  # files in each new wheel, so that pip can be met while it copies them
+
+
+def killed_in_the_midst(python: str, index: Path, doctor: Any, command: list[str], alone: bool) -> Any:
+    """`fix --packages` with its pip ended by SIGKILL (``alone``), or both, when a new package is copied by half."""
+    process = subprocess.Popen(command, env=doctor, start_new_session=True, stdin=subprocess.DEVNULL)
+    site = next(Path(python).parents[1].glob("lib/python3*/site-packages"))
+    end = time.monotonic() + 120
+    while not any(100 < len(os.listdir(folder)) < MANY - 500 for folder in site.glob("*_data/*")):
+        assert time.monotonic() < end and process.poll() is None, "pip was never met while it copies"
+        time.sleep(0.002)
+    if alone:
+        installing = [p for p in psutil.Process(process.pid).children(recursive=True) if "--no-deps" in p.cmdline()]
+        for child in installing:
+            child.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(timeout=240)
+    return process.returncode
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["pip", "doctor-and-pip"])
+def test_a_pip_that_is_killed_half_way_is_taken_back(old: str, root: Any, tmp_path: Path, alone: bool) -> None:
+    """By the doctor itself where pip alone dies, else by the next command: no file of the new packages is left."""
+    index, model = tmp_path / "index", tmp_path / "model"
+    for folder in (index, model):
+        folder.mkdir()
+    (model / "config.json").write_text('{"model_type": "chatglm", "architectures": ["ChatGLMModel"]}')
+    solution = solve(needs(Host(RealIO(), interpreter=old, model=str(model))))
+    assert solution
+    for name, version in (re.split("==|>=", requirement) for requirement in solution.install):
+        wheel(index, name, version, files=MANY)
+    for name, version in BEFORE.items():
+        wheel(index, name, version)  # for the way back
+    before = files_of(old)
+    real = {"GLMDOCTOR_ROOT": "/", "HOME": str(tmp_path / "home"), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index)}
+    options = ["--packages", "--only", "python.packages", "--python", old, "--model", str(model), "--yes"]
+    doctor = {**os.environ, **real, "PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, "-m", "glmdoctor", "fix", *options]
+    status = killed_in_the_midst(old, index, doctor, command, alone)
+    if alone:
+        assert status == 1
+    else:
+        assert files_of(old) != before
+        recovered = root.glmdoctor("undo", **real)
+        assert "rolled back" in recovered.stderr, recovered.stdout + recovered.stderr
     assert now(old) == BEFORE
+    assert files_of(old) == before
+
+
+def files_of(python: str) -> set[str]:
+    """What lies in site-packages, but for compiled files."""
+    [site] = Path(python).parents[1].glob("lib/python3*/site-packages")
+    return {
+        str(path.relative_to(site))
+        for path in site.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and not str(path.relative_to(site)).startswith("pip")
+    }
 
 
 def test_what_others_installed_since_stays(old: str, tmp_path: Path) -> None:
