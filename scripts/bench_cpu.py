@@ -24,9 +24,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-SCRIPTS = Path(__file__).resolve().parent
-PEERS = SCRIPTS / "peers"
-sys.path[:0] = [str(SCRIPTS), str(SCRIPTS.parent), str(PEERS)]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
 
 from bench_load import cpu_name, memory_total, warm
 from document import printed, put_into, section
@@ -37,6 +37,8 @@ from glmcore import demo
 from glmcore.config import ModelConfig, find_config
 from glmcore.kernels.threads import default_threads
 
+SCRIPTS = Path(__file__).resolve().parent
+PEERS = SCRIPTS / "peers"
 CHILD_SECONDS = 400
 LOADS = 5
 MODEL = "chatglm2-6b"

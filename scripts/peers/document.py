@@ -17,8 +17,8 @@ def section(results: Results, shape: Shape, about: Mapping[str, str], absent: Ma
         "## Whole models and their peers",
         "",
         f"{about['machine']}, {about['date']}.",
-        f"One run, everybody in turn, rounds: {about['rounds']}. Medians and, as spread, the smallest and the largest value;",
-        "ratios are taken within a round.",
+        f"One run, everybody in turn, rounds: {about['rounds']}. Medians and, as spread, the smallest and the largest",
+        "value; ratios are taken within a round.",
         "",
         f"    {about['command']}",
         "",
@@ -39,15 +39,16 @@ def section(results: Results, shape: Shape, about: Mapping[str, str], absent: Ma
 
 
 METHOD = """\
-How it was measured: weights are random, shapes those of ChatGLM2-6B and ChatGLM3-6B. *glmcore* and *llama.cpp* run the
-whole model with attention, prompts from an empty cache, decoding after the shorter prompt. OpenVINO, onnxruntime and the
-original way run the linear layers alone, which flatters them: the four shapes times the number of layers, for decoding
-the head too, weights rotated over 100 MB so that they do not stay in a cache. OpenVINO and onnxruntime have int4 weights
-with a scale for each 128 and quantise the activations themselves where they can; llama.cpp's Q4_0 and Q8_0 (embedding
-and head too) as its package from PyPI comes. The original way expands int4 to float32 with the original compiler flags
-and multiplies by torch. GB/s are the bytes of the weights that a token needs, for *glmcore* with the cache. The read
-bandwidth is the best pass over 1 GB in four streams per thread; the integer peak counts a multiplication and an addition
-for each pair. Shares of the peak count the layers' products only, against the time of the whole model.""".splitlines()
+How it was measured: weights are random, shapes those of ChatGLM2-6B and ChatGLM3-6B. *glmcore* and *llama.cpp* run
+the whole model with attention, prompts from an empty cache, decoding after the shorter prompt. OpenVINO,
+onnxruntime and the original way run the linear layers alone, which flatters them: the four shapes times the number
+of layers, for decoding the head too, weights rotated over 100 MB so that they do not stay in a cache. OpenVINO and
+onnxruntime have int4 weights with a scale for each 128 and quantise the activations themselves where they can;
+llama.cpp's Q4_0 and Q8_0 (embedding and head too) as its package from PyPI comes. The original way expands int4 to
+float32 with the original compiler flags and multiplies by torch. GB/s are the bytes of the weights that a token
+needs, for *glmcore* with the cache. The read bandwidth is the best pass over 1 GB in four streams per thread; the
+integer peak counts a multiplication and an addition for each pair. Shares of the peak count the layers' products
+only, against the time of the whole model.""".splitlines()
 
 
 def limits(results: Results) -> list[str]:

@@ -1,7 +1,7 @@
 """What the peers measured by layers have in common: the shapes, the timing, and the line they print.
 
-A peer is run as ``python PEER.py SHAPE_JSON THREADS LENGTHS`` and prints, as JSON, the seconds that all linear layers of
-the model take for one token (the head too) and for prompts of the given lengths (without the head).
+A peer is run as ``python PEER.py SHAPE_JSON THREADS LENGTHS`` and prints, as JSON, the seconds that all linear layers
+of the model take for one token (the head too) and for prompts of the given lengths (without the head).
 """
 
 from __future__ import annotations

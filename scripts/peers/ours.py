@@ -62,7 +62,8 @@ def in_precision(model: nn.Module, config: ModelConfig, kernel: Kernel, precisio
     macs = sum(m.weight.numel() * 8 // m.bits for m in model.layers.modules() if hasattr(m, "weight_scale"))
     needed = weight_bytes(model) + runner.cache.nbytes
     figures = {
-        "prefill": prefill, "operations_per_token": 2 * macs, "decode": decode, "bytes_per_token": read, "gb_per_s": decode * read / 1e9,
+        "prefill": prefill, "operations_per_token": 2 * macs, "decode": decode,
+        "bytes_per_token": read, "gb_per_s": decode * read / 1e9,
         "peak_ratio": peak_rss() / needed, "peak_bytes": peak_rss(), "needed_bytes": needed,
     }  # fmt: skip
     for length in task.get("contexts", []):

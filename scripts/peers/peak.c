@@ -43,7 +43,7 @@ typedef __m256 vf;
 #ifdef GLM_AVXVNNI
 #define NAME "vpdpbusd, 256 bits"
 static inline vi product(vi sum, vi a, vi b) {
-    __asm__ volatile("{vex} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
+    __asm__ volatile("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
     return sum;
 }
 #else

@@ -19,7 +19,7 @@ MARKS = "osD^vP*X<>"
 
 def draw(measured: dict, target: str) -> None:
     limits, points = measured["limits"], measured["points"]
-    figure = Figure(figsize=(9, 5.5))
+    figure = Figure(figsize=(10, 5.5))
     axes = figure.subplots()
     reach = np.geomspace(min(x for _, _, x, _ in points) / 2, max(x for _, _, x, _ in points) * 2, 200)
     for key, name, style in (("integer_peak", "integer products", "-"), ("float_peak", "float32 FMA", "--")):
@@ -31,7 +31,7 @@ def draw(measured: dict, target: str) -> None:
     axes.set(xscale="log", yscale="log", xlabel="operations per byte of weights read", ylabel="GOP/s")
     axes.set_title("Decoding at the left, prompts at the right", fontsize=10)
     axes.grid(True, which="both", lw=0.3)
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
     figure.tight_layout()
     figure.savefig(target, metadata={"Date": None})
 
