@@ -106,6 +106,13 @@ def function_of(tool: Mapping[str, Any]) -> Mapping[str, Any]:
     return inner if tool.get("type") == "function" and isinstance(inner, Mapping) else tool
 
 
+def tool_names(messages: Iterable[Message], tools: Iterable[object] | None) -> frozenset[str]:
+    """The functions that may be called: those of ``tools``, and of system messages in the original's form."""
+    inside = [tool for message in messages for tool in message.get("tools") or ()]
+    names = [function_of(tool).get("name") for tool in (*(tools or ()), *inside) if isinstance(tool, Mapping)]
+    return frozenset(name for name in names if isinstance(name, str))
+
+
 def _call(call: object, where: str) -> Call:
     function = call.get("function") if isinstance(call, Mapping) else None
     name = function.get("name") if isinstance(function, Mapping) else None

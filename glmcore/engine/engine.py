@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from glmcore.chat import process_response
 from glmcore.chat.answer import AnswerStream
 from glmcore.chat.incremental import Detokenizer
+from glmcore.chat.messages import tool_names
+from glmcore.chat.responses import clean_text, parse_call
 from glmcore.chat.stops import StopMatcher
 from glmcore.config import ModelConfig
 from glmcore.engine.backend import describe_backend
@@ -60,11 +61,11 @@ class Engine:
         """
         sampling = self.sampling(temperature, top_p, seed)
         text = "".join(self.raw_text(self.prompt(messages, tools), max_new_tokens, sampling, stop))
-        answer = process_response(text, self.config.generation)
-        if isinstance(answer, str):
-            return answer
-        call = {"name": answer["name"], "arguments": json.dumps(answer["parameters"], ensure_ascii=False)}
-        return {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": call}]}
+        call = parse_call(text, self.config.generation, tool_names(messages, tools))
+        if call is None:
+            return clean_text(text, self.config.generation)
+        function = {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)}
+        return {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": function}]}
 
     def stream(
         self,

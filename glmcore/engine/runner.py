@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -44,17 +44,22 @@ class Runner:
         """Logits [V] after ``prompt``; what the cache holds of it already is not computed again."""
         self.reused = min(common_prefix(self.held, prompt), len(prompt) - 1) if is_causal(self.config) else 0
         self.cache.length = self.reused
-        self.held = list(prompt)
+        self.held = list(prompt[: self.reused])  # all that is sure until the pass has come to its end
         self.make_room(len(prompt))
-        rest = torch.tensor([prompt[self.reused :]], device=self.device)
-        native = self.native if self.native is not None and self.native.takes(rest.shape[1]) else None
+        logits = self._read(torch.tensor([prompt[self.reused :]], device=self.device))
+        self.held = list(prompt)
+        return logits
+
+    def _read(self, ids: Tensor) -> Tensor:
+        """Logits [V] after ``ids`` [1, S], the rest of a prompt."""
+        native = self.native if self.native is not None and self.native.takes(ids.shape[1]) else None
         if not is_causal(self.config):
-            self.positions = PositionState(self.config, rest)
+            self.positions = PositionState(self.config, ids)
             inputs = self.positions.prompt()
             if native is not None:
-                return native(rest, self.cache, inputs["position_ids"], self.positions.context[0])
-            return self.model(rest, cache=self.cache, last_only=True, **inputs)[0, -1]
-        chunks = rest.split(PREFILL_CHUNK, dim=1)
+                return native(ids, self.cache, inputs["position_ids"], self.positions.context[0])
+            return self.model(ids, cache=self.cache, last_only=True, **inputs)[0, -1]
+        chunks = ids.split(PREFILL_CHUNK, dim=1)
         if native is not None:
             return [native(chunk, self.cache) for chunk in chunks][-1]
         return prefill_chunks(self.model, chunks, self.cache)[0, -1]
@@ -63,9 +68,14 @@ class Runner:
     def decode(self, token: int) -> Tensor:
         """Logits [V] after one more token."""
         self.make_room(len(self.held) + 1)
-        self.held.append(token)
         ids = torch.tensor([[token]], device=self.device)
         inputs = step_inputs(self.positions, ids) if self.positions else {}
+        logits = self._step(ids, inputs)
+        self.held.append(token)
+        return logits
+
+    def _step(self, ids: Tensor, inputs: Mapping[str, Tensor | None]) -> Tensor:
+        """Logits [V] after ``ids`` [1, 1]."""
         if self.records:
             if self.step is None or not self.step.usable:
                 self.step = GraphStep(self.model, self.cache)

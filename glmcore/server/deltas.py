@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 
-from glmcore.chat import process_response
 from glmcore.chat.answer import AnswerStream
 from glmcore.chat.messages import Call
+from glmcore.chat.responses import parse_call
 from glmcore.chat.stops import held_back
 
 # Between the messages of one answer, where the model says something and then calls, or calls twice.
@@ -65,15 +64,3 @@ class Deltas:
             return self._say(message)
         self.calls += 1
         return [call]
-
-
-def parse_call(message: str, generation: str, tools: Collection[str]) -> Call | None:
-    """The call of an offered tool that a whole message is, or None. Nothing of it is evaluated."""
-    parsed = process_response(message, generation)
-    if not isinstance(parsed, dict) or parsed["name"] not in tools:
-        return None
-    try:
-        json.dumps(parsed["parameters"], allow_nan=False)
-    except (TypeError, ValueError):
-        return None  # a Python literal that no JSON can carry
-    return Call(parsed["name"], parsed["parameters"])

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from glmcore.chat.messages import function_of
+from glmcore.chat.messages import tool_names
 from glmcore.server.errors import ApiError
 
 StopText = Annotated[str, Field(max_length=1000)]
@@ -91,10 +91,7 @@ class ChatRequest(Settings):
 
     @property
     def tool_names(self) -> frozenset[str]:
-        """The functions that may be called: of ``tools``, and of system messages in the original's form."""
-        inside = [tool for message in self.messages for tool in message.get("tools") or ()]
-        names = [function_of(tool).get("name") for tool in (*(self.offered or ()), *inside) if isinstance(tool, dict)]
-        return frozenset(name for name in names if isinstance(name, str))
+        return tool_names(self.messages, self.offered)
 
 
 class CompletionRequest(Settings):

@@ -122,3 +122,16 @@ def test_values_that_are_not_finite_are_reported(small):
     with pytest.raises(GlmError) as raised:
         runner.prefill([5, 6, 7])
     assert raised.value.code == "not-finite"
+
+
+def test_an_interrupted_prompt_leaves_nothing_that_is_reused(small):
+    model = small("chatglm2-6b", 4)
+    runner = Runner(model, model.config)
+    broken = model.embedding.weight[7].clone()
+    model.embedding.weight[7] = torch.nan
+    with pytest.raises(GlmError):
+        runner.prefill([5, 6, 7, 8])
+    model.embedding.weight[7] = broken
+    logits = runner.prefill([5, 6, 7, 8])
+    assert runner.reused == 0
+    torch.testing.assert_close(logits, answer(model, [5, 6, 7, 8], native=False, tokens=())[0], atol=2e-4, rtol=2e-4)
