@@ -229,17 +229,17 @@ def missing_packages(finding: Finding, host: Machine) -> Commands:
 
 
 def bitsandbytes(finding: Finding, host: Machine) -> Commands:
-    return (
-        ("unset BNB_CUDA_VERSION",)
-        if finding.evidence.get("BNB_CUDA_VERSION")
-        else pip(host, "--upgrade", "bitsandbytes")
-    )
+    if finding.evidence.get("BNB_CUDA_VERSION"):
+        return ("unset BNB_CUDA_VERSION",)
+    return pip(host, "--upgrade", "bitsandbytes")
 
 
 def hub(finding: Finding, host: Machine) -> Commands:
-    """The variable that is in the way, set right or away."""
-    names = finding.evidence.get("variables")
-    return tuple(f"unset {name} {str(name).lower()}" for name in names) if isinstance(names, (list, tuple)) else ()
+    """The variables that are in the way; those of proxies are read in small letters too."""
+    given = finding.evidence.get("variables")
+    names = [str(name) for name in given] if isinstance(given, (list, tuple)) else []
+    spellings = [(name, name.lower()) if "PROXY" in name else (name,) for name in names]
+    return tuple(shlex.join(["unset", *both]) for both in spellings)
 
 
 def pull_lfs(finding: Finding, host: Machine) -> Commands:

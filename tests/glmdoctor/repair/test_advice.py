@@ -175,3 +175,14 @@ def test_a_checkpoint_is_fetched_by_its_folders_name_where_that_tells(folder: st
     here = host(checkpoint=checkpoint(f"/models/{folder}", {}, GONE), os=WINDOWS)
     lines = commands.commands(finding("missing-shard", files=[GONE.name]), here)
     assert lines == ((f"glmcore download {name} -o /models/{folder}",) if name else ())
+
+
+def test_variables_in_the_way_are_unset() -> None:
+    proxy = finding("hub-unreachable", variables=["HTTPS_PROXY"])
+    assert commands.commands(proxy, host()) == ("unset HTTPS_PROXY https_proxy",)
+    assert commands.commands(finding("hub-unreachable", variables=["HF_ENDPOINT"]), host()) == ("unset HF_ENDPOINT",)
+    assert commands.commands(finding("hub-unreachable"), host()) == ()
+    forced = finding("bitsandbytes-cuda-setup", BNB_CUDA_VERSION="118")
+    assert commands.commands(forced, host()) == ("unset BNB_CUDA_VERSION",)
+    [line] = commands.commands(finding("bitsandbytes-cuda-setup", BNB_CUDA_VERSION=None), host())
+    assert line.endswith("-m pip install --upgrade bitsandbytes")
