@@ -16,6 +16,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -233,22 +234,29 @@ def _read(checkpoint: Checkpoint, config: ModelConfig, name: str, dtype: torch.d
     if kept == table_dtype(config, dtype) != dtype:
         kept = None  # a table as it is stored, whatever config.json says of its type: nothing is rounded
     unchanged = kept in (None, checkpoint.info(name).dtype) and not made_here(checkpoint, config, name)
-    if unchanged and (device or "cpu") == "cpu":
-        return {name: checkpoint.mapped(name)}
-    return {key: put(key, tensor, device or "cpu", kept) for key, tensor in stored(checkpoint, config, name).items()}
+    with memory_for(name, "cpu", checkpoint.info(name).nbytes):  # whatever device it is for, it is read here
+        if unchanged and (device or "cpu") == "cpu":
+            return {name: checkpoint.mapped(name)}
+        read = stored(checkpoint, config, name)
+    return {key: put(key, tensor, device or "cpu", kept) for key, tensor in read.items()}
 
 
 def put(name: str, tensor: Tensor, device: str, dtype: torch.dtype | None) -> Tensor:
     """The tensor on its device. Errors: GlmError("memory-short") with its name and size."""
-    try:
+    with memory_for(name, device, tensor.numel() * (dtype or tensor.dtype).itemsize):
         return tensor.to(torch.device(device), dtype)
+
+
+@contextmanager
+def memory_for(name: str, device: str, size: int) -> Iterator[None]:
+    """Let an allocator's refusal be GlmError("memory-short"), which names the tensor, its device and its bytes."""
+    try:
+        yield
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
-        size = format_size(tensor.numel() * (dtype or tensor.dtype).itemsize)
-        raise GlmError(
-            "memory-short", f"{device} has no memory left for {size}", where=name, hint="make a new plan: glmcore plan"
-        ) from error
+        what = f"{device} has no memory left for {format_size(size)}"
+        raise GlmError("memory-short", what, where=name, hint="make a new plan: glmcore plan") from error
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -41,7 +41,7 @@ def parse_size(written: str) -> int:
 def parse_device(written: str) -> Device:
     """A device of "cuda:0=7GiB" or, with its read bandwidth, "cpu=16GiB@24GB"; a size of zero is refused."""
     name, equals, rest = written.partition("=")
-    size, _, bandwidth = rest.partition("@")
+    size, at, bandwidth = rest.partition("@")
     if not equals or not is_device_name(name):
         raise GlmError(
             "usage", f"{written!r} names no device and budget", hint="write for example cuda:0=7GiB or cpu=16GiB"
@@ -49,7 +49,10 @@ def parse_device(written: str) -> Device:
     budget = parse_size(size)
     if budget == 0:
         raise GlmError("usage", f"the budget of {name} is zero", hint="leave the device out instead")
-    return Device(name, budget, float(parse_size(bandwidth.removesuffix("/s"))) if bandwidth else None)
+    speed = float(parse_size(bandwidth.removesuffix("/s"))) if at else None
+    if speed == 0:
+        raise GlmError("usage", f"the bandwidth of {name} is zero", hint="leave the @ out where it is not known")
+    return Device(name, budget, speed)
 
 
 def format_size(size: float) -> str:

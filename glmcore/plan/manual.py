@@ -22,13 +22,15 @@ def manual_placement(
     """
     check_name("embeddings", embeddings)
     check_name("final_layernorm", final_layernorm)
+    if not isinstance(layers, Mapping):
+        raise GlmError("plan-invalid", f"layers is {layers!r}", hint='write {"cuda:0": "1-14", "cpu": "15-28"}')
     holders: dict[int, str] = {}
     for device, ranges in layers.items():
         check_name("layers", device)
         for layer in parse_ranges(device, ranges, config.num_layers):
             if layer in holders:
-                both = f"{holders[layer]} and {device}"
-                raise GlmError("plan-invalid", f"layer {layer} is given to both {both}", where="layers")
+                twice = f"{device} twice" if holders[layer] == device else f"both {holders[layer]} and {device}"
+                raise GlmError("plan-invalid", f"layer {layer} is given to {twice}", where="layers")
             holders[layer] = device
     gaps = [layer for layer in range(1, config.num_layers + 1) if layer not in holders]
     if gaps:

@@ -208,6 +208,19 @@ def test_running_out_while_placing_is_planned_anew_once(monkeypatch):
         assert len(plans) == 2 and "no memory left" in plans[1].reasons[-1]
 
 
+def test_running_out_twice_is_an_error(monkeypatch):
+    plans = []
+
+    def fails(checkpoint, *, plan, **settings):
+        plans.append(plan)
+        raise GlmError("memory-short", "cpu has no memory left for 2 MiB", where="lm_head")
+
+    monkeypatch.setattr(placing, "load_model", fails)
+    with opened("v2/base") as checkpoint, pytest.raises(GlmError, match="no memory left for 2 MiB") as caught:
+        load_planned(checkpoint, plan_of(checkpoint.config), checkpoint.config)
+    assert len(plans) == 2 and caught.value.where == "lm_head"
+
+
 def test_device_maps_are_plans():
     with opened("v2/base") as checkpoint:
         config = checkpoint.config

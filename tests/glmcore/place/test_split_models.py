@@ -99,6 +99,12 @@ def test_config_multi_devices_as_the_original_calls_it(engine, capsys):
         ({"cpu": "28-1"}, "outside the model's 1-28"),
         ({"cpu": "1..28"}, "'1..28' is no range of layers"),
         ({"cpu": 28}, "the layers of cpu are 28"),
+        ({"cpu": ("1-28",)}, r"the layers of cpu are \('1-28',\)"),
+        ({"cpu": "1-16,12-28"}, "layer 12 is given to cpu twice"),
+        ({"cpu": "1-14,,15-28"}, "'' is no range of layers"),
+        ({}, "no device is given for layers 1, 2, 3"),
+        ("1-28", "layers is '1-28'"),
+        (({"cpu": "1-28"},), r"layers is \({'cpu': '1-28'},\)"),
         ({"gpu0": "1-28"}, "'gpu0' is no device"),
     ],
 )
@@ -111,6 +117,12 @@ def test_wrong_splits_are_said(layers, said):
 def test_the_tuple_of_the_originals_readme_is_explained():
     with pytest.raises(GlmError, match=r"embeddings is a tuple, \('cpu',\), a comma at the end"):
         manual_placement(NAMED["chatglm-6b"], ("cpu",), {"cpu": "1-28"}, "cpu")
+
+
+@pytest.mark.parametrize("ends", [("cpu", ("cpu",)), ("cpu", ()), (None, "cpu"), ("cpu", "cuda:x"), ("disk", "cpu")])
+def test_ends_on_what_is_no_device_are_said(ends):
+    with pytest.raises(GlmError, match=r"is a tuple|is no device"):
+        manual_placement(NAMED["chatglm-6b"], ends[0], {"cpu": "1-28"}, ends[1])
 
 
 def test_several_ranges_of_one_device():

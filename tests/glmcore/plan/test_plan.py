@@ -172,7 +172,27 @@ def test_sizes_as_people_write_them(written: str, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "written", ["", "x", "7GiB7", "-1GiB", "1e9", "cuda:0", "cuda:0=", "gpu0=7GiB", "cpu=0", "cpu=lots"]
+    "written",
+    [
+        "",
+        "x",
+        "7GiB7",
+        "-1GiB",
+        "1e9",
+        "cuda:0",
+        "cuda:0=",
+        "gpu0=7GiB",
+        "cpu=0",
+        "cpu=lots",
+        "cpu=nan",
+        "cpu=1GiB@fast",
+        "cpu=1GiB@",
+        "cpu=1GiB@0",
+        "cpu=1GiB@-3GB",
+        "cuda:-1=1GiB",
+        "cuda:0.5=1GiB",
+        "=1GiB",
+    ],
 )
 def test_devices_that_are_none_are_refused(written: str) -> None:
     with pytest.raises(GlmError) as caught:
