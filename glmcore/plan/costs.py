@@ -10,7 +10,8 @@ from glmcore.errors import GlmError
 DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 SCALE_BYTES = 2  # one float16 scale for each output row, as in the original files
 
-# What a CUDA context takes before the first tensor: 300 to 500 MiB, as nvidia-smi shows an idle torch process.
+# What a CUDA context takes before the first tensor: about 300 MB since CUDA 11.7 loads kernels when they are called
+# (https://github.com/pytorch/pytorch/issues/107667), and the kernels and library workspaces that a model brings in.
 CUDA_CONTEXT_BYTES = 450 * 2**20
 
 

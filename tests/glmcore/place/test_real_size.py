@@ -42,7 +42,7 @@ if sys.argv[3]:
     held = [0]
     for event in sorted(events, key=lambda event: event.start_ns()):
         held.append(held[-1] + event.nbytes())
-    found |= {"workspace": max(held), "peak": psutil.Process().memory_info().rss - before}
+    found["workspace"] = max(held)
 print("FOUND", json.dumps(found))
 """
 
@@ -79,6 +79,5 @@ def test_all_that_is_planned_is_all_that_is_taken():
     plan = make_plan(config, [Device("cpu", 8 * 2**30)], precision=precision, context=2048)
     found = measured("chatglm2-6b-int4", plan.placement, prompt=True)
     share = plan.devices[0]
-    print(found, share)
     assert found["workspace"] == pytest.approx(share.workspace_bytes, rel=0.15)
     assert found["tensors"] + found["cache"] + found["workspace"] == pytest.approx(share.total_bytes, rel=0.03)
