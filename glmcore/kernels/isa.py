@@ -33,6 +33,7 @@ ISAS: dict[str, Isa] = {
         _isa("avxvnni", "avx2 fma f16c avx_vnni", "-DGLM_AVXVNNI", "-mavx2", "-mfma", "-mf16c", "-mavxvnni"),
         _isa("avx512", "avx512f avx512bw avx512vl fma", "-DGLM_AVX512", *_AVX512),
         _isa("avx2", "avx2 fma f16c", "-DGLM_AVX2", "-mavx2", "-mfma", "-mf16c"),
+        _isa("neon-i8mm", "asimd asimddp i8mm", "-DGLM_NEON", "-march=armv8.2-a+dotprod+i8mm"),
         _isa("neon-dotprod", "asimd asimddp", "-DGLM_NEON", "-march=armv8.2-a+dotprod"),
         _isa("plain", ""),
     )

@@ -166,5 +166,7 @@ static inline vf dots8(int kind, Block8 w, const int8_t *q) {
 #define VECTORS 4
 #define INT_ROWS 6
 #define FLOAT_ROWS 6
-#define DECODE_ROWS_FAST 4
-#define DECODE_ROWS_EXACT 4
+#define AHEAD 1024
+#define DECODE_ROWS4_FAST 4
+#define DECODE_ROWS4_EXACT 4
+#define DECODE_ROWS8 4

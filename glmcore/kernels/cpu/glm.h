@@ -24,9 +24,8 @@
 #define BLOCK 128
 #define ROWS_PER_TASK 32  /* decode: rows that a thread takes at a time; cores are shared, so they take turns freely */
 #define STREAMS 4         /* decode: matrix rows side by side */
-#define AHEAD 1024        /* decode: bytes to prefetch ahead in each stream; best of 512 … 8192 on Zen 3 */
 #define SMALL 500000      /* multiplications, some 20 microseconds of one thread */
-#define PRECISE_ROWS 16   /* up to so many rows keep 16 bits in `fast`, and 24 in integers in `exact` */
+#define PRECISE_ROWS 16   /* up to so many rows keep 16 bits in `fast`; short prompts need them as answers do */
 #define CHUNK 128         /* prefill: activation rows that share one unpacked tile */
 
 #define INFINITE 0x7f800000  /* bits of +inf: every |value| at or above it is infinite or NaN */

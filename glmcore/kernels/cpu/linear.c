@@ -18,17 +18,20 @@ EXPORT int glm_openmp(void) {
 
 Weights weights_of(int bits, const void *data, const float *scale, const float *bias, int64_t n, int64_t k) {
     int width = bits == BRAIN ? 16 : bits;
-    return (Weights){bits, data, scale, bias, n, k, k * width / 8, BLOCK * width / 8, (k + BLOCK - 1) / BLOCK, k / BLOCK};
+    return (Weights){bits, data, scale, bias, n, k, k * width / 8, BLOCK * width / 8, (k + BLOCK - 1) / BLOCK,
+                     k / BLOCK};
 }
 
 int is_few(const Weights *w, int64_t m, int exact) {
-    return w->bits >= HALF || m <= (exact ? DECODE_ROWS_EXACT : DECODE_ROWS_FAST);
+    if (w->bits >= HALF) return 1;
+    return m <= (w->bits == INT8 ? DECODE_ROWS8 : exact ? DECODE_ROWS4_EXACT : DECODE_ROWS4_FAST);
 }
 
 int kind_of(const Weights *w, int64_t m, int exact) {
     if (w->bits >= HALF) return FLOATS;
-    if (m <= PRECISE_ROWS) return exact ? BITS24 : BITS16;
-    return exact ? FLOATS : w->bits == INT8 && WORDS8 ? BITS16 : BITS8;
+    if (!exact) return m <= PRECISE_ROWS || (w->bits == INT8 && WORDS8) ? BITS16 : BITS8;
+    /* Tiles of int8 take so many integer operations for 24 bits that floats are as fast. */
+    return is_few(w, m, exact) || (w->bits == INT4 && m <= PRECISE_ROWS) ? BITS24 : FLOATS;
 }
 
 void linear_few(const Weights *w, const Activations *a, float *y) {

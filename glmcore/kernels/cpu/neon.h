@@ -1,7 +1,6 @@
-/* 64-bit Arm: NEON with the dot-product instructions. */
+/* 64-bit Arm: NEON with the dot-product instructions, and with those for small matrices where the CPU has them. */
 #include <arm_neon.h>
 
-#define ISA_NAME "neon-dotprod"
 #define LANES 4
 typedef float32x4_t vf;
 typedef int32x4_t vi;
@@ -41,6 +40,26 @@ static inline void transpose(const uint8_t *p, int64_t stride, uint32_t *out, in
 static inline vi dot_step(vi sum, vi w, vi x) {
     return vdotq_s32(sum, vreinterpretq_s8_s32(w), vreinterpretq_s8_s32(x));
 }
+#ifdef __ARM_FEATURE_MATMUL_INT8
+#define ISA_NAME "neon-i8mm"
+#define INT_ROWS 4
+#define MATRIX_STEP 1
+/* Eight columns of four matrix rows (w: those of the first four columns, then of the others) times two activation rows:
+ * each instruction does two rows of each.  unpair sorts the sums by activation row. */
+static inline void matrix_step(vi *a, vi *b, vi w0, vi w1, const int8_t *q0, const int8_t *q1) {
+    const int8x16_t x = vcombine_s8(vld1_s8(q0), vld1_s8(q1));
+    *a = vmmlaq_s32(*a, vreinterpretq_s8_s32(vzip1q_s32(w0, w1)), x);
+    *b = vmmlaq_s32(*b, vreinterpretq_s8_s32(vzip2q_s32(w0, w1)), x);
+}
+static inline void unpair(vi *a, vi *b) {
+    const vi first = vuzp1q_s32(*a, *b);
+    *b = vuzp2q_s32(*a, *b);
+    *a = first;
+}
+#else
+#define ISA_NAME "neon-dotprod"
+#define INT_ROWS 5
+#endif
 static inline vi dot_first(vi w, vi x) { return dot_step(vi_zero(), w, x); }
 static inline vi widen(vi sum) { return sum; }
 
@@ -85,7 +104,8 @@ static inline vf dots8(int kind, Block8 w, const int8_t *q) { return dots(kind, 
 
 #define TILE 32
 #define VECTORS 4
-#define INT_ROWS 5
 #define FLOAT_ROWS 5
-#define DECODE_ROWS_FAST 4
-#define DECODE_ROWS_EXACT 4
+#define AHEAD 1024
+#define DECODE_ROWS4_FAST 4
+#define DECODE_ROWS4_EXACT 4
+#define DECODE_ROWS8 4

@@ -1,4 +1,4 @@
-/* Many activation rows: a tile of TILE matrix rows is unpacked once per block and used for CHUNK activation rows. */
+/* More activation rows: a tile of TILE matrix rows is unpacked once per block and used for CHUNK activation rows. */
 #include "glm.h"
 #include "simd.h"
 
@@ -93,11 +93,35 @@ INLINE void int_step(const int words, const int first, const int rows, const uin
     }
 }
 
-/* acc[m][WIDTH] += scale[m] * (tile · q[m]) for m < rows; words and rows are constants in the inlined copies. */
-INLINE void int_rows(const int words, const int rows, const uint32_t *tile, const int8_t *q, int64_t next,
-                     const float *scale, float *acc) {
+#ifdef MATRIX_STEP
+/* total[rows][VECTORS] = tile · q: pairs of activation rows by matrix instructions, an odd one as elsewhere. */
+INLINE void int_sums(const int words, const int rows, const uint32_t *tile, const int8_t *q, int64_t next,
+                     vi (*total)[VECTORS]) {
+    (void)words;
+    for (int m = 0; m < rows; m++)
+        for (int v = 0; v < VECTORS; v++) total[m][v] = vi_zero();
+#pragma GCC unroll 1
+    for (int i = 0; i < QUADS; i += 2) {
+        const uint32_t *at = tile + i * TILE;
+        for (int m = 0; m + 1 < rows; m += 2)
+            for (int v = 0; v < VECTORS; v++)
+                matrix_step(&total[m][v], &total[m + 1][v], vi_load(at + v * LANES), vi_load(at + TILE + v * LANES),
+                            q + m * next + 4 * i, q + (m + 1) * next + 4 * i);
+        if (rows % 2) {
+            const int8_t *last = q + (rows - 1) * next + 4 * i;
+            int_step(0, 0, 1, at, last, next, total + rows - 1);
+            int_step(0, 0, 1, at + TILE, last + 4, next, total + rows - 1);
+        }
+    }
+    for (int m = 0; m + 1 < rows; m += 2)
+        for (int v = 0; v < VECTORS; v++) unpair(&total[m][v], &total[m + 1][v]);
+}
+#else
+/* total[rows][VECTORS] = tile · q, FLUSH steps at a time. */
+INLINE void int_sums(const int words, const int rows, const uint32_t *tile, const int8_t *q, int64_t next,
+                     vi (*total)[VECTORS]) {
     const int steps = words ? DUOS : QUADS, flush = words ? DUOS : FLUSH;
-    vi sum[6][VECTORS], total[6][VECTORS];
+    vi sum[6][VECTORS];
     for (int m = 0; m < rows; m++)
         for (int v = 0; v < VECTORS; v++) total[m][v] = vi_zero();
 #pragma GCC unroll 1
@@ -109,6 +133,14 @@ INLINE void int_rows(const int words, const int rows, const uint32_t *tile, cons
             for (int v = 0; v < VECTORS; v++)
                 total[m][v] = flush == steps ? sum[m][v] : vi_add(total[m][v], widen(sum[m][v]));
     }
+}
+#endif
+
+/* acc[m][WIDTH] += scale[m] * (tile · q[m]) for m < rows; words and rows are constants in the inlined copies. */
+INLINE void int_rows(const int words, const int rows, const uint32_t *tile, const int8_t *q, int64_t next,
+                     const float *scale, float *acc) {
+    vi total[6][VECTORS];
+    int_sums(words, rows, tile, q, next, total);
     for (int m = 0; m < rows; m++)
         for (int v = 0; v < VECTORS; v++) {
             float *to = acc + m * TILE + v * LANES;
@@ -137,16 +169,14 @@ INLINE void float_rows(const int rows, const float *tile, const float *x, float 
 #define CASES(call) case 6: call(6); break; case 5: call(5); break; case 4: call(4); break; \
                     case 3: call(3); break; case 2: call(2); break; case 1: call(1); break;
 
-#define INT_TILE(name, words)                                                                                         \
-    static void name(Tile tile, const int8_t *q, int64_t next, const float *scale, int64_t m, float *acc) {   \
-        for (int64_t col = 0; col < TILE; col += WIDTH)                                                               \
-            for (int64_t i = 0; i < m; i += INT_ROWS)                                                                 \
-                switch (at_most(INT_ROWS, m - i)) { CASES(CALL_##name) }                                              \
+#define INT_TILE(name, words)                                                                               \
+    static void name(Tile tile, const int8_t *q, int64_t next, const float *scale, int64_t m, float *acc) { \
+        for (int64_t col = 0; col < TILE; col += WIDTH)                                                     \
+            for (int64_t i = 0; i < m; i += INT_ROWS)                                                       \
+                switch (at_most(INT_ROWS, m - i)) { CASES(CALL_##words) }                                   \
     }
-#define CALL_byte_tile(rows) \
-    int_rows(0, rows, tile[0] + col, q + i * next, next, scale + i, acc + i * TILE + col)
-#define CALL_word_tile(rows) \
-    int_rows(1, rows, tile[0] + col, q + i * next, next, scale + i, acc + i * TILE + col)
+#define CALL_0(rows) int_rows(0, rows, tile[0] + col, q + i * next, next, scale + i, acc + i * TILE + col)
+#define CALL_1(rows) int_rows(1, rows, tile[0] + col, q + i * next, next, scale + i, acc + i * TILE + col)
 INT_TILE(byte_tile, 0)
 #if WORDS8
 INT_TILE(word_tile, 1)
@@ -193,7 +223,8 @@ static void int_chunk(const Weights *w, const Activations *a, int64_t first, int
         unpack(w, first, rows, b, words, tile);
         for (int64_t i = 0; i < m; i++) scale[i] = a->scale[at + i];
         for (int d = digits - 1; d >= 0; d--) {
-            (words ? word_tile : byte_tile)(tile, a->q + at * a->stride + d * BLOCK * (1 + words), a->stride, scale, m, acc);
+            const int8_t *q = a->q + at * a->stride + d * BLOCK * (1 + words);
+            (words ? word_tile : byte_tile)(tile, q, a->stride, scale, m, acc);
             for (int64_t i = 0; i < m; i++) scale[i] *= 256.f;
         }
     }

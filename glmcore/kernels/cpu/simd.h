@@ -9,9 +9,11 @@
  *                           int8 weights are multiplied by activations in 16-bit words instead of 8-bit digits
  *   dot_first, dot_step, widen   prefill: four columns' products, alone or added to a sum; at most FLUSH of them before
  *                           widen makes LANES int32 of it; with FLUSH < 32 weights must be 0 … 15, otherwise any byte
+ *   matrix_step, unpair     with MATRIX_STEP: eight columns' products of two activation rows at once
  *   word_first, word_step   the same with two columns of 16 bits and int32 sums, with WORDS8 only
  *   TILE, VECTORS, INT_ROWS, FLOAT_ROWS   prefill: tile width and the registers' share
- *   DECODE_ROWS_FAST, _EXACT   up to how many activation rows decoding beats unpacking a tile
+ *   AHEAD                   decode: bytes to prefetch ahead in each stream
+ *   DECODE_ROWS4_FAST, 4_EXACT, 8   up to how many activation rows decoding beats unpacking a tile
  */
 #ifndef GLM_SIMD_H
 #define GLM_SIMD_H

@@ -63,9 +63,10 @@ def test_x86_instruction_sets_by_emulation(isa, tmp_path):
 
 
 @pytest.mark.skipif(not (shutil.which(CROSS) and shutil.which(EMULATOR)), reason=f"{CROSS} and {EMULATOR} are needed")
-def test_neon_by_emulation(tmp_path):
-    compile_check(tmp_path / "check", CROSS, *ISAS["neon-dotprod"].flags, "-O2", "-static")
-    assert run(EMULATOR, "-cpu", "max", tmp_path / "check") == "neon-dotprod: 0 failures\n"
+@pytest.mark.parametrize("isa", ["neon-i8mm", "neon-dotprod"])
+def test_neon_by_emulation(isa, tmp_path):
+    compile_check(tmp_path / "check", CROSS, *ISAS[isa].flags, "-O2", "-static")
+    assert run(EMULATOR, "-cpu", "max", tmp_path / "check") == f"{isa}: 0 failures\n"
 
 
 @pytest.mark.skipif(not ARCHER, reason="libarcher (LLVM's OpenMP) is needed: ThreadSanitizer cannot see gcc's barriers")
