@@ -124,6 +124,32 @@ def test_workflows_are_yaml_and_use_what_exists() -> None:
                 assert part.get("with", {}).keys() <= {"args", "python"}
 
 
+INSTRUCTIONS = {"FROM", "RUN", "COPY", "USER", "WORKDIR", "ENV", "CMD"}
+
+
+def instructions(recipe: str) -> list[tuple[str, str]]:
+    """As docker reads it: comments go, a backslash joins lines, and the first word is the instruction."""
+    lines = [line for line in recipe.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
+    return [(word, rest) for word, _, rest in (line.partition(" ") for line in joined.splitlines())]
+
+
+def test_the_container_recipe_reads_as_docker_reads_it() -> None:
+    steps = instructions((ROOT / "examples" / "Dockerfile").read_text())
+    assert {word for word, _ in steps} <= INSTRUCTIONS
+    assert steps[0][0] == "FROM" and [word for word, _ in steps].count("CMD") == 1 and steps[-1][0] == "CMD"
+    for word, command in steps:
+        if word == "RUN":
+            subprocess.run(["sh", "-n", "-c", command], check=True)
+    [user] = [name for word, name in steps if word == "USER"]
+    made = [
+        number for number, (word, rest) in enumerate(steps) if word == "RUN" and f"useradd --create-home {user}" in rest
+    ]
+    assert made and made[0] < steps.index(("USER", user))
+    [home] = [place for word, place in steps if word == "WORKDIR"]
+    assert home == f"/home/{user}"
+
+
 def test_the_container_recipe_names_what_exists() -> None:
     """Every check that the recipe asks for is one, and what it copies into the image is the package."""
     from glmdoctor.checks import ALL
