@@ -54,12 +54,15 @@ def bench(
     from glmcore.kernels.load import kernel_or_torch
     from glmcore.kernels.threads import default_threads
     from glmcore.machine import remember_bandwidth
+    from glmcore.quant.operators import use_operators
 
     torch.set_num_threads(threads or default_threads())
     started = time.perf_counter()
     kernel = kernel_or_torch(kernel_file, threads=threads, precision=precision)
     opening = open_random if random_weights else open_model
     module, config = opening(model, quant, dtype, plan_file, kernel, Workload(prompt, generate).check)
+    if kernel is None and precision == "fast":
+        use_operators(module)
     load_s = time.perf_counter() - started
     runner = Runner(module, config)
     figures = measure(
