@@ -84,7 +84,8 @@ def test_threads_do_not_race(tmp_path):
 
 @pytest.mark.skipif(shutil.which("clang") is None, reason="clang is needed")
 def test_clang_agrees(tmp_path):
-    compile_check(tmp_path / "check", "clang", *usable_isas()[0].flags, "-O2")
+    # What clang could not unroll or turn into vector code is no defect.
+    compile_check(tmp_path / "check", "clang", *usable_isas()[0].flags, "-O2", "-Wno-pass-failed")
     assert "0 failures" in run(tmp_path / "check")
 
 
