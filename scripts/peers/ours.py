@@ -38,7 +38,7 @@ def step_seconds(runner: Runner, steps: int) -> float:
 
 
 def whole_model(task: dict) -> dict:
-    """Prefill of each length, decode after the shortest and after ``contexts`` tokens, in each precision."""
+    """Prefill of each length and decode after the shortest in each precision; in the first also after ``contexts``."""
     torch.set_num_threads(task["threads"])
     kernel = load_kernel(threads=task["threads"])
     asked = task["model"]
@@ -66,7 +66,7 @@ def in_precision(model: nn.Module, config: ModelConfig, kernel: Kernel, precisio
         "bytes_per_token": read, "gb_per_s": decode * read / 1e9,
         "peak_ratio": peak_rss() / needed, "peak_bytes": peak_rss(), "needed_bytes": needed,
     }  # fmt: skip
-    for length in task.get("contexts", []):
+    for length in task["contexts"] if precision == task["precisions"][0] else ():
         fill(runner, length)
         figures[f"decode_at_{length}"] = 1 / step_seconds(runner, task["steps"])
     return figures

@@ -118,6 +118,12 @@ def test_parts_take_turns_and_a_failure_is_not_repeated(tmp_path, capsys):
     assert "min left" in capsys.readouterr().err
 
 
+def test_large_models_come_in_the_first_rounds_and_loading_more_often():
+    listed = bench_cpu.schedule(["machine", "glm4", "load"], 3)
+    assert listed[:6] == ["machine", "glm4", "load"] * 2
+    assert listed[6:] == ["machine", *["load"] * 3]
+
+
 def test_how_a_measurement_fails_is_told():
     assert bench_cpu.run([sys.executable, "-c", "print('noise'); print('{\"a\": 1}')"]) == {"a": 1}
     assert bench_cpu.run([sys.executable, "-c", "import os; os.abort()"]) == "crashed with SIGABRT"
