@@ -73,6 +73,9 @@ def attach_kernel(model: nn.Module, kernel: Kernel | None) -> nn.Module:
     for module in model.modules():
         if isinstance(module, (QuantLinear, HalfLinear)):
             module.kernel = kernel
+        if isinstance(module, QuantLinear) and kernel is not None and module.weight.device.type == "cpu":
+            # Now rather than in the first prompt, whose large blocks the allocator could not give back around them.
+            module._scale_and_bias()
     return model
 
 
