@@ -8,7 +8,6 @@ from demo_corpus import LANGUAGES, Corpus, evaluation_sets, training_example, va
 
 from glmdoctor import knowledge
 
-
 # Problems that came into the catalogue after the demo model was trained.
 LATER = {"gpu-throttled", "pcie-link-narrow", "gpu-ecc-errors", "wsl-libcuda-shadowed"}
 

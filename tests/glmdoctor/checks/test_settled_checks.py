@@ -162,8 +162,11 @@ def test_which_auto_classes_load_it(cpu_machine: Stub, chatglm2: Any) -> None:
     assert judged(with_code(cpu_machine, chatglm2, elsewhere), "remote-code.classes").status is Status.OK
 
 
-@pytest.mark.parametrize("auto_map", [None, {}, [], "x", {"AutoConfig": "configuration_chatglm.C"},
-                                      {"AutoModel": "modeling_chatglm.Gone"}, {"AutoModel": "modeling_glm.Model"}])  # fmt: skip
+OTHERS = [None, {}, [], "x", {"AutoConfig": "configuration_chatglm.C"}, {"AutoModel": "modeling_chatglm.Gone"},
+          {"AutoModel": "modeling_glm.Model"}]  # fmt: skip
+
+
+@pytest.mark.parametrize("auto_map", OTHERS)
 def test_no_auto_class_leads_to_it(cpu_machine: Stub, chatglm2: Any, auto_map: object) -> None:
     found = judged(with_code(cpu_machine, chatglm2, auto_map), "remote-code.classes")
     assert (found.status, found.problem) == (Status.WARN, "wrong-auto-class")

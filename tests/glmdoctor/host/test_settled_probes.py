@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glmdoctor.host.facts import Checkpoint, CheckpointFile, Interpreter, Loader, Process, Unknown
-from glmdoctor.host.io import Result
 from glmdoctor.host.probes import bitsandbytes, cxx, hub, kills, own_code
 from glmdoctor.host.probes.elf_versions import Versions, versions
 from glmdoctor.host.recorded import RecordedIO
