@@ -66,14 +66,14 @@ def quantize_matrix(
     ``in_float32`` divides as ChatGLM-6B's quantiser does.
     """
     packed = huge_empty((shape[0], packed_columns(shape[1], bits)), torch.int8)
-    scales, step = [], max(1, CHUNK_VALUES // shape[1])
+    # Made before the parts come and go: what is kept between them would hold their memory back.
+    scales, step = torch.empty(shape[0]), max(1, CHUNK_VALUES // shape[1])
     for first in range(0, shape[0], step):
         last = min(first + step, shape[0])
         part = rows(first, last)
-        packed[first:last], scale = quantize_rows(part.float() if in_float32 else part, bits)
-        scales.append(scale)
+        packed[first:last], scales[first:last] = quantize_rows(part.float() if in_float32 else part, bits)
     # float32 rows would have float16 scales either way; a type of 16 bits keeps its own.
-    return packed, torch.cat(scales).to(part.dtype if part.dtype != torch.float32 else torch.float16)
+    return packed, scales.to(part.dtype if part.dtype != torch.float32 else torch.float16)
 
 
 def dequantize(packed: Tensor, scale: Tensor, bits: int, dtype: torch.dtype = torch.float32) -> Tensor:
