@@ -27,6 +27,8 @@ FEW_FLOAT_ROWS = 8
 MOST_QUERIES = 64
 LANES = 16  # of the widest vectors, which heads have to fill
 ALIGNMENT = 64
+# Tokens of a prompt at a time: as many share an unpacked tile of weights, and more would only take more workspace.
+CHUNK = 128
 
 
 class Unsuited(Exception):

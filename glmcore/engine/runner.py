@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from glmcore.config import ModelConfig
 from glmcore.engine.graph import GraphStep, StaticStep, can_record
-from glmcore.engine.native import native_model
+from glmcore.engine.native import CHUNK, native_model
 from glmcore.engine.pipeline import prefill_chunks
 from glmcore.engine.sequence import common_prefix
 from glmcore.models.cache import KVCache
@@ -59,10 +59,9 @@ class Runner:
             if native is not None:
                 return native(ids, self.cache, inputs["position_ids"], self.positions.context[0])
             return self.model(ids, cache=self.cache, last_only=True, **inputs)[0, -1]
-        chunks = ids.split(PREFILL_CHUNK, dim=1)
         if native is not None:
-            return [native(chunk, self.cache) for chunk in chunks][-1]
-        return prefill_chunks(self.model, chunks, self.cache)[0, -1]
+            return [native(chunk, self.cache) for chunk in ids.split(CHUNK, dim=1)][-1]
+        return prefill_chunks(self.model, ids.split(PREFILL_CHUNK, dim=1), self.cache)[0, -1]
 
     @torch.inference_mode()
     def decode(self, token: int) -> Tensor:

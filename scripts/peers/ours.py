@@ -64,9 +64,12 @@ def in_precision(model: nn.Module, config: ModelConfig, kernel: Kernel, precisio
     figures = {
         "prefill": prefill, "operations_per_token": 2 * macs, "decode": decode,
         "bytes_per_token": read, "gb_per_s": decode * read / 1e9,
-        "peak_ratio": peak_rss() / needed, "peak_bytes": peak_rss(), "needed_bytes": needed,
+        "needed_bytes": needed,
     }  # fmt: skip
-    for length in task["contexts"] if precision == task["precisions"][0] else ():
+    if precision != task["precisions"][0]:
+        return figures
+    figures |= {"peak_ratio": peak_rss() / needed, "peak_bytes": peak_rss()}  # before the long contexts, and once
+    for length in task["contexts"]:
         fill(runner, length)
         figures[f"decode_at_{length}"] = 1 / step_seconds(runner, task["steps"])
     return figures
