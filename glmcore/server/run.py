@@ -29,8 +29,9 @@ def serve(engine: Engine, bound: socket.socket, api_key: str | None, *, debug: b
     app = create_app(engine, api_key)
     write_logs(debug)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=CUT_S
-    )
+        # The end of the app is below: uvicorn would show a traceback of it at a second Ctrl-C.
+        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=CUT_S, lifespan="off"
+    )  # fmt: skip
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, leave)  # uvicorn takes them over while it runs, and hands them on at its end
     bound.listen()
@@ -38,6 +39,9 @@ def serve(engine: Engine, bound: socket.socket, api_key: str | None, *, debug: b
     try:
         Server(config, app.state.line).run(sockets=[bound])
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # it is ending already
+        app.state.line.close()
         if not app.state.line.idle_within(seconds=2):
             sys.stdout.flush()
             os._exit(0)  # a long prefill cannot be interrupted, and the interpreter would wait for its thread

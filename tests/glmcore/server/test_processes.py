@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,8 @@ def test_the_queue_is_fair_bounded_and_left_at_will(idle: Any) -> None:
 
 def test_stats_and_metrics_say_the_same(idle: Any) -> None:
     idle.ask("POST", CHAT, {**LONG, "max_tokens": 5})
-    stats = idle.stats()
+    # The client has its answer a moment before the queue has noted its end.
+    stats = idle.until(lambda stats: stats["queue"]["running"] == 0)
     assert stats["model"]["name"] == "chatglm2-6b" and stats["model"]["generation"] == "v2"
     assert stats["backend"] == "torch 1 threads" and stats["placement"] == {"cpu": [0, 1]}
     last, totals = stats["last"], stats["totals"]
@@ -132,6 +134,21 @@ def test_an_interrupt_ends_it_after_the_answers(process: Callable[..., Any], tmp
     assert server.process.wait(timeout=20) == 0
     with pytest.raises(ConnectionRefusedError):
         server.ask("GET", "/health")
+
+
+def test_an_impatient_user_sees_no_traceback() -> None:
+    command = [sys.executable, "-m", "glmcore", "serve", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        while not (found := re.search(r"Serving on (\S+);", server.stdout.readline())):
+            assert server.poll() is None
+        urllib.request.urlopen(f"{found[1]}/health", timeout=20).close()
+        for _ in range(3):
+            server.send_signal(signal.SIGINT)
+            time.sleep(0.02)
+        _, errors = server.communicate(timeout=20)
+    assert errors == ""
+    assert server.returncode == 0
 
 
 def texts(stream: str) -> str:
