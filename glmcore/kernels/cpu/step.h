@@ -65,7 +65,7 @@ static inline float exponential(float x) {
     const float shifted = z * 1.44269504f + 12582912.f; /* rounds to an integer, which stands in the low bits */
     const float n = shifted - 12582912.f;
     const float r = z - n * 0.693359375f + n * 2.12194440e-4f; /* ln 2 in two parts (Cephes) */
-    float p = 1.9875691500e-4f, power;
+    float p = 1.9875691500e-4f;
     p = p * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
     p = p * r + 4.1665795894e-2f;
@@ -74,7 +74,6 @@ static inline float exponential(float x) {
     p = p * r * r + r + 1.f;
     union { float f; uint32_t u; } bits = {shifted};
     union { uint32_t u; float f; } scale = {(bits.u << 23) + 0x3f800000u};
-    power = p * scale.f;
-    return power;
+    return p * scale.f;
 }
 #endif
