@@ -67,7 +67,7 @@ GLMDOCTOR = {
     "private": set(),
     "host": {"host", "host.facts", "private", ""},
 }
-GLMDOCTOR_OF_GLMCORE = {"plan", "config", "errors", "kernels.build"}
+GLMDOCTOR_OF_GLMCORE = {"plan", "config", "errors", "output", "kernels.build"}
 
 GLMCORE = {
     "": {"config", "errors", "engine", "place"},
@@ -90,6 +90,7 @@ GLMCORE = {
         "config",
         "errors",
         "demo",
+        "output",
         "",
     },
     "server": {"engine", "chat", "plan", "config", "errors", "demo", ""},
@@ -113,17 +114,18 @@ GLMCORE = {
     "models": {"quant", "kernels", "config", "errors"},
     "quant": {"kernels", "config", "errors", "checkpoint", "models"},
     "kernels": {"quant.schemes", "config", "errors"},  # the packing is pure, and the reference unpacks by it
-    "checkpoint": {"config", "errors"},
+    "checkpoint": {"config", "output", "errors"},
     "tokenizers": {"chat", "config", "errors"},
     "chat": {"config", "errors"},
     "plan": {"config", "errors"},
     "demo": {"config", "errors"},
     "config": {"errors"},
+    "output": {"errors"},
     "errors": set(),
 }
 WITHOUT_TORCH = [
-    "glmcore/__init__.py", "glmcore/errors.py", "glmcore/config.py", "glmcore/machine.py", "glmcore/plan",
-    "glmcore/chat", "glmcore/kernels/build.py", "glmcore/engine/sequence.py", "glmdoctor",
+    "glmcore/__init__.py", "glmcore/errors.py", "glmcore/output.py", "glmcore/config.py", "glmcore/machine.py",
+    "glmcore/plan", "glmcore/chat", "glmcore/kernels/build.py", "glmcore/engine/sequence.py", "glmdoctor",
     *(f"glmcore/server/{name}.py" for name in ("__init__", "address", "deltas", "errors", "guard", "schemas")),
 ]  # fmt: skip
 

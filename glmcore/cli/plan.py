@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 
-from glmcore.cli.files import write_text
 from glmcore.config import ModelConfig, find_config
 from glmcore.errors import GlmError
+from glmcore.output import write_text
 from glmcore.plan import (
     NUMBERED,
     STRATEGIES,
@@ -85,7 +84,7 @@ def plan(
     if output:
         if not made.fits:
             raise GlmError("plan-invalid", "a plan that does not fit is not saved", hint="; ".join(made.would_fit))
-        write_text(Path(output), text + "\n")
+        write_text(output, text + "\n")
     click.echo(text if as_json else table(made, explain))
     if not made.fits:
         raise SystemExit(1)

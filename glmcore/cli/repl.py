@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glmcore.cli.files import write_text
 from glmcore.cli.terminal import read_line, use_line_editing, write_through
 from glmcore.errors import GlmError
+from glmcore.output import write_text
 
 if TYPE_CHECKING:
     from glmcore.engine.engine import Engine
