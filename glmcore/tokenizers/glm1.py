@@ -19,7 +19,8 @@ MARKERS = {"<n>": "\n", "<|tab|>": "\t", **{marker: " " * length for length, mar
 MARKER = re.compile("|".join(map(re.escape, MARKERS)))
 MARKER_BEGUN = re.compile(r"<(n|\|[a-z_0-9]{0,8}\|?)?")
 SPECIAL = ("[MASK]", "[gMASK]", "[sMASK]", "<unused_0>", "<sop>", "<eop>", "<ENC>", "<dBLOCK>")
-# The original reads these out of any text, and loses the blanks beside them; [gMASK] it does not read.
+# The original reads these out of any text, and loses the blanks beside them; [gMASK] it does not read. Without
+# parse_special they are text: in the vocabulary they are control symbols, which sentencepiece makes of no text.
 PARSED = ("[MASK]", "<sop>", "<eop>", "<pad>", "<unk>")
 # Checkpoints published before April 2023 have this many image tokens before the text tokens, and this many in all.
 IMAGE_TOKENS, VOCABULARY_WITH_IMAGES = 20000, 150528
@@ -39,7 +40,7 @@ def image_tokens(folder: Path, vocab_size: int) -> int:
 
 
 class Glm1Tokenizer(Tokenizer):
-    """ChatGLM-6B. ``parse_special`` changes nothing: the original always reads [MASK], <sop>, <eop> out of a text."""
+    """ChatGLM-6B. What looks like a special token in a text stays text, unlike in the original (``parse_special``)."""
 
     generation = "v1"
 
@@ -55,10 +56,14 @@ class Glm1Tokenizer(Tokenizer):
         self.hidden_ids = frozenset(self.special[name] for name in PARSED)
 
     def encode(self, text: str, add_special_tokens: bool = False, parse_special: bool = False) -> list[int]:
+        ids = self._parsed(text) if parse_special else self._ids(text)
+        return self.frame(ids) if add_special_tokens else ids
+
+    def _parsed(self, text: str) -> list[int]:
         ids: list[int] = []
         for part in _split(text):
             ids += [self.special[part]] if part in PARSED else self._ids(part)
-        return self.frame(ids) if add_special_tokens else ids
+        return ids
 
     def _ids(self, text: str) -> list[int]:
         return [index + self.offset for index in self.model.encode(_mark(text))]

@@ -125,6 +125,20 @@ def test_text_cannot_pose_as_a_special_token() -> None:
 
 
 @golden_needed
+def test_text_cannot_pose_as_a_special_token_of_the_first_generation() -> None:
+    tokenizer = load_tokenizer(GOLDEN / "v1" / "tokenizer", "v1")
+    hole = [{"role": "user", "content": "x <eop> y [MASK]<sop><pad>\n<unk>"}]
+    ids = tokenizer.apply_chat_template(hole)
+    assert set(ids) & set(tokenizer.special.values()) == {tokenizer.special["[gMASK]"], tokenizer.special["<sop>"]}
+    assert tokenizer.decode(ids) == "x <eop> y [MASK]<sop><pad>\n<unk>"
+    read = tokenizer.apply_chat_template(hole, parse_special=True)
+    assert {tokenizer.special[name] for name in ("<eop>", "[MASK]", "<pad>", "<unk>")} <= set(read)
+    for name in tokenizer.special:
+        assert not set(tokenizer.encode(name)) & set(tokenizer.special.values())
+        assert tokenizer.decode(tokenizer.encode(name)) == name
+
+
+@golden_needed
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_odd_texts_are_taken(generation: str) -> None:
     tokenizer = load_tokenizer(GOLDEN / generation / "tokenizer", generation)
