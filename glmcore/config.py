@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from glmcore.errors import GlmError
+from glmcore.traits import TRAITS, Traits
 
-GENERATIONS = ("v1", "v2", "v3", "glm4")
+GENERATIONS = tuple(TRAITS)
 DTYPES = ("float16", "bfloat16", "float32")
 GENERATION_KEY = "glmcore_generation"
 # Of embedding and head when a checkpoint is quantised while loading: a value errs by 1/220 of its row's largest.
@@ -107,6 +108,11 @@ class ModelConfig:
         config = read(_Fields(raw, V1_DEFAULTS if generation == "v1" else GLM2_DEFAULTS, where), generation, folder)
         _check_heads(config, where)
         return config
+
+    @property
+    def traits(self) -> Traits:
+        """What the generation has beside these fields."""
+        return TRAITS[self.generation]
 
     def quantised(self, bits: int) -> ModelConfig:
         """As quantised to ``bits`` while loading, embedding and head to int8; what is stored quantised stays so."""

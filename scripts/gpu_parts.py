@@ -28,7 +28,6 @@ from glmcore.engine.runner import Runner, layer_devices
 from glmcore.kernels.cuda import choice
 from glmcore.models import build
 from glmcore.models.cache import KVCache
-from glmcore.models.inputs import is_causal
 from glmcore.place.hops import pieces_of
 from glmcore.place.loader import load_model
 from glmcore.place.multi_devices import place_model
@@ -151,7 +150,7 @@ def compare(scale: Scale, model: torch.nn.Module, ids: torch.Tensor, expected: t
     card, other = str(scale.device), "cpu" if scale.on_card else "cpu:1"
     place_model(model, placement_of(model, [card]))
     check(model(ids.to(scale.device)), expected, name.format("whole"))
-    if is_causal(model.config):
+    if model.config.traits.causal:
         cache = cache_for(model)
         model(ids[:, :-1].to(scale.device), cache=cache)
         step = (GraphStep if scale.on_card else StaticStep)(model, cache)
@@ -159,7 +158,7 @@ def compare(scale: Scale, model: torch.nn.Module, ids: torch.Tensor, expected: t
         check(step(ids[:, -1:].to(scale.device), places)[:, None], expected[:, -1:], name.format("recorded"))
     place_model(model, placement_of(model, [card, other]))
     check(model(ids.to(scale.device)), expected, name.format("split"))
-    if is_causal(model.config):
+    if model.config.traits.causal:
         parts = ids.to(scale.device).split(5, dim=1)
         check(prefill_chunks(model, parts, cache_for(model)), expected[:, -1:], name.format("split in chunks"))
 

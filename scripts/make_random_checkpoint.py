@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from torch import Tensor
 
-from glmcore.checkpoint.names import Spec, expected
 from glmcore.checkpoint.tensor_files import TensorInfo
 from glmcore.checkpoint.writer import save_checkpoint
 from glmcore.config import NAMED
+from glmcore.layout import Spec, expected
 
 BLOCK = 1 << 22  # values
 SPREAD = 0.02  # the standard deviation of the weights, about what trained ones have

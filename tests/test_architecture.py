@@ -94,8 +94,9 @@ GLMCORE = {
         "",
     },
     "server": {"engine", "chat", "plan", "config", "errors", "demo", ""},
-    "bench": {"engine", "place", "models", "quant", "kernels", "checkpoint", "plan", "config", "errors"},
+    "bench": {"layout", "engine", "place", "models", "quant", "kernels", "checkpoint", "plan", "config", "errors"},
     "engine": {
+        "layout",
         "machine",
         "place",
         "models",
@@ -109,23 +110,26 @@ GLMCORE = {
         "errors",
         "demo",
     },
-    "place": {"models", "quant", "kernels", "checkpoint", "plan", "config", "errors"},
+    "place": {"layout", "models", "quant", "kernels", "checkpoint", "plan", "config", "errors"},
     "huggingface": {"models", "quant", "kernels", "checkpoint", "tokenizers", "chat", "place", "config", "errors"},
     "models": {"quant", "kernels", "config", "errors"},
     "quant": {"kernels", "config", "errors", "checkpoint", "models"},
     "kernels": {"quant.schemes", "config", "errors"},  # the packing is pure, and the reference unpacks by it
-    "checkpoint": {"config", "output", "errors"},
+    "checkpoint": {"layout", "config", "output", "errors"},
     "tokenizers": {"chat", "config", "errors"},
     "chat": {"config", "errors"},
-    "plan": {"config", "errors"},
+    "plan": {"layout", "config", "errors"},
     "demo": {"config", "errors"},
-    "config": {"errors"},
+    "layout": {"config"},
+    "config": {"errors", "traits"},
+    "traits": set(),
     "output": {"errors"},
     "errors": set(),
 }
 WITHOUT_TORCH = [
-    "glmcore/__init__.py", "glmcore/errors.py", "glmcore/output.py", "glmcore/config.py", "glmcore/machine.py",
-    "glmcore/plan", "glmcore/chat", "glmcore/kernels/build.py", "glmcore/engine/sequence.py", "glmdoctor",
+    "glmcore/__init__.py", "glmcore/errors.py", "glmcore/output.py", "glmcore/config.py", "glmcore/layout.py",
+    "glmcore/traits.py", "glmcore/machine.py", "glmcore/plan", "glmcore/chat", "glmcore/kernels/build.py",
+    "glmcore/engine/sequence.py", "glmdoctor",
     *(f"glmcore/server/{name}.py" for name in ("__init__", "address", "deltas", "errors", "guard", "schemas")),
 ]  # fmt: skip
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from glmcore.checkpoint.memory import huge_empty
-from glmcore.checkpoint.names import bits_of, piece_of
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
+from glmcore.layout import bits_of, piece_of
 from glmcore.place.loader import assign, empty_model, finish, kept_dtype, tie
 from glmcore.quant.convert import attach_kernel
 
@@ -44,7 +44,7 @@ class Workload:
 def prompt_ids(config: ModelConfig, count: int, seed: int = 0) -> list[int]:
     """Ordinary token ids, the same for the same seed; ChatGLM-6B's prompt ends as its own do."""
     drawn = torch.randint(10, config.vocab_size // 2, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
-    if config.generation == "v1":
+    if not config.traits.causal:
         drawn[-2:] = [config.gmask_token_id, config.bos_token_id]
     return drawn
 
@@ -61,7 +61,7 @@ def random_model(
     model = empty_model(config, dtype, placement)
     draw = Drawer(seed=0)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        device = placement.get(piece_of(config, name))
+        device = placement.get(piece_of(config, name).name)
         kept = kept_dtype(config, name, dtype, device) or dtype
         assign(model, name, draw(name, tensor, kept, bits_of(config, name), torch.device(device or "cpu")))
     if config.tie_embeddings:

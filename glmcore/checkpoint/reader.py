@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from glmcore.checkpoint.files import WeightFiles, find_weights
-from glmcore.checkpoint.names import Spec, expected, is_ignored
 from glmcore.checkpoint.tensor_files import TensorFile, TensorInfo, open_tensor_file
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
+from glmcore.layout import Spec, expected, is_ignored
 
 
 class Checkpoint:

@@ -12,14 +12,16 @@ from torch import Tensor, nn
 from glmcore.config import ModelConfig
 from glmcore.kernels import step
 from glmcore.kernels.load import Kernel
+from glmcore.layout import layout
 from glmcore.models import glm1, glm2
 from glmcore.models.cache import KVCache
-from glmcore.models.rope import glm1_rotation, glm2_rotation
+from glmcore.models.rope import rotation
 from glmcore.quant.halves import HalfLinear
 from glmcore.quant.linear import QuantLinear
 
 FLOATS = {torch.float16: 16, torch.bfloat16: 17, torch.float32: 32}
-LAYERS = {"v1": glm1.Layer}  # of the others: glm2.Layer
+LAYERS = (glm1.Layer, glm2.Layer)
+ROTARY = {"halves": step.HALVES, "pairs": step.PAIRS}
 NORMS = (nn.LayerNorm, glm2.RMSNorm)
 # Rows up to which unquantised matrices are read row by row here; for more, torch's matrix product is faster.
 FEW_FLOAT_ROWS = 8
@@ -69,7 +71,7 @@ class NativeModel:
         sequence = torch.zeros(rows, dtype=torch.int64)
         if position_ids is None:
             position_ids = (places - cache.prefix)[None]
-        cosines, sines = rotation(self.config, position_ids)
+        cosines, sines = rotation_rows(self.config, position_ids)
         hidden, logits = self.model.embedding(ids)[0].float().contiguous(), torch.empty(self.config.vocab_size)
         tokens = step.Tokens(
             rows, *(tensor.data_ptr() for tensor in (sequence, places, visible, cosines, sines)),
@@ -95,22 +97,22 @@ class NativeModel:
         return -(-self.memory.data_ptr() // ALIGNMENT) * ALIGNMENT
 
     def _model(self) -> step.Model:
-        config, model, first = self.config, self.model, self.config.generation == "v1"
+        config, model, traits = self.config, self.model, self.config.traits
         last = model.final_norm
         return step.Model(
             layers=config.num_layers, hidden=config.hidden_size, heads=config.num_heads, groups=config.num_kv_heads,
-            size=config.head_dim, ffn=config.ffn_hidden_size, within_heads=first or not config.multi_query,
-            rotary=step.HALVES if first else step.PAIRS, parts=2 if config.position_2d else 1,
-            gate=step.GELU if first else step.SWIGLU, exact=self.kernel.precision == "exact",
-            residual_of_norm=first or config.residual_post_norm, residual=glm1.ALPHA if first else 1.0,
+            size=config.head_dim, ffn=config.ffn_hidden_size, within_heads=not config.multi_query,
+            rotary=ROTARY[traits.rotary], parts=2 if config.position_2d else 1,
+            gate=step.SWIGLU if traits.gated else step.GELU, exact=self.kernel.precision == "exact",
+            residual_of_norm=config.residual_post_norm, residual=traits.residual_scale,
             epsilon=config.norm_eps, layer=self.layers, last=step.Norm() if last is None else self._norm(last),
             head=self._matrix(model.lm_head),
         )  # fmt: skip
 
     def _layer(self, layer: nn.Module) -> step.Layer:
-        if type(plain(layer)) is not LAYERS.get(self.config.generation, glm2.Layer):
+        if type(plain(layer)) not in LAYERS:
             raise Unsuited(f"a layer is a {type(layer).__name__}")
-        attention = plain(layer.attention if self.config.generation == "v1" else layer.self_attention)
+        attention = plain(getattr(layer, layout(self.config).attention))
         mlp = plain(layer.mlp)
         return step.Layer(
             self._norm(layer.input_layernorm), self._norm(layer.post_attention_layernorm),
@@ -173,8 +175,7 @@ def plain(module: nn.Module) -> nn.Module:
     return module
 
 
-def rotation(config: ModelConfig, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+def rotation_rows(config: ModelConfig, position_ids: Tensor) -> tuple[Tensor, Tensor]:
     """Cosines and sines, one row for each position, the parts of a head side by side."""
-    turn = glm1_rotation if config.generation == "v1" else glm2_rotation
-    parts = [part[0, 0] for part in turn(config, position_ids, torch.float32)]
+    parts = [part[0, 0] for part in rotation(config, position_ids, torch.float32)]
     return torch.cat(parts[0::2], dim=-1), torch.cat(parts[1::2], dim=-1)

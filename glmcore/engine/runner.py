@@ -13,7 +13,7 @@ from glmcore.engine.native import CHUNK, native_model
 from glmcore.engine.pipeline import prefill_chunks
 from glmcore.engine.sequence import common_prefix
 from glmcore.models.cache import KVCache
-from glmcore.models.inputs import PositionState, is_causal, step_inputs
+from glmcore.models.inputs import PositionState, step_inputs
 from glmcore.plan.planner import PREFILL_CHUNK
 
 # The cache starts with one block and doubles, so that a long chat copies it only a few times.
@@ -42,7 +42,7 @@ class Runner:
     @torch.inference_mode()
     def prefill(self, prompt: Sequence[int]) -> Tensor:
         """Logits [V] after ``prompt``; what the cache holds of it already is not computed again."""
-        self.reused = min(common_prefix(self.held, prompt), len(prompt) - 1) if is_causal(self.config) else 0
+        self.reused = min(common_prefix(self.held, prompt), len(prompt) - 1) if self.config.traits.causal else 0
         self.cache.length = self.reused
         self.held = list(prompt[: self.reused])  # all that is sure until the pass has come to its end
         self.make_room(len(prompt))
@@ -53,7 +53,7 @@ class Runner:
     def _read(self, ids: Tensor) -> Tensor:
         """Logits [V] after ``ids`` [1, S], the rest of a prompt."""
         native = self.native if self.native is not None and self.native.takes(ids.shape[1]) else None
-        if not is_causal(self.config):
+        if not self.config.traits.causal:
             self.positions = PositionState(self.config, ids)
             inputs = self.positions.prompt()
             if native is not None:

@@ -10,9 +10,12 @@ from glmcore.quant.convert import skeleton
 __all__ = ["GLM1", "GLM2", "build"]
 
 
+MODELS = {"glm1": GLM1, "glm2": GLM2}
+
+
 def build(config: ModelConfig) -> GLM1 | GLM2:
     """The model of ``config``, with room for packed weights where it is quantised; the weights are still to come."""
-    model = GLM1(config) if config.generation == "v1" else GLM2(config)
+    model = MODELS[config.traits.modules](config)
     if config.quantization_bit:
         skeleton(model, config.quantization_bit)
     if config.embedding_bits:

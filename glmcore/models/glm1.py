@@ -15,9 +15,6 @@ from glmcore.models.inputs import prompt_inputs
 from glmcore.models.prefix import Prefix
 from glmcore.models.rope import Rotation, glm1_rotation, rotate_halves
 
-# The residual's factor. The original never passes its number of layers on, so it is that of 28 layers for every model.
-ALPHA = (2 * 28) ** 0.5
-
 
 class Attention(nn.Module):
     """Multi-head self-attention; query, key and value of a head lie side by side in the fused projection.
@@ -58,6 +55,7 @@ class Layer(nn.Module):
 
     def __init__(self, config: ModelConfig, index: int) -> None:
         super().__init__()
+        self.alpha = config.traits.residual_scale
         self.input_layernorm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
         self.attention = Attention(config, index)
         self.post_attention_layernorm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
@@ -65,9 +63,9 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, rotation: Rotation, mask: Tensor | None, cache: KVCache | None) -> Tensor:
         normed = self.input_layernorm(x)
-        x = normed * ALPHA + self.attention(normed, rotation, mask, cache)
+        x = normed * self.alpha + self.attention(normed, rotation, mask, cache)
         normed = self.post_attention_layernorm(x)
-        return normed * ALPHA + self.mlp(normed)
+        return normed * self.alpha + self.mlp(normed)
 
 
 class GLM1(nn.Module):

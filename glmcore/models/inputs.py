@@ -2,7 +2,7 @@
 
 ChatGLM-6B's prompt sees itself in both directions up to <sop>. So its prompt goes through the model in one piece, and
 what a cache holds of a prompt is of no use for another prompt that merely begins like it; the later generations are
-causal and free of both limits (``is_causal``).
+causal and free of both limits.
 """
 
 from __future__ import annotations
@@ -24,11 +24,6 @@ class Inputs(TypedDict):
     attention_mask: Tensor | None  # [B, T], 1 where a key is no padding; or [B, 1, S, T], True where a query may look
 
 
-def is_causal(config: ModelConfig) -> bool:
-    """Whether a token's hidden state depends on the tokens before it alone."""
-    return config.generation != "v1"
-
-
 def prompt_inputs(config: ModelConfig, input_ids: Tensor, keep: Tensor | None = None) -> Inputs:
     """For prompts [B, S] on an empty cache; ``keep`` [B, S] is 0 at the padding, which stands on the left."""
     return PositionState(config, input_ids, keep).prompt()
@@ -47,12 +42,12 @@ class PositionState:
         self.keep = None if keep is None else keep.bool()
         self.padding = [0] * len(input_ids) if self.keep is None else (~self.keep).sum(1).tolist()
         self.length = input_ids.shape[1]
-        if config.generation == "v1":
+        if not config.traits.causal:
             self.rows = [row[pad:] for row, pad in zip(input_ids.tolist(), self.padding, strict=True)]
             self.context = [context_length(config, row) for row in self.rows]
 
     def prompt(self) -> Inputs:
-        if self.config.generation != "v1":
+        if self.config.traits.causal:
             return {"position_ids": self._positions(0, self.length), "attention_mask": self.keep}
         places = self._positions(0, self.length)
         index = torch.arange(self.length, device=self.ids.device)
@@ -68,7 +63,7 @@ class PositionState:
 
     def step(self, input_ids: Tensor) -> Inputs:
         count = input_ids.shape[1]
-        if self.config.generation == "v1" and self.keep is None:
+        if not self.config.traits.causal and self.keep is None:
             # A [gMASK] that the model wrote itself moves the mask's position, as in the original, which looks at all
             # tokens anew in each step; for padded batches it carries the prompt's positions on.
             for row, tokens in zip(self.rows, input_ids.tolist(), strict=True):
@@ -85,7 +80,7 @@ class PositionState:
 
     def _step_positions(self, start: int, count: int) -> Tensor:
         places = self._positions(start, count)
-        if self.config.generation != "v1":
+        if self.config.traits.causal:
             return places
         block = places - torch.tensor(self.context, device=self.ids.device)[:, None] + 1
         fixed = self._mask_positions().expand_as(places)

@@ -14,14 +14,21 @@ from glmcore.config import ModelConfig
 Rotation = tuple[Tensor, ...]  # cosines and sines, broadcastable to [B, heads, S, …]
 
 
+def rotation(config: ModelConfig, positions: Tensor, dtype: torch.dtype) -> Rotation:
+    """Cosines and sines of ``positions`` ([B, S]; two-dimensional ones [B, 2, S]), a pair for each part of a head."""
+    turn = glm1_rotation if config.traits.rotary == "halves" else glm2_rotation
+    return turn(config, positions, dtype)
+
+
 def glm2_rotation(config: ModelConfig, positions: Tensor, dtype: torch.dtype) -> Rotation:
     """Cosine and sine [B, 1, S, D/4] of ``positions`` [B, S]: half of each head turns, in neighbouring pairs."""
     turned = config.head_dim // 2
-    own = dtype if config.generation == "v2" and dtype == torch.float16 else torch.float32
-    base = 10000 * (1 if config.generation == "v2" else config.rope_ratio)
+    traits = config.traits
+    own = dtype if traits.angles_in_half and dtype == torch.float16 else torch.float32
+    base = 10000 * (1 if traits.squeezes_positions else config.rope_ratio)
     theta = 1.0 / (base ** (torch.arange(0, turned, 2, dtype=own, device=positions.device) / turned))
     places = positions.to(own)
-    if config.generation == "v2" and config.rope_ratio != 1:
+    if traits.squeezes_positions and config.rope_ratio != 1:
         # ChatGLM2-6B-32k squeezes the positions; the later generations enlarge the base.
         places = places / config.rope_ratio
     angles = (places[:, None, :, None] * theta).float()
@@ -47,7 +54,7 @@ def glm1_rotation(config: ModelConfig, positions: Tensor, dtype: torch.dtype) ->
     exponents = torch.arange(0, size, 2, device=positions.device).float() / size
     # The original rounds the frequencies to half precision, whatever the model's type.
     theta = (1.0 / 10000**exponents).half()
-    own = torch.float16 if dtype == torch.float16 else torch.float32
+    own = dtype if config.traits.angles_in_half and dtype == torch.float16 else torch.float32
     rotation: list[Tensor] = []
     for row in rows:
         angles = row.to(own)[:, None, :, None] * theta.to(own)

@@ -16,10 +16,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from glmcore.checkpoint.files import find_weights, refuse_stand_in
-from glmcore.checkpoint.names import expected
 from glmcore.checkpoint.tensor_files import TensorFile, open_tensor_file
 from glmcore.config import ModelConfig, read_json
 from glmcore.errors import GlmError
+from glmcore.layout import expected
 from glmcore.models.prefix import Prefix, prefix_of
 from glmcore.quant.lora import add_low_rank
 

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from glmcore import layout
+
 
 class Hops:
     """The hooks of one placed model. ``count`` is how often a hidden state has changed device since it was made.
@@ -152,10 +154,7 @@ def compute_dtype(dtype: torch.dtype, device: str | None) -> torch.dtype:
 
 def pieces_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """A plan's pieces and their modules, in the order of the forward pass."""
-    found = [("embedding", model.embedding), *((f"layer.{i}", layer) for i, layer in enumerate(model.layers))]
-    if model.final_norm is not None:
-        found.append(("final_norm", model.final_norm))
-    return [*found, ("lm_head", model.lm_head)]
+    return [(piece.name, model.get_submodule(piece.module)) for piece in layout.pieces(model.config)]
 
 
 def attach_hops(model: nn.Module, placement: Mapping[str, str]) -> nn.Module:

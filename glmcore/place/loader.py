@@ -26,13 +26,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from glmcore.checkpoint import Checkpoint, open_checkpoint
-from glmcore.checkpoint.names import Spec, bits_of, expected, is_table, piece_of
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
+from glmcore.layout import bits_of, expected, piece_of
 from glmcore.models import build
 from glmcore.place.hops import attach_hops, compute_dtype, pieces_of
 from glmcore.place.multi_devices import check_present
-from glmcore.plan.devices import format_size
+from glmcore.plan import Precision, format_size, pieces
 from glmcore.quant.convert import attach_kernel, keep_halves
 from glmcore.quant.linear import QuantEmbedding
 from glmcore.quant.schemes import quantize_matrix
@@ -96,7 +96,7 @@ def fill(
     total, done = sum(checkpoint.info(name).nbytes for name in names), 0
 
     def read(name: str) -> Tensors:
-        return _read(checkpoint, model.config, name, dtype, placement.get(piece_of(model.config, name)))
+        return _read(checkpoint, model.config, name, dtype, placement.get(piece_of(model.config, name).name))
 
     for name, tensors in in_order(names, read):
         for key, tensor in tensors.items():
@@ -143,13 +143,9 @@ def default_dtype(config: ModelConfig) -> torch.dtype:
     """The type to compute in on the CPU: float32, but the checkpoint's where all its weights would not fit in it."""
     if config.quantization_bit:
         return torch.float32
-    needed = sum(_bytes(spec) for spec in expected(config).values())
+    needed = sum(piece.weights for piece in pieces(config, Precision("float32")))
     fits = needed <= FLOAT32_SHARE * psutil.virtual_memory().available
     return torch.float32 if fits else getattr(torch, config.dtype)
-
-
-def _bytes(spec: Spec) -> int:
-    return torch.Size(spec.shape).numel() * {"float": 4, "packed": 1, "scale": 2}[spec.kind]
 
 
 def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
@@ -197,7 +193,7 @@ def kept_dtype(config: ModelConfig, name: str, dtype: torch.dtype, device: str |
     spec = expected(config)[name]
     if spec.kind != "float":
         return None
-    if is_table(config, name):
+    if piece_of(config, name).is_table:
         return table_dtype(config, dtype)
     return dtype if len(spec.shape) == 2 else compute_dtype(dtype, device)
 
@@ -219,10 +215,10 @@ def stored(checkpoint: Checkpoint, config: ModelConfig, name: str) -> Tensors:
         def rows(first: int, last: int) -> Tensor:
             part = checkpoint.tensor(name, first, last)
             # Nothing prescribes a table's bytes: divided in float32, with scales in float16, it errs least.
-            return part.float() if is_table(config, name) else part
+            return part.float() if piece_of(config, name).is_table else part
 
         packed, scale = quantize_matrix(
-            rows, checkpoint.info(name).shape, bits_of(config, name), in_float32=config.generation == "v1"
+            rows, checkpoint.info(name).shape, bits_of(config, name), in_float32=config.traits.scales_in_float32
         )
         return {name: packed, f"{name}_scale": scale}
     return {name: checkpoint.tensor(name)}

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from glmcore.checkpoint.names import layout
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
+from glmcore.layout import pieces
 from glmcore.place.hops import attach_hops, compute_dtype, input_dtype, pieces_of
 from glmcore.plan.manual import check_name, manual_placement
 from glmcore.quant.halves import HalfEmbedding, HalfLinear
@@ -60,27 +60,16 @@ def placement_from_map(config: ModelConfig, device_map: Mapping[str, Any]) -> di
 
     A name stands for everything below it; numbers are CUDA devices.
     """
-    names = module_names(config)
     placement = {}
-    for piece, module in names.items():
-        fitting = [key for key in device_map if key == "" or module == key or module.startswith(f"{key}.")]
+    for piece in pieces(config):
+        fitting = [key for key in device_map if f"{piece.module}.".startswith(f"{key}." if key else "")]
         if not fitting:
-            raise GlmError("plan-invalid", f"the device map names no device for {module}", where=piece)
+            raise GlmError("plan-invalid", f"the device map names no device for {piece.module}", where=piece.name)
         device = device_map[max(fitting, key=len)]
-        placement[piece] = f"cuda:{device}" if isinstance(device, int) else str(device)
+        placement[piece.name] = f"cuda:{device}" if isinstance(device, int) else str(device)
     if config.tie_embeddings:
         placement["lm_head"] = placement["embedding"]  # one matrix has one place, whatever the map says of its names
     return placement
-
-
-def module_names(config: ModelConfig) -> dict[str, str]:
-    """Piece → the name of its module, which is that of the original files."""
-    parts = layout(config)
-    names = {"embedding": parts.embedding}
-    names |= {f"layer.{i}": f"{parts.layers}.{i}" for i in range(config.num_layers)}
-    if config.post_layer_norm:
-        names["final_norm"] = parts.final_norm
-    return {**names, "lm_head": parts.lm_head}
 
 
 def place_model(model: nn.Module, placement: Mapping[str, str]) -> nn.Module:

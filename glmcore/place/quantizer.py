@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from glmcore.checkpoint import Checkpoint, save_checkpoint
-from glmcore.checkpoint.names import expected
 from glmcore.checkpoint.tensor_files import TensorInfo
 from glmcore.checkpoint.writer import SHARD_BYTES
 from glmcore.config import GENERATION_KEY, ModelConfig, recognise
 from glmcore.errors import GlmError
+from glmcore.layout import expected
 from glmcore.place.loader import in_order, stored, target_config
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 
+from glmcore import layout
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
 
@@ -48,42 +50,17 @@ class Precision:
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of the model that sits on one device as a whole."""
+    """A piece of the model (``glmcore.layout``) and what it costs."""
 
-    name: str  # "embedding", "layer.0", …, "final_norm", "lm_head"
+    name: str
     weights: int  # bytes
     cache_per_token: int = 0  # bytes of KV cache for each token of context
 
 
-def matrix_bytes(rows: int, columns: int, precision: Precision, bits: int) -> int:
-    """A weight of ``rows`` outputs and ``columns`` inputs, packed with its scales where it is quantised."""
-    if not bits:
-        return rows * columns * precision.value_bytes
-    return rows * columns * bits // 8 + rows * SCALE_BYTES
-
-
-def qkv_rows(config: ModelConfig) -> int:
-    """Output rows of the fused query, key and value projection."""
-    return (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
-
-
-def layer_bytes(config: ModelConfig, precision: Precision) -> int:
-    """Weights of one transformer layer."""
-    gated = 1 if config.generation == "v1" else 2  # SwiGLU has gate and up projections, GELU only one
-    shapes = [
-        (qkv_rows(config), config.hidden_size, config.qkv_bias or config.linear_bias),
-        (config.hidden_size, config.num_heads * config.head_dim, config.linear_bias),
-        (config.ffn_hidden_size * gated, config.hidden_size, config.linear_bias),
-        (config.hidden_size, config.ffn_hidden_size, config.linear_bias),
-    ]
-    linears = sum(matrix_bytes(rows, columns, precision, precision.bits) for rows, columns, _ in shapes)
-    biases = sum(rows for rows, _, bias in shapes if bias) * precision.value_bytes
-    return linears + biases + 2 * norm_bytes(config, precision)
-
-
-def norm_bytes(config: ModelConfig, precision: Precision) -> int:
-    """One normalisation: a weight, and a bias where it is a LayerNorm."""
-    return config.hidden_size * (1 if config.rmsnorm else 2) * precision.value_bytes
+def piece_bytes(piece: layout.Piece, precision: Precision) -> int:
+    """The weights of one piece; a tied head has none of its own."""
+    sizes = {"float": precision.value_bytes, "packed": 1, "scale": SCALE_BYTES}
+    return sum(spec.values * sizes[spec.kind] for spec in piece.tensors.values() if not spec.optional)
 
 
 def kv_bytes_per_token(config: ModelConfig, precision: Precision) -> int:
@@ -91,12 +68,12 @@ def kv_bytes_per_token(config: ModelConfig, precision: Precision) -> int:
     return 2 * config.num_kv_heads * config.head_dim * precision.cache_bytes
 
 
+@functools.lru_cache(maxsize=32)
 def pieces(config: ModelConfig, precision: Precision) -> tuple[Piece, ...]:
-    """Every piece in the order of the forward pass. A tied head has no weights of its own."""
-    embedding = matrix_bytes(config.vocab_size, config.hidden_size, precision, precision.embedding_bits)
-    layer = layer_bytes(config, precision)
+    """Every piece in the order of the forward pass."""
+    held = replace(config, quantization_bit=precision.bits, embedding_bits=precision.embedding_bits)
     cache = kv_bytes_per_token(config, precision)
-    layers = tuple(Piece(f"layer.{i}", layer, cache) for i in range(config.num_layers))
-    final_norm = (Piece("final_norm", norm_bytes(config, precision)),) if config.post_layer_norm else ()
-    head = Piece("lm_head", 0 if config.tie_embeddings else embedding)
-    return (Piece("embedding", embedding), *layers, *final_norm, head)
+    return tuple(
+        Piece(piece.name, piece_bytes(piece, precision), cache if piece.is_layer else 0)
+        for piece in layout.pieces(held)
+    )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
+from glmcore.layout import piece_names
 from glmcore.plan.devices import is_device_name
 
 _RANGE = re.compile(r"(\d+)(?:\s*-\s*(\d+))?")
@@ -35,12 +36,10 @@ def manual_placement(
     gaps = [layer for layer in range(1, config.num_layers + 1) if layer not in holders]
     if gaps:
         raise GlmError("plan-invalid", f"no device is given for layers {', '.join(map(str, gaps))}", where="layers")
-    placement = {"embedding": embeddings}
-    placement |= {f"layer.{layer - 1}": holders[layer] for layer in sorted(holders)}
-    if config.post_layer_norm:
-        placement["final_norm"] = final_layernorm
-    placement["lm_head"] = embeddings if config.tie_embeddings else final_layernorm
-    return placement
+    placed = {f"layer.{layer - 1}": device for layer, device in holders.items()}
+    placed |= {"embedding": embeddings, "final_norm": final_layernorm}
+    placed["lm_head"] = embeddings if config.tie_embeddings else final_layernorm
+    return {name: placed[name] for name in piece_names(config)}
 
 
 def parse_ranges(device: str, ranges: object, count: int) -> list[int]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
+from glmcore.layout import piece_names
 from glmcore.plan.costs import CUDA_CONTEXT_BYTES, DTYPE_BYTES, Piece, Precision, pieces
 from glmcore.plan.devices import Device, format_size, is_device_name
 from glmcore.plan.strategies import NUMBERED, STRATEGIES, cut
@@ -99,8 +100,8 @@ class Load:
     def share(self, device: Device, held: Sequence[Piece]) -> DevicePlan:
         tokens = self.context * self.batch
         used = bool(held)
-        # ChatGLM-6B's prompt sees itself in both directions, so it cannot go through in parts.
-        prompt = self.context if self.config.generation == "v1" else min(PREFILL_CHUNK, self.context)
+        # A prompt that sees itself in both directions cannot go through in parts.
+        prompt = min(PREFILL_CHUNK, self.context) if self.config.traits.causal else self.context
         workspace = workspace_bytes(
             self.config, self.precision, prompt, self.context, self.batch, on_card=device.is_cuda
         )
@@ -166,8 +167,7 @@ def longest_context(load: Load, devices: Sequence[Device], strategy: str) -> int
 
 def count_hops(config: ModelConfig, placement: Mapping[str, str]) -> int:
     """How often the hidden state changes device on its way through the model."""
-    order = ["embedding", *(f"layer.{i}" for i in range(config.num_layers)), "final_norm", "lm_head"]
-    path = [placement[piece] for piece in order if piece in placement]
+    path = [placement[piece] for piece in piece_names(config)]
     return sum(before != after for before, after in pairwise(path))
 
 
@@ -402,7 +402,7 @@ def check_plan(plan: Plan, version: object, config: ModelConfig, where: str) -> 
         )
     if not plan.fits:
         raise GlmError("plan-invalid", "the plan says that the model does not fit", where=where)
-    wanted = {piece.name for piece in pieces(config, Precision("float16"))}
+    wanted = set(piece_names(config))
     held = [piece for share in plan.devices for piece in share.pieces]
     if plan.generation != config.generation or set(held) != wanted or len(held) != len(wanted):
         raise GlmError(

@@ -6,7 +6,8 @@ Tests hold these sums to the peak that torch's allocator shows for each generati
 from __future__ import annotations
 
 from glmcore.config import ModelConfig
-from glmcore.plan.costs import Precision, qkv_rows
+from glmcore.layout import mlp_rows, qkv_rows
+from glmcore.plan.costs import Precision
 
 LOGITS_BYTES = 4  # sampling is done in float32
 
@@ -31,7 +32,7 @@ def workspace_bytes(
     moments = [moment * rows for moment in (turning(config), gating(config))]
     moments.append(looking(config, precision, prompt, context, batch, value))
     if precision.bits and on_card:
-        moments.append(rows * (held(config) + hidden + widest(config)) + widest(config) * hidden)
+        moments.append(rows * (held(config) + hidden + mlp_rows(config)) + mlp_rows(config) * hidden)
     tables = rows * 2 * config.head_dim
     logits = batch * config.vocab_size * (value + LOGITS_BYTES)
     mask = mask_values(config, prompt, context, batch)  # one byte each
@@ -39,26 +40,21 @@ def workspace_bytes(
 
 
 def held(config: ModelConfig) -> int:
-    """Values for each token that a layer holds throughout: what came in and its norm, and in ChatGLM-6B that scaled."""
-    return config.hidden_size * (3 if config.generation == "v1" else 2)
-
-
-def widest(config: ModelConfig) -> int:
-    """Outputs of the layer's widest matrix: SwiGLU has two halves, GELU one."""
-    return config.ffn_hidden_size * (1 if config.generation == "v1" else 2)
+    """Values for each token that a layer holds throughout: what came in and its norm, and that scaled."""
+    return config.hidden_size * (3 if config.traits.residual_scale != 1 else 2)
 
 
 def turning(config: ModelConfig) -> int:
     """Values for each token while the keys are rotated: the fused projection, the queries, and the keys in parts."""
     queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-    parts = 2 * keys if config.generation == "v1" else max(queries, 3 * keys) // 2
+    parts = 2 * keys if config.traits.rotary == "halves" else max(queries, 3 * keys) // 2
     return held(config) + qkv_rows(config) + queries + parts
 
 
 def gating(config: ModelConfig) -> int:
     """Values for each token in the MLP: its input and sum, the wide projection, and what becomes of it (twice where a
     gate is multiplied)."""
-    return held(config) + config.hidden_size + 2 * widest(config)
+    return held(config) + config.hidden_size + 2 * mlp_rows(config)
 
 
 def looking(
@@ -67,7 +63,7 @@ def looking(
     """Values in the attention: queries, sums, and the mask in the values' type, or later the sums once more in order;
     keys and values expanded to all heads, and converted where the cache keeps another type."""
     rows, queries = batch * prompt, config.num_heads * config.head_dim
-    projected = qkv_rows(config) if config.generation == "v1" else 0  # the original's form holds on to it
+    projected = qkv_rows(config) if config.traits.modules == "glm1" else 0  # the original's form holds on to it
     masked = max(mask_values(config, prompt, context, batch), rows * queries)
     expanded = 2 * batch * context * queries * (config.num_kv_heads != config.num_heads)
     converted = 2 * batch * context * config.num_kv_heads * config.head_dim * (precision.cache_bytes != value)
@@ -76,6 +72,6 @@ def looking(
 
 def mask_values(config: ModelConfig, prompt: int, context: int, batch: int) -> int:
     """Cells of the attention mask; a causal prompt on an empty cache needs none."""
-    if config.generation == "v1":
+    if not config.traits.causal:
         return batch * prompt * context
     return prompt * context * (context > prompt)

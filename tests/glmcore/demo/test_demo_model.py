@@ -9,8 +9,8 @@ from safetensors import safe_open
 
 from glmcore import demo
 from glmcore.checkpoint import open_checkpoint
-from glmcore.checkpoint.names import expected
 from glmcore.engine.load import load
+from glmcore.layout import expected
 
 LIMIT = 10_000_000
 TOPICS = ("libcuda-not-in-cuda-path", "gcc-missing", "cuda-oom", "who", "check")

@@ -116,7 +116,7 @@ def test_only_a_whole_card_is_recorded():
     # Without memory, but with a device: what decides is where the pieces are, not the prefix.
     on_card = SimpleNamespace(device=torch.device("cuda", 0))
     piece = SimpleNamespace(parameters=lambda: [on_card], buffers=list)
-    whole = SimpleNamespace(embedding=piece, layers=[piece], final_norm=None, lm_head=piece, prefix=object())
+    whole = SimpleNamespace(config=model.config, get_submodule=lambda name: piece, prefix=object())
     assert can_record(whole)
 
 

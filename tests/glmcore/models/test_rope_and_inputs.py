@@ -15,7 +15,7 @@ from glmcore.errors import GlmError
 from glmcore.models import build
 from glmcore.models.attention import attend
 from glmcore.models.cache import KVCache
-from glmcore.models.inputs import PositionState, is_causal, prompt_inputs, step_inputs
+from glmcore.models.inputs import PositionState, prompt_inputs, step_inputs
 from glmcore.models.rope import glm1_rotation, glm2_rotation
 
 GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
@@ -79,7 +79,7 @@ def test_chatglm1_counts_one_dimensional_positions_through_and_decodes_at_the_ma
 def test_prompts_without_special_tokens_are_context_as_a_whole() -> None:
     inputs = prompt_inputs(V1, torch.tensor([[5, 6, 7]]))
     assert inputs["attention_mask"].all() and inputs["position_ids"].tolist() == [[[0, 1, 2], [0, 0, 0]]]
-    assert is_causal(V2) and not is_causal(V1)
+    assert V2.traits.causal and not V1.traits.causal
 
 
 @pytest.mark.parametrize("heads, groups", [(4, 4), (4, 2), (4, 1)])

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from glmcore.checkpoint.names import expected
 from glmcore.checkpoint.tensor_files import TensorInfo
 from glmcore.checkpoint.writer import save_checkpoint
 from glmcore.config import ModelConfig
+from glmcore.layout import expected
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = {

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from glmcore.checkpoint import open_checkpoint
 from glmcore.checkpoint import writer as writer_module
-from glmcore.checkpoint.names import is_table
 from glmcore.errors import GlmError
+from glmcore.layout import piece_of
 from glmcore.place import load_model, quantize_checkpoint
 
 GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
@@ -58,7 +58,7 @@ def test_shards_hold_what_loading_would_have_quantised(generation: str, tmp_path
     assert not list((tmp_path / "out").glob(".*"))
     written, direct = load_model(tmp_path / "out"), load_model(source, quantize="int4")
     for name, one in written.state_dict().items():
-        if is_table(written.config, name):  # in int8 in memory; the original layout has no room for that
+        if piece_of(written.config, name).is_table:  # in int8 in memory; the original layout has no room for that
             continue
         other = direct.state_dict()[name]
         assert one.dtype == other.dtype and torch.equal(one, other), name

@@ -1,0 +1,176 @@
+"""What a model consists of: its pieces and their tensors, with the names and shapes of the original files.
+
+A piece is what sits on one device as a whole: "embedding", "layer.0", …, "final_norm", "lm_head". Imports no torch.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from glmcore.config import ModelConfig
+
+# Tensors that the original files carry and no model needs: rotary frequencies are computed.
+IGNORED = ("rotary_emb.inv_freq", "rotary_pos_emb.inv_freq")
+# Adapters and heads of other tasks, which may lie beside the model's own tensors.
+OTHER_TASKS = ("transformer.prefix_encoder.", "classifier_head.")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a tensor has to be: its shape as stored, and whether it is packed integers, a scale or a plain float."""
+
+    shape: tuple[int, ...]
+    kind: str = "float"  # "float", "packed", "scale"
+    optional: bool = False
+
+    @property
+    def values(self) -> int:
+        """How many values it has, as stored: packed integers are counted in bytes."""
+        return math.prod(self.shape)
+
+
+Tensors = Iterator[tuple[str, Spec]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a generation's files keep the parts of the model."""
+
+    embedding: str
+    layers: str
+    attention: str
+    final_norm: str
+    lm_head: str
+
+
+LAYOUTS = {
+    "glm1": Layout(
+        "transformer.word_embeddings",
+        "transformer.layers",
+        "attention",
+        "transformer.final_layernorm",
+        "lm_head",
+    ),
+    "glm2": Layout(
+        "transformer.embedding.word_embeddings",
+        "transformer.encoder.layers",
+        "self_attention",
+        "transformer.encoder.final_layernorm",
+        "transformer.output_layer",
+    ),
+}
+
+
+def layout(config: ModelConfig) -> Layout:
+    return LAYOUTS[config.traits.modules]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One piece of a model: the name of its module, which is that of the original files, and its tensors by name."""
+
+    name: str
+    module: str
+    tensors: Mapping[str, Spec]
+
+    @property
+    def is_layer(self) -> bool:
+        return self.name.startswith("layer.")
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it is an embedding or a head, which are quantised apart from the layers."""
+        return self.name in ("embedding", "lm_head")
+
+
+@functools.lru_cache(maxsize=32)
+def pieces(config: ModelConfig) -> tuple[Piece, ...]:
+    """Every piece of a model of ``config``, in the order of the forward pass."""
+    return tuple(Piece(name, module, MappingProxyType(dict(tensors))) for name, module, tensors in _all(config))
+
+
+def piece_names(config: ModelConfig) -> tuple[str, ...]:
+    return tuple(piece.name for piece in pieces(config))
+
+
+@functools.lru_cache(maxsize=8)
+def expected(config: ModelConfig) -> Mapping[str, Spec]:
+    """Every tensor that a checkpoint of ``config`` holds, by name."""
+    return MappingProxyType({name: spec for piece in pieces(config) for name, spec in piece.tensors.items()})
+
+
+@functools.lru_cache(maxsize=8)
+def _holders(config: ModelConfig) -> Mapping[str, Piece]:
+    return MappingProxyType({name: piece for piece in pieces(config) for name in piece.tensors})
+
+
+def piece_of(config: ModelConfig, tensor: str) -> Piece:
+    """The piece that a tensor belongs to."""
+    return _holders(config)[tensor]
+
+
+def bits_of(config: ModelConfig, tensor: str) -> int:
+    """The bits that a packed tensor has."""
+    return config.embedding_bits if piece_of(config, tensor).is_table else config.quantization_bit
+
+
+def is_ignored(name: str) -> bool:
+    return name.endswith(IGNORED) or name.startswith(OTHER_TASKS)
+
+
+def qkv_rows(config: ModelConfig) -> int:
+    """Output rows of the fused query, key and value projection."""
+    return (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
+
+
+def mlp_rows(config: ModelConfig) -> int:
+    """Output rows of the MLP's first projection: a gated one has two halves."""
+    return config.ffn_hidden_size * (2 if config.traits.gated else 1)
+
+
+def _all(config: ModelConfig) -> Iterator[tuple[str, str, Tensors]]:
+    names = layout(config)
+    table = functools.partial(_matrix, rows=config.vocab_size, columns=config.hidden_size, bits=config.embedding_bits)
+    yield "embedding", names.embedding, table(names.embedding)
+    for index in range(config.num_layers):
+        module = f"{names.layers}.{index}"
+        yield f"layer.{index}", module, _layer(config, module, names.attention)
+    if config.post_layer_norm:
+        yield "final_norm", names.final_norm, _norm(config, names.final_norm)
+    head = ((name, replace(spec, optional=config.tie_embeddings)) for name, spec in table(names.lm_head))
+    yield "lm_head", names.lm_head, head
+
+
+def _layer(config: ModelConfig, layer: str, attention: str) -> Tensors:
+    size, bits, heads = config.hidden_size, config.quantization_bit, config.num_heads * config.head_dim
+    qkv_bias = config.qkv_bias or config.linear_bias
+    yield from _norm(config, f"{layer}.input_layernorm")
+    yield from _linear(f"{layer}.{attention}.query_key_value", qkv_rows(config), size, bits, qkv_bias)
+    yield from _linear(f"{layer}.{attention}.dense", size, heads, bits, config.linear_bias)
+    yield from _norm(config, f"{layer}.post_attention_layernorm")
+    yield from _linear(f"{layer}.mlp.dense_h_to_4h", mlp_rows(config), size, bits, config.linear_bias)
+    yield from _linear(f"{layer}.mlp.dense_4h_to_h", size, config.ffn_hidden_size, bits, config.linear_bias)
+
+
+def _linear(name: str, rows: int, columns: int, bits: int, bias: bool) -> Tensors:
+    yield from _matrix(name, rows, columns, bits)
+    if bias:
+        yield f"{name}.bias", Spec((rows,))
+
+
+def _matrix(name: str, rows: int, columns: int, bits: int) -> Tensors:
+    if not bits:
+        yield f"{name}.weight", Spec((rows, columns))
+        return
+    yield f"{name}.weight", Spec((rows, columns * bits // 8), "packed")
+    yield f"{name}.weight_scale", Spec((rows,), "scale")
+
+
+def _norm(config: ModelConfig, name: str) -> Tensors:
+    yield f"{name}.weight", Spec((config.hidden_size,))
+    if not config.rmsnorm:
+        yield f"{name}.bias", Spec((config.hidden_size,))

@@ -1,0 +1,32 @@
+"""What the models of a generation have in common and no ``config.json`` says: one row each. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Traits:
+    """How a generation computes, beside the sizes and switches of its configuration."""
+
+    modules: str = "glm2"  # the module of ``models`` that computes it, and whose names its files have
+    causal: bool = True  # a token sees the tokens before it alone; else a prompt sees itself both ways up to <sop>
+    gated: bool = True  # the MLP multiplies by a gate (SwiGLU: two halves); else it is GELU's tanh form
+    rotary: str = "pairs"  # what turns together: "pairs" of neighbours, or a head's (or part's) two "halves"
+    squeezes_positions: bool = False  # rope_ratio divides the positions; else it multiplies the base of the angles
+    angles_in_half: bool = False  # in float16 the angles are float16 too
+    # The residual's factor. ChatGLM-6B's code never passes its number of layers on, so it is that of 28 layers for
+    # every model (`alpha = (2 * 28) ** 0.5` of GLMBlock).
+    residual_scale: float = 1.0
+    scales_in_float32: bool = False  # its quantiser divides by the largest value in float32, not in the weight's type
+
+
+TRAITS = {
+    "v1": Traits(
+        modules="glm1", causal=False, gated=False, rotary="halves", angles_in_half=True,
+        residual_scale=(2 * 28) ** 0.5, scales_in_float32=True,
+    ),
+    "v2": Traits(squeezes_positions=True, angles_in_half=True),
+    "v3": Traits(),
+    "glm4": Traits(),
+}  # fmt: skip
