@@ -17,15 +17,16 @@ Which generation a ``config.json`` describes is decided by the first of these th
 
 from __future__ import annotations
 
-import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from glmcore.errors import GlmError
+from glmcore.errors import GlmError, plain
+from glmcore.reading import JSON_LIMIT, open_regular, parse_json, read_bytes
 from glmcore.traits import TRAITS, Traits
 
 GENERATIONS = tuple(TRAITS)
@@ -100,7 +101,7 @@ class ModelConfig:
         where = str(folder / "config.json") if folder else "config.json"
         if raw.get("model_type", "chatglm") != "chatglm":
             raise GlmError(
-                "config-invalid", f"model_type is {raw['model_type']!r}, not 'chatglm'", where=where,
+                "config-invalid", f"model_type is {plain(repr(raw['model_type']), 40)}, not 'chatglm'", where=where,
                 hint="only the original ChatGLM and GLM-4 layout is read, not converted ones",
             )  # fmt: skip
         generation = recognise(raw, folder)
@@ -124,8 +125,8 @@ class ModelConfig:
     def from_folder(cls, folder: str | Path) -> ModelConfig:
         """The configuration of the checkpoint in ``folder``."""
         folder = Path(folder)
-        if not folder.is_dir():
-            what = "is a file, not a folder" if folder.exists() else "does not exist"
+        if not os.path.isdir(folder):
+            what = "is a file, not a folder" if os.path.exists(folder) else "does not exist"
             raise GlmError(
                 "model-path", f"the model folder {what}", where=str(folder), hint="give a folder with config.json"
             )
@@ -135,7 +136,7 @@ class ModelConfig:
 def read_json(path: Path, code: str) -> dict[str, Any]:
     """A JSON object from ``path``; anything else is a GlmError with ``code``."""
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, JSON_LIMIT)
     except FileNotFoundError:
         raise GlmError("checkpoint-missing-file", f"{path.name} is missing", where=str(path.parent)) from None
     except OSError as error:
@@ -152,8 +153,8 @@ def read_json(path: Path, code: str) -> dict[str, Any]:
             "checkpoint-html", f"{path.name} is a web page", where=str(path), hint="download the file itself"
         )
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(data)
+    except ValueError as error:
         raise GlmError(code, f"{path.name} is not valid JSON ({error})", where=str(path)) from None
     if not isinstance(value, dict):
         raise GlmError(code, f"{path.name} holds no JSON object", where=str(path))
@@ -174,7 +175,7 @@ def recognise(raw: Mapping[str, Any], folder: Path | None = None) -> str:
     voices = (
         _generation_in(str(raw.get("_name_or_path", ""))),
         _generation_of_tokenizer(folder) if folder else None,
-        _generation_in(str(folder.resolve())) if folder else None,
+        _generation_in(str(_resolved(folder))) if folder else None,
         _generation_of_end_tokens(raw, allowed),
         _generation_of_release(str(raw.get("transformers_version", ""))),
     )
@@ -192,7 +193,7 @@ def _generation_in(text: str) -> str | None:
 
 
 def _generation_of_tokenizer(folder: Path) -> str | None:
-    if (folder / "ice_text.model").exists():
+    if os.path.exists(folder / "ice_text.model"):
         return "v1"
     head = _head(folder / "tokenizer.model", 64)
     if re.match(rb"[A-Za-z0-9+/=]+ \d+\n", head):  # a line of tiktoken ranks
@@ -207,9 +208,14 @@ def _generation_of_tokenizer(folder: Path) -> str | None:
     return "v2" if named == "v1" else named
 
 
+def _resolved(folder: Path) -> Path:
+    """The folder's own place and name; a relative path says neither."""
+    return Path(os.path.realpath(folder))
+
+
 def _head(path: Path, limit: int) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(limit)
     except OSError:
         return b""
@@ -238,10 +244,9 @@ class _Fields:
         return self.defaults.get(key, default) if found is None else found
 
     def error(self, key: str, value: object, wanted: str) -> GlmError:
-        shown = repr(value) if len(repr(value)) <= 40 else repr(value)[:37] + "..."
         return GlmError(
             "config-invalid",
-            f"{key} is {shown}, not {wanted}",
+            f"{key} is {plain(repr(value), 40)}, not {wanted}",
             where=self.where,
             hint="restore the original config.json",
         )
@@ -294,7 +299,7 @@ class _Fields:
     def common(self, generation: str, folder: Path | None) -> dict[str, Any]:
         """The fields that every generation has under the same key."""
         path = self.value("_name_or_path", "")
-        name = Path(str(path)).name or (folder.resolve().name if folder else "chatglm")
+        name = plain(Path(str(path)).name or (_resolved(folder).name if folder else "chatglm"), 100)
         bits = self.integer("quantization_bit", 0, 8, _default_bits(name))
         if bits not in (0, 4, 8):
             raise self.error("quantization_bit", bits, "0, 4 or 8")
@@ -409,12 +414,16 @@ NAMED: dict[str, ModelConfig] = {name: _published(name, raw) for name, raw in _P
 
 def find_config(model: str | Path) -> ModelConfig:
     """The configuration of a checkpoint folder, or of a published model by its name ("THUDM/chatglm2-6b-int4")."""
-    if Path(model).is_dir():
+    if os.path.isdir(model):
         return ModelConfig.from_folder(model)
     name = str(model).rstrip("/").rpartition("/")[2].lower()
     base, _, bits = name.removesuffix("-qe").partition("-int")
     if base not in NAMED or bits not in ("", "4", "8"):
-        raise GlmError("model-path", f"{model} is neither a folder nor a known name", hint=f"known: {', '.join(NAMED)}")
+        raise GlmError(
+            "model-path",
+            f"{plain(str(model), 200)} is neither a folder nor a known name",
+            hint=f"known: {', '.join(NAMED)}",
+        )
     packed = int(bits or 0)
     return replace(
         NAMED[base], name=name, quantization_bit=packed, embedding_bits=packed if name.endswith("-qe") else 0

@@ -5,6 +5,8 @@ Shown as ``glmcore: error[CODE]: what, where, what to do``; the command line tur
 
 from __future__ import annotations
 
+import unicodedata
+
 # Code → what it stands for. A test keeps every code that the package raises in this table.
 CODES: dict[str, str] = {
     "usage": "an option or argument that makes no sense",
@@ -35,13 +37,39 @@ CODES: dict[str, str] = {
 }
 
 
+LONGEST = 400  # characters of each part of an error
+# Control and format characters, surrogates, line and paragraph breaks; joiners belong to scripts and emoji.
+UNSAFE, JOINERS = ("Cc", "Cf", "Cs", "Zl", "Zp"), "\u200c\u200d"
+
+
+def plain(text: str, limit: int = LONGEST) -> str:
+    """``text`` as one line that a terminal shows and does not obey: what is no character for reading is escaped.
+
+    What is longer than ``limit`` loses its middle. A byte of a path that is no UTF-8 is shown as that byte.
+    """
+    text = str(text)
+    if len(text) > limit:
+        text = text[: limit // 2] + "…" + text[len(text) - limit // 2 + 1 :]
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    if unicodedata.category(character) not in UNSAFE or character in JOINERS:
+        return character
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return " " if character in "\r\n\t" else character.encode("unicode_escape").decode("ascii")
+
+
 class GlmError(Exception):
-    """A failure with a code, what happened, where, and what to do about it (each one line)."""
+    """A failure with a code, what happened, where, and what to do about it (each one line, safe to show)."""
 
     def __init__(self, code: str, what: str, *, where: str = "", hint: str = "") -> None:
         assert code in CODES, code
-        super().__init__(what)
-        self.code, self.what, self.where, self.hint = code, what, where, hint
+        super().__init__(plain(what))
+        self.code, self.what, self.where, self.hint = code, plain(what), plain(where), plain(hint)
 
     @property
     def exit_status(self) -> int:

@@ -67,7 +67,10 @@ GLMDOCTOR = {
     "private": set(),
     "host": {"host", "host.facts", "private", ""},
 }
-GLMDOCTOR_OF_GLMCORE = {"plan", "config", "errors", "output", "kernels.build"}
+GLMDOCTOR_OF_GLMCORE = {
+    "plan", "config", "errors", "output", "reading", "kernels.build",
+    "layout", "checkpoint.headers", "checkpoint.pickles",
+}  # fmt: skip
 
 GLMCORE = {
     "": {"config", "errors", "engine", "place"},
@@ -91,6 +94,7 @@ GLMCORE = {
         "errors",
         "demo",
         "output",
+        "reading",
         "",
     },
     "server": {"engine", "chat", "plan", "config", "errors", "demo", ""},
@@ -107,6 +111,7 @@ GLMCORE = {
         "chat",
         "plan",
         "config",
+        "reading",
         "errors",
         "demo",
     },
@@ -115,21 +120,23 @@ GLMCORE = {
     "models": {"quant", "kernels", "config", "errors"},
     "quant": {"kernels", "config", "errors", "checkpoint", "models"},
     "kernels": {"quant.schemes", "config", "errors"},  # the packing is pure, and the reference unpacks by it
-    "checkpoint": {"layout", "config", "output", "errors"},
-    "tokenizers": {"chat", "config", "errors"},
+    "checkpoint": {"layout", "config", "output", "reading", "errors"},
+    "tokenizers": {"chat", "config", "reading", "errors"},
     "chat": {"config", "errors"},
-    "plan": {"layout", "config", "errors"},
+    "plan": {"layout", "config", "reading", "errors"},
     "demo": {"config", "errors"},
     "layout": {"config"},
-    "config": {"errors", "traits"},
+    "config": {"reading", "errors", "traits"},
     "traits": set(),
     "output": {"errors"},
+    "reading": set(),
     "errors": set(),
 }
 WITHOUT_TORCH = [
-    "glmcore/__init__.py", "glmcore/errors.py", "glmcore/output.py", "glmcore/config.py", "glmcore/layout.py",
-    "glmcore/traits.py", "glmcore/machine.py", "glmcore/plan", "glmcore/chat", "glmcore/kernels/build.py",
-    "glmcore/engine/sequence.py", "glmdoctor",
+    "glmcore/__init__.py", "glmcore/errors.py", "glmcore/output.py", "glmcore/reading.py", "glmcore/config.py",
+    "glmcore/layout.py", "glmcore/traits.py", "glmcore/machine.py", "glmcore/plan", "glmcore/chat",
+    "glmcore/kernels/build.py", "glmcore/engine/sequence.py", "glmdoctor",
+    *(f"glmcore/checkpoint/{name}.py" for name in ("__init__", "headers", "pickles")),
     *(f"glmcore/server/{name}.py" for name in ("__init__", "address", "deltas", "errors", "guard", "schemas")),
 ]  # fmt: skip
 
@@ -159,7 +166,7 @@ def imports(path: Path) -> list[tuple[str, bool]]:
 def part_of(name: str, package: str) -> str:
     """The part of the package that a module belongs to: its first component (for the host, facts apart)."""
     inside = name.split(".")[1:]
-    if inside[:2] in (["host", "facts"], ["kernels", "build"], ["quant", "schemes"]):
+    if ".".join(inside[:2]) in ("host.facts", "quant.schemes", *GLMDOCTOR_OF_GLMCORE):
         return ".".join(inside[:2])
     first = inside[0] if inside else ""
     is_module = (ROOT / package / first).is_dir() or (ROOT / package / f"{first}.py").exists()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from glmcore.config import read_json
-from glmcore.errors import GlmError
+from glmcore.errors import GlmError, plain
+from glmcore.reading import open_regular
 
 # (index, single file) in the order in which they are looked for: safetensors executes nothing and loads lazily.
 FORMATS = (
@@ -27,9 +29,9 @@ class WeightFiles:
 def find_weights(folder: Path) -> WeightFiles:
     """The weight files of the checkpoint in ``folder``, all of them there and none an obvious stand-in."""
     for index_name, single_name in FORMATS:
-        if (folder / single_name).exists():
+        if os.path.exists(folder / single_name):
             found = WeightFiles((folder / single_name,))
-        elif (folder / index_name).exists():
+        elif os.path.exists(folder / index_name):
             found = _sharded(folder / index_name)
         else:
             continue
@@ -50,14 +52,14 @@ def _sharded(path: Path) -> WeightFiles:
     for file in files:
         if not _stays_inside(file):
             raise GlmError(
-                "checkpoint-unsafe", f"{path.name} points outside the folder: {file!r}", where=str(path),
+                "checkpoint-unsafe", f"{path.name} points outside the folder: {plain(file, 80)!r}", where=str(path),
                 hint="this index was tampered with; download the checkpoint again",
             )  # fmt: skip
-    missing = [file for file in files if not (path.parent / file).exists()]
+    missing = [file for file in files if not os.path.exists(path.parent / file)]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise GlmError(
-            "checkpoint-missing-file", f"the shard {missing[0]}{more} is missing", where=str(path.parent),
+            "checkpoint-missing-file", f"the shard {plain(missing[0], 80)}{more} is missing", where=str(path.parent),
             hint="download the missing files",
         )  # fmt: skip
     return WeightFiles(tuple(path.parent / file for file in files), index, path)
@@ -73,10 +75,10 @@ def _stays_inside(file: str) -> bool:
 
 def refuse_stand_in(path: Path) -> None:
     """Raise where ``path`` is no weight file at all: a folder, empty, an LFS pointer or a web page."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise GlmError("checkpoint-missing-file", f"{path.name} is not a file", where=str(path))
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(512)
     except OSError as error:
         raise GlmError("model-path", f"{path.name} cannot be read: {error.strerror}", where=str(path)) from None

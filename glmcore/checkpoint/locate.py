@@ -6,14 +6,17 @@ import os
 from pathlib import Path
 
 from glmcore.errors import GlmError
+from glmcore.reading import read_bytes
+
+REVISION_LIMIT = 1000  # bytes; a revision has 40
 
 
 def find_folder(model: str | Path) -> Path:
     """The folder of ``model``. Errors: GlmError("model-path")."""
-    path = Path(model).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(model))  # keeps "~nobody" as it is
+    if os.path.isdir(path):
         return path
-    if path.exists():
+    if os.path.exists(path):
         raise GlmError("model-path", "the model is a file, not a folder", where=str(path), hint="give its folder")
     cached = cached_snapshot(str(model))
     if cached is None:
@@ -32,8 +35,8 @@ def cached_snapshot(name: str) -> Path | None:
     )
     repository = Path(os.environ.get("HF_HUB_CACHE") or home / "hub") / f"models--{name.replace('/', '--')}"
     try:
-        revision = (repository / "refs" / "main").read_text(encoding="utf-8").strip()
-    except OSError:
+        revision = read_bytes(repository / "refs" / "main", REVISION_LIMIT).decode().strip()
+    except (OSError, UnicodeDecodeError):
         return None
     snapshot = repository / "snapshots" / revision
-    return snapshot if snapshot.is_dir() else None
+    return snapshot if os.path.isdir(snapshot) else None

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from glmcore.checkpoint.files import WeightFiles, find_weights
+from glmcore.checkpoint.headers import SHOWN
 from glmcore.checkpoint.tensor_files import TensorFile, TensorInfo, open_tensor_file
 from glmcore.config import ModelConfig
-from glmcore.errors import GlmError
+from glmcore.errors import GlmError, plain
 from glmcore.layout import Spec, expected, is_ignored
 
 
@@ -79,7 +80,7 @@ def _holders(folder: Path, files: list[TensorFile], weights: WeightFiles) -> dic
     for name, shard in (weights.index or {}).items():
         file = by_name[str(Path(shard))]
         if name not in file.tensors:
-            what = f"the index puts {name} into {shard}, where it is not"
+            what = f"the index puts {plain(name, SHOWN)} into {plain(shard, SHOWN)}, where it is not"
             raise GlmError("checkpoint-damaged", what, where=str(folder), hint="download index and shards again")
         holders[name] = file
     return holders
@@ -95,7 +96,9 @@ def check_tensors(checkpoint: Checkpoint) -> None:
             raise _missing(checkpoint, name, spec)
     for name in checkpoint.names:
         if name not in wanted:
-            raise _mismatch(checkpoint, f"holds {name}, which config.json has no place for", _hint_for_extra(name))
+            raise _mismatch(
+                checkpoint, f"holds {plain(name, SHOWN)}, which config.json has no place for", _hint_for_extra(name)
+            )
 
 
 def _check_tensor(checkpoint: Checkpoint, name: str, spec: Spec) -> None:

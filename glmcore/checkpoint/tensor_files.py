@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import mmap
 import os
-import pickle
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import torch
 from torch import Tensor
 
+from glmcore.checkpoint import pickles
+from glmcore.checkpoint.headers import SHOWN, read_header
 from glmcore.checkpoint.memory import huge_empty, map_file, populate
-from glmcore.checkpoint.pickles import foreign_call
-from glmcore.errors import GlmError
+from glmcore.checkpoint.pickles import SAFE_TORCH, reads_safely
+from glmcore.errors import GlmError, plain
+from glmcore.reading import open_regular
 
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
-# The safetensors library itself refuses longer headers.
-HEADER_LIMIT = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,13 @@ class SafetensorsFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.size = path.stat().st_size
-        self.tensors = _check_layout(self._header(), self.size, path)
-        self.descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        with _opened(path) as file:
+            try:
+                entries = read_header(file, os.fstat(file.fileno()).st_size)
+            except ValueError as error:
+                raise _damaged(path, str(error)) from None
+            self.descriptor = os.dup(file.fileno())
+        self.tensors = {n: TensorInfo(DTYPES[e.dtype], e.shape, e.begin, e.end) for n, e in entries.items()}
         self.memory = self._map()
 
     def _map(self) -> mmap.mmap | None:
@@ -80,21 +83,6 @@ class SafetensorsFile:
             return map_file(self.descriptor)
         except (OSError, ValueError):  # a file system without mapping, or no address space left
             return None
-
-    def _header(self) -> dict[str, Any]:
-        with self.path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if self.size < 8 or length > min(self.size - 8, HEADER_LIMIT):
-                raise _damaged(self.path, f"its header should be {length} bytes and the file has {self.size}")
-            raw = file.read(length)
-        try:
-            header = json.loads(raw)
-        except (ValueError, RecursionError):
-            raise _damaged(self.path, "its header is not valid JSON") from None
-        if not isinstance(header, dict):
-            raise _damaged(self.path, "its header is no JSON object")
-        header.pop("__metadata__", None)
-        return {"start": 8 + length, "tensors": header}
 
     def read(self, name: str, first: int = 0, last: int | None = None) -> Tensor:
         info = self.tensors[name]
@@ -135,56 +123,35 @@ class SafetensorsFile:
             self.descriptor, self.memory = -1, None
 
 
-def _check_layout(header: Mapping[str, Any], size: int, path: Path) -> dict[str, TensorInfo]:
-    """The header's entries, which have to fill the file from end to end with neither overlap nor hole."""
-    start = header["start"]
-    tensors = {name: _entry(name, entry, start, path) for name, entry in header["tensors"].items()}
-    position, previous = start, "the header"
-    for name, info in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
-        if info.begin != position:
-            what = "overlap" if info.begin < position else "leave a hole"
-            raise _damaged(path, f"{previous} and {name} {what}")
-        position, previous = info.end, name
-    if position != size:
-        what = (
-            f"it has {size} bytes of {position}"
-            if size < position
-            else f"{size - position} bytes follow its last tensor"
-        )
-        raise _damaged(path, what)
-    return tensors
-
-
-def _entry(name: str, entry: Any, start: int, path: Path) -> TensorInfo:
-    if not isinstance(entry, dict):
-        raise _damaged(path, f"the entry of {name} is no JSON object")
-    kind, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
-    if kind not in DTYPES:
-        raise _damaged(path, f"{name} has the unknown type {str(kind)[:40]!r}")
-    if not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2:
-        raise _damaged(path, f"the shape or the offsets of {name} make no sense")
-    info = TensorInfo(DTYPES[kind], tuple(shape), start + offsets[0], start + offsets[1])
-    needed = DTYPES[kind].itemsize
-    for extent in shape:
-        needed *= extent
-    if info.end - info.begin != needed:
-        raise _damaged(path, f"{name} has {info.end - info.begin} bytes, its shape needs {needed}")
-    return info
-
-
-def _naturals(value: Any) -> bool:
-    return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**48 for item in value)
-
-
 class TorchFile:
-    """A pytorch_model*.bin, unpickled with ``weights_only`` and mapped where its format allows it."""
+    """A pytorch_model*.bin, unpickled with ``weights_only`` and mapped where its format allows it.
+
+    Only by a torch that keeps what ``weights_only`` promises, and only where the pickle asks for tensors alone.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with path.open("rb") as file:
-            mappable = file.read(4) == b"PK\x03\x04"
-        self.state = self._load(mappable)
+        if not reads_safely(torch.__version__):
+            raise GlmError(
+                "packages-missing", f"torch {torch.__version__} does not read {path.name} safely", where=str(path),
+                hint=f"install torch {'.'.join(map(str, SAFE_TORCH))} or later, or convert the file to safetensors",
+            )  # fmt: skip
+        self.state = self._load(self._mappable())
         self.tensors = {name: TensorInfo(tensor.dtype, tuple(tensor.shape)) for name, tensor in self.state.items()}
+
+    def _mappable(self) -> bool:
+        """Whether the file is a zip archive. Errors: GlmError where it is no file of tensors, by its bytes alone."""
+        with _opened(self.path) as file:
+            names, fault = pickles.imported(file), pickles.fault(file)
+            if foreign := pickles.foreign_calls(names):
+                raise GlmError(
+                    "checkpoint-unsafe", f"{self.path.name} would run code: its pickle calls {foreign[0]}",
+                    where=str(self.path), hint="do not use this file; get the safetensors of the checkpoint",
+                )  # fmt: skip
+            if fault or pickles.UNREADABLE in names:
+                raise _damaged(self.path, fault or "its pickle cannot be read")
+            file.seek(0)
+            return file.read(len(pickles.ZIP)) == pickles.ZIP
 
     def _load(self, mappable: bool) -> dict[str, Tensor]:
         try:
@@ -192,9 +159,12 @@ class TorchFile:
                 warnings.simplefilter("ignore")  # about pickles that are refused a moment later
                 state = torch.load(self.path, map_location="cpu", weights_only=True, mmap=mappable)
         except Exception as error:  # torch lets whatever its readers meet in a damaged file through
-            raise _refused(self.path, error) from None
-        if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise _damaged(self.path, f"torch cannot read it ({plain(first, 120)})") from None
+        if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
             raise _damaged(self.path, "it holds no table of tensors")
+        for name, value in state.items():
+            _check_tensor(self.path, name, value)
         return state
 
     def read(self, name: str, first: int = 0, last: int | None = None) -> Tensor:
@@ -210,15 +180,22 @@ class TorchFile:
         self.state = {}
 
 
-def _refused(path: Path, error: Exception) -> GlmError:
-    """Torch refused the file: its pickle asks for something besides tensors (it would have run), or it is damaged."""
-    call = foreign_call(path) if isinstance(error, pickle.UnpicklingError) else None
-    if call is None:
-        return _damaged(path, f"torch cannot read it ({(str(error).splitlines() or [''])[0][:120]})")
-    return GlmError(
-        "checkpoint-unsafe", f"{path.name} would run code: its pickle calls {call[:80]}", where=str(path),
-        hint="do not use this file; get the safetensors of the checkpoint",
-    )  # fmt: skip
+def _check_tensor(path: Path, name: str, value: object) -> None:
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
+        raise _damaged(path, "it holds no table of tensors")
+    if value.dtype not in DTYPES.values():
+        raise _damaged(path, f"{plain(name, SHOWN)} has the unknown type {value.dtype}")
+    # Strides of zero make any size out of a few bytes.
+    if value.numel() * value.itemsize > value.untyped_storage().nbytes():
+        held = value.untyped_storage().nbytes()
+        raise _damaged(path, f"{plain(name, SHOWN)} has {held} bytes for {list(value.shape)}")
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return open_regular(path)
+    except OSError as error:
+        raise GlmError("model-path", f"{path.name} cannot be read: {error.strerror}", where=str(path)) from None
 
 
 def _damaged(path: Path, what: str) -> GlmError:

@@ -17,6 +17,7 @@ from glmcore.machine import free_memory, present_devices
 from glmcore.place.loader import load_model
 from glmcore.place.multi_devices import placement_from_map
 from glmcore.plan import Device, Plan, Precision, format_size, make_plan, plan_from_json
+from glmcore.reading import JSON_LIMIT, read_bytes
 
 # transformers' words for a device map that it makes itself.
 WORDS = {"auto": "greedy", "sequential": "greedy", "balanced": "equal"}
@@ -39,9 +40,9 @@ def read_plan(plan: Plan | Mapping[str, Any] | str | Path | None, config: ModelC
     if plan in WORDS:
         return fitting(make_plan(config, present_devices(), strategy=WORDS[str(plan)], **usual(config)))
     try:
-        text = Path(plan).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise GlmError("plan-invalid", f"the plan cannot be read: {error}", where=str(plan)) from error
+        text = read_bytes(plan, JSON_LIMIT)
+    except OSError as error:
+        raise GlmError("plan-invalid", f"the plan cannot be read: {error.strerror}", where=str(plan)) from error
     return plan_from_json(text, config, str(plan))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from glmcore.checkpoint.files import find_weights, refuse_stand_in
+from glmcore.checkpoint.headers import SHOWN
 from glmcore.checkpoint.tensor_files import TensorFile, open_tensor_file
 from glmcore.config import ModelConfig, read_json
-from glmcore.errors import GlmError
+from glmcore.errors import GlmError, plain
 from glmcore.layout import expected
 from glmcore.models.prefix import Prefix, prefix_of
 from glmcore.quant.lora import add_low_rank
@@ -54,11 +56,11 @@ class PrefixTuning:
 
 def open_adapter(path: str | Path, config: ModelConfig) -> LoRA | PrefixTuning:
     """The adapter in the folder ``path``, checked to fit ``config``. Errors: GlmError("adapter-invalid") and others."""
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
+    folder = Path(os.path.expanduser(path))
+    if not os.path.isdir(folder):
+        what = "is a file, not a folder" if os.path.exists(folder) else "does not exist"
         raise GlmError("model-path", f"the adapter {what}", where=str(folder), hint="give the adapter's folder")
-    if (folder / "adapter_config.json").exists():
+    if os.path.exists(folder / "adapter_config.json"):
         return _open_lora(folder, config)
     return _open_prefix(folder, config)
 
@@ -69,7 +71,7 @@ def _error(folder: Path, what: str, hint: str) -> GlmError:
 
 def _open_lora(folder: Path, config: ModelConfig) -> LoRA:
     settings = _Settings(folder, read_json(folder / "adapter_config.json", "adapter-invalid"))
-    path = next((folder / name for name in LORA_FILES if (folder / name).exists()), None)
+    path = next((folder / name for name in LORA_FILES if os.path.exists(folder / name)), None)
     if path is None:
         raise GlmError("checkpoint-missing-file", f"{LORA_FILES[0]} is missing", where=str(folder))
     refuse_stand_in(path)
@@ -118,10 +120,10 @@ def _lora_layers(file: TensorFile, settings: _Settings, config: ModelConfig) -> 
     """Every layer's matrices, each pair there and of the shape that the model's own matrix asks for."""
     folder, pairs = settings.folder, {}
     for name in file.tensors:
-        found = LORA_NAME.fullmatch(name)
+        found, shown = LORA_NAME.fullmatch(name), plain(name, SHOWN)
         if found is None:
             raise _error(
-                folder, f"holds {name}, which is no LoRA of a linear layer", "merge the adapter into its model"
+                folder, f"holds {shown}, which is no LoRA of a linear layer", "merge the adapter into its model"
             )
         pairs.setdefault(found["layer"], {})[found["side"]] = name
     if not pairs:
@@ -129,10 +131,10 @@ def _lora_layers(file: TensorFile, settings: _Settings, config: ModelConfig) -> 
     shapes = expected(dataclasses.replace(config, quantization_bit=0))
     layers = {}
     for layer, sides in pairs.items():
-        spec = shapes.get(f"{layer}.weight")
+        spec, shown = shapes.get(f"{layer}.weight"), plain(layer, SHOWN)
         if spec is None or len(spec.shape) != 2 or "embedding" in layer:
             raise _error(
-                folder, f"changes {layer}, which is no linear layer of {config.name} ({config.generation})",
+                folder, f"changes {shown}, which is no linear layer of {config.name} ({config.generation})",
                 f"it was trained for {str(settings.raw.get('base_model_name_or_path') or 'another model')[:80]}",
             )  # fmt: skip
         rank = _check_pair(file, sides, layer, spec.shape, folder)
@@ -182,7 +184,7 @@ def _check_prefix(folder: Path, shapes: Mapping[str, tuple[int, ...]], config: M
         raise _error(folder, "holds neither adapter_config.json nor a prefix_encoder", "give the folder of an adapter")
     if len(table) != 2 or not table[0]:
         raise _error(folder, f"the prefix has the shape {list(table)}", "download the adapter again")
-    stated = read_json(folder / "config.json", "adapter-invalid") if (folder / "config.json").exists() else {}
+    stated = read_json(folder / "config.json", "adapter-invalid") if os.path.exists(folder / "config.json") else {}
     if stated.get("pre_seq_len") not in (None, table[0]):
         raise _error(
             folder, f"the prefix has {table[0]} tokens, pre_seq_len is {str(stated['pre_seq_len'])[:20]}",

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any
 
 from glmcore.config import ModelConfig
-from glmcore.errors import GlmError
+from glmcore.errors import GlmError, plain
 from glmcore.layout import piece_names
 from glmcore.plan.costs import CUDA_CONTEXT_BYTES, DTYPE_BYTES, Piece, Precision, pieces
 from glmcore.plan.devices import Device, format_size, is_device_name
 from glmcore.plan.strategies import NUMBERED, STRATEGIES, cut
 from glmcore.plan.workspace import workspace_bytes
+from glmcore.reading import parse_json
 
 SCHEMA_VERSION = 1
 PREFILL_CHUNK = 512  # tokens of a prompt that go through the model at once (ChatGLM-6B: all)
@@ -353,10 +353,10 @@ def spans(layers: Sequence[int]) -> str:
     return ", ".join(f"{first}-{last}" for first, last in zip(starts, ends, strict=True))
 
 
-def plan_from_json(text: str, config: ModelConfig, where: str = "") -> Plan:
+def plan_from_json(text: str | bytes, config: ModelConfig, where: str = "") -> Plan:
     """A saved plan, checked against the model it is to be used for. Errors: GlmError("plan-invalid")."""
     try:
-        data = json.loads(text)
+        data = parse_json(text)
         shares = tuple(
             DevicePlan(
                 name=str(entry["name"]),
@@ -375,8 +375,9 @@ def plan_from_json(text: str, config: ModelConfig, where: str = "") -> Plan:
         check_words(plan)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise GlmError(
-            "plan-invalid", f"this is no plan ({error})", where=where, hint="make one with glmcore plan -o FILE"
-        ) from error
+            "plan-invalid", f"this is no plan ({plain(str(error), 120)})", where=where,
+            hint="make one with glmcore plan -o FILE",
+        ) from error  # fmt: skip
     check_plan(plan, version, config, where)
     return plan
 

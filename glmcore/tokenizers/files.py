@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 from pathlib import Path
 
 from glmcore.errors import GlmError
+from glmcore.reading import open_regular, read_bytes
 
 NAMES = {"v1": "ice_text.model", "v2": "tokenizer.model", "v3": "tokenizer.model", "glm4": "tokenizer.model"}
 FETCH = "download the file that was published with this checkpoint"
 LFS = b"version https://git-lfs"
+LIMIT = 32 << 20  # bytes; the largest, of ChatGLM-6B and GLM-4, have 2.7 MB
 
 
 def tokenizer_file(folder: Path, generation: str) -> Path:
@@ -19,7 +22,7 @@ def tokenizer_file(folder: Path, generation: str) -> Path:
         raise GlmError("usage", f"unknown generation {generation!r}", hint=f"use one of {', '.join(NAMES)}")
     path = folder / NAMES[generation]
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(4096)
     except FileNotFoundError:
         raise _missing(folder, generation) from None
@@ -27,6 +30,14 @@ def tokenizer_file(folder: Path, generation: str) -> Path:
         raise damaged(path, error.strerror or str(error)) from error
     _look(path, head, generation)
     return path
+
+
+def content(path: Path) -> bytes:
+    """The whole of a tokenizer's file. Errors: GlmError("tokenizer-damaged")."""
+    try:
+        return read_bytes(path, LIMIT)
+    except OSError as error:
+        raise damaged(path, error.strerror or str(error)) from error
 
 
 def damaged(path: Path, reason: str) -> GlmError:
@@ -40,7 +51,7 @@ def foreign(path: Path, generation: str) -> GlmError:
 
 def _missing(folder: Path, generation: str) -> GlmError:
     for name in sorted(set(NAMES.values()) - {NAMES[generation]}):
-        if (folder / name).exists():
+        if os.path.exists(folder / name):
             return foreign(folder / name, generation)
     return GlmError("tokenizer-missing", f"{NAMES[generation]} is not there", where=str(folder), hint=FETCH)
 

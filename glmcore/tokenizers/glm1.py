@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from glmcore.chat.incremental import CLEAN_UP, Replacements, TextStream, clean_up
 from glmcore.errors import GlmError
+from glmcore.reading import parse_json
 from glmcore.tokenizers.base import Tokenizer
-from glmcore.tokenizers.files import damaged, foreign
+from glmcore.tokenizers.files import content, damaged, foreign
 from glmcore.tokenizers.spm import Model, PieceStream
 
 LONGEST_BLANK = 80
@@ -30,9 +31,9 @@ def image_tokens(folder: Path, vocab_size: int) -> int:
     """How many ids lie before the text tokens: tokenizer_config.json says it, or the size of the model's vocabulary."""
     path = folder / "tokenizer_config.json"
     try:
-        settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        settings = parse_json(content(path)) if os.path.exists(path) else {}
         stated = settings.get("num_image_tokens")
-    except (OSError, ValueError, AttributeError) as error:
+    except (ValueError, AttributeError) as error:
         raise damaged(path, "it is no JSON object") from error
     if isinstance(stated, int) and stated in (0, IMAGE_TOKENS):
         return stated

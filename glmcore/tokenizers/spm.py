@@ -8,7 +8,7 @@ from pathlib import Path
 from sentencepiece import SentencePieceProcessor
 
 from glmcore.chat.incremental import Utf8
-from glmcore.tokenizers.files import damaged
+from glmcore.tokenizers.files import content, damaged
 
 
 class Model:
@@ -17,11 +17,11 @@ class Model:
     def __init__(self, path: Path) -> None:
         try:
             # Loading from bytes: the library reads no path with unusual characters on every system.
-            self.processor = SentencePieceProcessor(model_proto=path.read_bytes())
+            self.processor = SentencePieceProcessor(model_proto=content(path))
             self.size: int = self.processor.vocab_size()
             self._surfaces: dict[int, str | bytes] = {}
-        except (OSError, RuntimeError) as error:
-            raise damaged(path, _reason(error)) from error
+        except RuntimeError as error:
+            raise damaged(path, (str(error) or type(error).__name__).splitlines()[0][:120]) from error
 
     @cached_property
     def pieces(self) -> list[str]:
@@ -66,11 +66,6 @@ def sound(text: str) -> str:
         return text
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _reason(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) else str(error)
-    return (text or type(error).__name__).splitlines()[0][:120]
 
 
 class PieceStream:
