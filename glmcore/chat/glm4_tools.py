@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from glmcore.chat.messages import function_of
+from glmcore.chat.bounds import Writer
+from glmcore.chat.messages import function_of, short
 from glmcore.errors import GlmError
 
 HEAD = """
@@ -54,17 +54,18 @@ FUNCTION = """
 
 def describe(tools: Iterable[Mapping[str, Any]]) -> str:
     """The text of the system message that offers ``tools``."""
-    return HEAD + "".join(_tool(tool) for tool in tools)
+    writer = Writer()
+    return HEAD + "".join(_tool(tool, writer) for tool in tools)
 
 
-def _tool(tool: Mapping[str, Any]) -> str:
+def _tool(tool: Mapping[str, Any], writer: Writer) -> str:
     kind = tool.get("type", "function")
     if kind == "function":
         function = function_of(tool)
         if not isinstance(function.get("name"), str):
             raise GlmError("usage", "a function that is offered as a tool has no name", where="tools")
-        return FUNCTION.format(name=function["name"], schema=json.dumps(dict(function), indent=4, ensure_ascii=False))
+        return FUNCTION.format(name=function["name"], schema=writer.indented(dict(function)))
     if kind not in BUILT_IN:
         known = ", ".join(("function", *BUILT_IN))
-        raise GlmError("usage", f"unknown kind of tool {kind!r}", where="tools", hint=f"use one of {known}")
+        raise GlmError("usage", f"unknown kind of tool {short(kind)}", where="tools", hint=f"use one of {known}")
     return BUILT_IN[kind]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,24 +58,37 @@ def _turn(message: Message, where: str) -> Turn:
         raise GlmError("usage", f"a message must be a dict, not {type(message).__name__}", where=where)
     role = message.get("role")
     if not isinstance(role, str) or role not in ROLES:
-        raise GlmError("usage", f"unknown role {role!r}", where=where, hint=f"use one of {', '.join(ROLES)}")
-    calls = tuple(_call(call, where) for call in message.get("tool_calls") or ())
+        raise GlmError("usage", f"unknown role {short(role)}", where=where, hint=f"use one of {', '.join(ROLES)}")
+    calls = tuple(_call(call, where) for call in _calls(message, where))
     if calls and role != "assistant":
-        raise GlmError("usage", f"a message of the role {role!r} cannot call tools", where=where)
-    metadata = message.get("metadata") or ""
+        raise GlmError("usage", f"a message of the role {role} cannot call tools", where=where)
+    metadata = message.get("metadata")
+    metadata = "" if metadata is None else metadata
     if not isinstance(metadata, str):
         raise GlmError("usage", "metadata must be text", where=where)
     return Turn(
         role=ROLES[role],
-        content=_text(message.get("content"), where, optional=bool(calls) or "tools" in message),
+        content=_text(
+            message.get("content"), where, optional=bool(calls) or not {"content", "tools"}.isdisjoint(message)
+        ),
         metadata=metadata,
         tools=tools_of(message.get("tools"), where),
         calls=calls,
     )
 
 
+def _calls(message: Message, where: str) -> Sequence[object]:
+    """The calls of a message in OpenAI's form, or in its older one, which knew one call."""
+    calls = message.get("tool_calls")
+    calls = () if calls is None else calls
+    if not isinstance(calls, Sequence) or isinstance(calls, str | bytes):
+        raise GlmError("usage", "tool_calls must be a list of calls", where=where)
+    older = message.get("function_call")
+    return calls if older is None else [*calls, {"function": older}]
+
+
 def _text(content: object, where: str, optional: bool) -> str:
-    """Text of a content field: a str, or a list of text parts that are joined."""
+    """Text of a content field: a str, null for none, or a list of text parts that are joined."""
     if content is None and optional:
         return ""
     if isinstance(content, str):
@@ -88,7 +102,7 @@ def _part(part: object, where: str) -> str:
     if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
     kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-    raise GlmError("usage", f"content part {kind!r} is no text", where=where, hint="these models read text only")
+    raise GlmError("usage", f"content part {short(kind)} is no text", where=where, hint="these models read text only")
 
 
 def tools_of(tools: object, where: str = "tools") -> tuple[Mapping[str, Any], ...]:
@@ -97,6 +111,8 @@ def tools_of(tools: object, where: str = "tools") -> tuple[Mapping[str, Any], ..
         return ()
     if not isinstance(tools, Sequence) or isinstance(tools, str) or not all(isinstance(t, Mapping) for t in tools):
         raise GlmError("usage", "tools must be a list of tool descriptions", where=where)
+    if not all(isinstance(tool.get("type", ""), str) for tool in tools):
+        raise GlmError("usage", "the type of a tool must be text", where=where, hint='for example "function"')
     return tuple(tools)
 
 
@@ -106,10 +122,13 @@ def function_of(tool: Mapping[str, Any]) -> Mapping[str, Any]:
     return inner if tool.get("type") == "function" and isinstance(inner, Mapping) else tool
 
 
-def tool_names(messages: Iterable[Message], tools: Iterable[object] | None) -> frozenset[str]:
-    """The functions that may be called: those of ``tools``, and of system messages in the original's form."""
-    inside = [tool for message in messages for tool in message.get("tools") or ()]
-    names = [function_of(tool).get("name") for tool in (*(tools or ()), *inside) if isinstance(tool, Mapping)]
+def tool_names(messages: Iterable[Message], tools: object) -> frozenset[str]:
+    """The functions that may be called: those of ``tools``, and of system messages in the original's form.
+
+    Errors: GlmError("usage").
+    """
+    inside = [tool for message in messages for tool in tools_of(message.get("tools"))]
+    names = [function_of(tool).get("name") for tool in (*tools_of(tools), *inside)]
     return frozenset(name for name in names if isinstance(name, str))
 
 
@@ -118,15 +137,21 @@ def _call(call: object, where: str) -> Call:
     name = function.get("name") if isinstance(function, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(name, str) or not name:
         raise GlmError("usage", "a tool call needs function.name and function.arguments", where=where)
-    arguments = function.get("arguments") or {}
+    arguments = function.get("arguments")
+    arguments = {} if arguments in (None, "") else arguments
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments)
         except (ValueError, RecursionError):
             arguments = None
     if not isinstance(arguments, Mapping):
-        raise GlmError("usage", f"the arguments of {name!r} are no JSON object", where=where)
+        raise GlmError("usage", f"the arguments of {short(name)} are no JSON object", where=where)
     return Call(name, dict(arguments))
+
+
+def short(value: object) -> str:
+    """A caller's value as errors show it."""
+    return reprlib.repr(value)
 
 
 def from_pairs(history: Iterable[Sequence[str]], query: str) -> list[dict[str, str]]:

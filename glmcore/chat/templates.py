@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from glmcore.chat import glm4_tools
+from glmcore.chat.bounds import TOO_DEEP, Writer, bounded
 from glmcore.chat.messages import Call, Message, Turn, function_of, tools_of, turns
 from glmcore.errors import GlmError
 
@@ -41,7 +42,10 @@ def prompt(
     if generation in ("v1", "v2"):
         return [_rounds(chat, offered, generation, add_generation_prompt)]
     render = {"v3": _v3, "glm4": _glm4}[generation]
-    segments = [segment for turn in _with_tools(chat, offered, generation) for segment in render(turn)]
+    try:
+        segments = list(bounded(part for turn in _with_tools(chat, offered, generation) for part in render(turn)))
+    except RecursionError:
+        raise GlmError("usage", TOO_DEEP, where="messages") from None
     return [*segments, Special("<|assistant|>")] if add_generation_prompt else segments
 
 
@@ -103,7 +107,7 @@ def _v3(turn: Turn) -> Iterator[Segment]:
     """Role, metadata line and content are tokenised each for itself, so each text begins with a dummy blank."""
     content = turn.content
     if turn.role == "system" and turn.tools:
-        content += "\n" + json.dumps([dict(tool) for tool in turn.tools], indent=4, ensure_ascii=False)
+        content += "\n" + Writer().indented([dict(tool) for tool in turn.tools])
     if content or not turn.calls:
         yield from (Special(f"<|{turn.role}|>"), f"{turn.metadata}\n", content)
     for call in turn.calls:

@@ -7,6 +7,8 @@ from typing import Any
 
 from glmcore.errors import GlmError
 
+# Characters of a message.
+LONGEST = 300
 # Of glmcore's codes, those that the request is to blame for, with OpenAI's own code where there is one.
 REQUEST_CODES = {"usage": None, "context-full": "context_length_exceeded"}
 
@@ -29,7 +31,14 @@ class ApiError(Exception):
 
     def body(self) -> dict[str, Any]:
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+        param = None if self.param is None else printable(self.param)
+        return {"error": {"message": printable(self.message), "type": kind, "param": param, "code": self.code}}
+
+
+def printable(text: str) -> str:
+    """``text`` short, and without the lone surrogates that no response can carry: names of fields come from clients."""
+    short = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return short.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def from_glm_error(error: GlmError) -> ApiError:

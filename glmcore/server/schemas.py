@@ -1,40 +1,36 @@
-"""What may be asked: the request bodies of the API, and which fields of OpenAI's are refused rather than ignored."""
+"""What may be asked: the request bodies of the API. What becomes of every other field, ``fields`` says."""
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from glmcore.chat.messages import tool_names
 from glmcore.server.errors import ApiError
+from glmcore.server.fields import refuse_what_is_not_done
+
+NO_LIMIT = -1  # as clients of vLLM and llama.cpp say it
+
+
+def _count(tokens: int) -> int:
+    """A number of tokens; as much as the context holds where no limit is wanted."""
+    if tokens < 1 and tokens != NO_LIMIT:
+        raise PydanticCustomError("count", "should be at least 1, or -1 for no limit")
+    return sys.maxsize if tokens == NO_LIMIT else tokens
+
 
 StopText = Annotated[str, Field(max_length=1000)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, AfterValidator(_count)]
 
-# Fields that would change the answer and are not carried out, with the value that asks for nothing.
-NEUTRAL: dict[str, Any] = {
-    "n": 1,
-    "best_of": 1,
-    "echo": False,
-    "suffix": "",
-    "logprobs": False,
-    "top_logprobs": 0,
-    "logit_bias": {},
-    "frequency_penalty": 0,
-    "presence_penalty": 0,
-    "repetition_penalty": 1,
-    "top_k": 0,
-    "min_p": 0,
-    "response_format": {"type": "text"},
-    "functions": [],
-    "function_call": "none",
-    "modalities": ["text"],
-}
 TOOL_CHOICES = (None, "auto", "none")
 
 
 class StreamOptions(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
     include_usage: bool | None = None
 
 
@@ -62,10 +58,9 @@ class Settings(BaseModel):
 
     def check(self) -> None:
         """ApiError for what the schema cannot say."""
-        for name, value in (self.model_extra or {}).items():
-            if name in NEUTRAL and value is not None and value != NEUTRAL[name]:
-                only = f"; only {NEUTRAL[name]!r} is taken" if NEUTRAL[name] else ""
-                raise ApiError(400, f"{name} is not supported{only}", param=name, code="unsupported_parameter")
+        refuse_what_is_not_done(self.model_extra or {})
+        if self.stream_options:
+            refuse_what_is_not_done(self.stream_options.model_extra or {}, "stream_options.")
         if self.stream_options and not self.stream:
             raise ApiError(400, "stream_options needs stream: true", param="stream_options")
 
