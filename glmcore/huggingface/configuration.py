@@ -15,7 +15,7 @@ class ChatGLMConfig(PretrainedConfig):
 
     model_type = "chatglm"
     attribute_map = {"num_hidden_layers": "num_layers", "max_position_embeddings": "seq_length"}  # noqa: RUF012
-    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012
+    keys_to_ignore_at_inference = ["past_key_values", "cache"]  # noqa: RUF012
 
     def __init__(self, **kwargs: Any) -> None:
         # The folder's own code is not to be found by what is loaded or saved from here.

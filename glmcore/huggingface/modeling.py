@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import torch
@@ -11,29 +12,17 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from glmcore.errors import GlmError
+from glmcore.huggingface.caches import CACHE_NAME, CacheAdapter, filled_of, one_of
 from glmcore.huggingface.configuration import ChatGLMConfig
+from glmcore.huggingface.positions import forward_inputs, grown, marks, positions_from
 from glmcore.kernels.load import kernel_or_torch
 from glmcore.models import build
-from glmcore.models.inputs import PositionState, prompt_inputs
 from glmcore.quant.convert import attach_kernel
 from glmcore.quant.linear import QuantEmbedding, QuantLinear
 
-
-class CacheAdapter:
-    """A transformers cache in the place of ``KVCache``; ``length`` counts the positions filled before this forward."""
-
-    def __init__(self, cache: Cache) -> None:
-        self.cache, self.length = cache, int(cache.get_seq_length())
-
-    def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        end = self.length + key.shape[2]
-        places = torch.arange(self.length, end, device=key.device)
-        keys, values = self.cache.update(key, value, layer, {"cache_position": places})
-        # A static cache returns its whole capacity.
-        return keys[:, :, :end], values[:, :, :end]
-
-    def advance(self, count: int) -> None:
-        """The cache counts by itself."""
+# From 5.x on a caller says how many of the tokens are new; before, ``cache_position`` did.
+TELLS_LENGTH = "next_sequence_length" in signature(GenerationMixin.prepare_inputs_for_generation).parameters
 
 
 class ChatGLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
@@ -44,7 +33,8 @@ class ChatGLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     main_input_name = "input_ids"
     _no_split_modules = ["Layer"]  # noqa: RUF012
     _keys_to_ignore_on_load_unexpected = [r"rotary(_pos)?_emb\.inv_freq", r"prefix_encoder\."]  # noqa: RUF012
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _skip_keys_device_placement = ["past_key_values", "cache"]  # noqa: RUF012
+    supports_gradient_checkpointing = True
     _supports_sdpa = True
     # transformers 4 would otherwise keep the file's types where the first tensor (packed integers) has the model's.
     _supports_param_buffer_assignment = False
@@ -53,6 +43,7 @@ class ChatGLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def __init__(self, config: ChatGLMConfig) -> None:
         super().__init__(config)
+        self.gradient_checkpointing = False
         native = build(config.native)
         # Both hold one table of children, so that a replaced layer (an adapter) is replaced for both. It is no child
         # itself: the parameters keep the names of the original files.
@@ -73,44 +64,79 @@ class ChatGLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int = 0,
         num_logits_to_keep: int = 0,
+        output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        cache: Cache | None = None,
+        num_items_in_batch: Tensor | int | None = None,
         **_: Any,
     ) -> CausalLMOutputWithPast | tuple[Any, ...]:
         """Logits [B, S, vocabulary]; with ``labels`` (-100: ignored) the mean loss of predicting each next token.
 
         attention_mask: [B, total], 1 where a key is no padding; for ChatGLM-6B also the original's booleans
         [B, 1, S, total], True where a query must not look. Positions and masks default to those of whole prompts.
+        inputs_embeds: [B, S, hidden size], in place of ``input_ids``. logits_to_keep: so many of the last; 0: all.
+        hidden_states: the embeddings and what each layer returns, of ChatGLM-6B's last layer after the last norm, as
+        the original has them. num_items_in_batch: what the sum of losses is divided by, in place of its own count.
         """
-        if past_key_values is None and (not self.training if use_cache is None else use_cache):
-            past_key_values = DynamicCache()
-        cache = CacheAdapter(past_key_values) if past_key_values is not None else None
-        filled = cache.length if cache is not None else 0
-        mask = keep_mask(attention_mask, filled + input_ids.shape[1])
-        if position_ids is None and filled and self.native.config.generation == "v1":
-            raise ValueError("ChatGLM-6B needs position_ids for tokens that follow a prompt; generate() makes them")
-        if position_ids is None and mask is not None and mask.dim() == 2 and not filled:
-            position_ids = prompt_inputs(self.native.config, input_ids, mask)["position_ids"]
-        last = (logits_to_keep or num_logits_to_keep) == 1
-        logits = self.native(input_ids, position_ids, mask, cache, last_only=last)
-        loss = None if labels is None else next_token_loss(logits, labels)
+        if (input_ids is None) == (inputs_embeds is None):
+            raise GlmError("usage", "forward takes either input_ids or inputs_embeds")
+        config, past = self.native.config, one_of(cache, past_key_values)
+        ids = marks(config, self.native.embedding, inputs_embeds) if input_ids is None else input_ids
+        if past is None and (not self.training if use_cache is None else use_cache):
+            past = DynamicCache()
+        held = CacheAdapter(past) if past is not None else None
+        positions, mask = forward_inputs(config, ids, attention_mask, position_ids, held)
+        wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        states: list[Tensor] | None = [] if wanted else None
+        last = logits_to_keep or num_logits_to_keep
+        logits = self.native(
+            ids, positions, mask, held, last == 1 and not wanted,
+            embeddings=inputs_embeds, states=states, call=self._checkpointing(past),
+        )[:, -last:]  # fmt: skip
+        loss = None if labels is None else next_token_loss(logits, labels, num_items_in_batch)
+        hidden = None if states is None else tuple(states)
         if return_dict is False:
-            return tuple(value for value in (loss, logits, past_key_values) if value is not None)
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values)
+            return tuple(value for value in (loss, logits, past, hidden) if value is not None)
+        return CausalLMOutputWithPast(loss=loss, logits=logits, hidden_states=hidden, **{CACHE_NAME: past})
+
+    def _checkpointing(self, cache: Cache | None) -> Any:
+        """torch's checkpoint function where it was asked for and can act: a cache would be written twice."""
+        asked = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
+        return self._gradient_checkpointing_func if asked and cache is None else None
 
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
         """As the base class; takes the four-dimensional masks of ChatGLM-6B's tokenizer too."""
         mask = kwargs.get("attention_mask")
         if mask is not None and mask.dim() == 4:
             kwargs["attention_mask"] = (~mask[:, 0, -1]).long()  # the last token looks at all that is no padding
+        if mask is None and kwargs.get("inputs_embeds") is not None:
+            # It tells the prompt's length where that is given by its embeddings alone.
+            kwargs["attention_mask"] = torch.ones(kwargs["inputs_embeds"].shape[:2], dtype=torch.long)
+        if not self.native.config.traits.causal:
+            self._check_glm1(inputs, kwargs)
         return super().generate(inputs, *args, **kwargs)
+
+    def _check_glm1(self, inputs: Tensor | None, kwargs: dict[str, Any]) -> None:
+        """ChatGLM-6B's prompt is read in one piece, and counted in one dimension it has to be told from the answer."""
+        given = kwargs.get("generation_config") or self.generation_config
+        if kwargs.get("prefill_chunk_size") or getattr(given, "prefill_chunk_size", None):
+            raise GlmError("usage", "ChatGLM-6B reads a prompt in one piece", hint="leave prefill_chunk_size out")
+        if not self.native.config.position_2d:
+            if kwargs.get("position_ids") is not None and kwargs["position_ids"].dim() == 3:
+                del kwargs["position_ids"]  # the original's tokenizer writes two rows for every ChatGLM-6B
+            names = ("input_ids", "inputs_embeds")
+            prompt = inputs if inputs is not None else next((kwargs[n] for n in names if n in kwargs), None)
+            if prompt is not None:
+                kwargs.setdefault("prompt_length", prompt.shape[1])
 
     def prepare_inputs_for_generation(
         self,
@@ -118,20 +144,43 @@ class ChatGLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         past_key_values: Cache | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        cache: Cache | None = None,
+        next_sequence_length: int | None = None,
+        cache_position: Tensor | None = None,
+        prompt_length: int | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
         """What ``forward`` is given for the tokens that the cache does not hold yet."""
-        filled = int(past_key_values.get_seq_length()) if past_key_values is not None else 0
-        if position_ids is None:
-            position_ids = positions_after(self, input_ids, attention_mask, filled)
-        elif filled:
-            position_ids = position_ids[..., -(input_ids.shape[1] - filled) :]
+        config, past = self.native.config, one_of(cache, past_key_values)
+        ids = input_ids
+        if inputs_embeds is not None and attention_mask is not None and attention_mask.shape[1] > ids.shape[1]:
+            # The prompt was given by its embeddings alone.
+            ids = torch.cat((marks(config, self.native.embedding, inputs_embeds), ids), dim=1)
+        held = filled_of(past)
+        if cache_position is not None:
+            count = cache_position.shape[-1]
+        elif TELLS_LENGTH:
+            count = next_sequence_length or ids.shape[1]
+        else:
+            count = ids.shape[1] - held
+        start = ids.shape[1] - count
+        if position_ids is not None:
+            position_ids = position_ids[..., -count:]
+        elif held + count == ids.shape[1]:  # else the cache holds what ``ids`` do not tell, and ``forward`` counts
+            position_ids = positions_from(config, ids, attention_mask, start, prompt_length)
+        embeddings = None
+        if inputs_embeds is not None and start < inputs_embeds.shape[1]:
+            answer = self.native.embedding(ids[:, inputs_embeds.shape[1] :])
+            embeddings = torch.cat((inputs_embeds, answer), dim=1)[:, start:]
         return {
-            "input_ids": input_ids[:, filled:],
+            "input_ids": ids[:, start:] if embeddings is None else None,
+            "inputs_embeds": embeddings,
             "position_ids": position_ids,
             "attention_mask": attention_mask,
-            "past_key_values": past_key_values,
+            "past_key_values": past,  # by the name that PEFT knows
             "use_cache": kwargs.get("use_cache"),
+            "output_hidden_states": kwargs.get("output_hidden_states"),
         }
 
     def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> None:
@@ -198,31 +247,9 @@ def replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     model.get_submodule(parent)._modules[attribute] = new
 
 
-def keep_mask(mask: Tensor | None, total: int) -> Tensor | None:
-    """A caller's mask as the models take it; None where it hides nothing."""
-    if mask is None or mask.dim() == 2:
-        return None if mask is None or bool(mask.all()) else mask[:, :total]
-    # The original leaves padded queries with nothing to look at; softmax over nothing is NaN, so they see themselves.
-    itself = torch.eye(mask.shape[-2], mask.shape[-1], dtype=torch.bool, device=mask.device)
-    return ~mask | itself.roll(mask.shape[-1] - mask.shape[-2], dims=-1)
-
-
-def positions_after(model: ChatGLMForConditionalGeneration, ids: Tensor, mask: Tensor | None, filled: int) -> Tensor:
-    """Positions of the tokens of ``ids`` [B, S] behind the first ``filled``."""
-    config, keep = model.native.config, keep_mask(mask, ids.shape[1])
-    if not filled:
-        return prompt_inputs(config, ids, keep)["position_ids"]
-    state = PositionState(config, ids[:, :filled], None if keep is None else keep[:, :filled])
-    return state.step(ids[:, filled:])["position_ids"]
-
-
-def grown(generation: str, positions: Tensor, count: int) -> Tensor:
-    """Positions with ``count`` more: ChatGLM-6B's stay at the mask and count on in the block, the others count on."""
-    steps = torch.arange(1, count + 1, device=positions.device)
-    if generation == "v1":
-        steps = steps * torch.tensor([[0], [1]], device=positions.device) if positions.dim() == 3 else steps * 0
-    return torch.cat((positions, positions[..., -1:] + steps), dim=-1)
-
-
-def next_token_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100)
+def next_token_loss(logits: Tensor, labels: Tensor, count: Tensor | int | None = None) -> Tensor:
+    """The mean over the tokens that are not ignored; or their sum, divided by ``count``."""
+    scores, wanted = logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten().to(logits.device)
+    if count is None:
+        return F.cross_entropy(scores, wanted, ignore_index=-100)
+    return F.cross_entropy(scores, wanted, ignore_index=-100, reduction="sum") / count

@@ -12,6 +12,7 @@ from glmcore.config import ModelConfig
 from glmcore.models.attention import attend, attention_mask_of
 from glmcore.models.cache import KVCache
 from glmcore.models.inputs import prompt_inputs
+from glmcore.models.layers import Call, run_layers
 from glmcore.models.prefix import Prefix
 from glmcore.models.rope import Rotation, glm1_rotation, rotate_halves
 
@@ -105,11 +106,18 @@ class GLM1(nn.Module):
         attention_mask: Tensor | None = None,
         cache: KVCache | None = None,
         last_only: bool = False,
+        *,
+        embeddings: Tensor | None = None,
+        states: list[Tensor] | None = None,
+        call: Call | None = None,
     ) -> Tensor:
         """Logits [B, S, vocabulary] of ``input_ids`` [B, S], or [B, 1, vocabulary] with ``last_only``.
 
         position_ids [B, 2, S] ([B, S] for the one-dimensional form) and the mask default to those of a whole prompt; on
-        top of a cache the positions have to be given (``models.inputs``), for they depend on the prompt.
+        top of a cache the positions have to be given (``models.inputs``), for they depend on the prompt. embeddings:
+        [B, S, hidden size], in place of those of ``input_ids``. states: a list that is given, as by the original, the
+        embeddings, what each layer returns, and of the last layer what the last norm makes of it. call:
+        ``models.layers``.
         """
         filled, count = cache.length if cache is not None else 0, input_ids.shape[1]
         if not filled:
@@ -118,16 +126,18 @@ class GLM1(nn.Module):
             attention_mask = prompt["attention_mask"] if attention_mask is None or keep is not None else attention_mask
             position_ids = prompt["position_ids"] if position_ids is None else position_ids
         assert position_ids is not None, "after the prompt, ChatGLM-6B needs the positions from models.inputs"
-        hidden = self.embedding(input_ids)
+        hidden = self.embedding(input_ids) if embeddings is None else embeddings
         rotation = glm1_rotation(self.config, position_ids, hidden.dtype)
         if self.prefix is not None:
             cache = self.prefix.before(cache or KVCache(self.config, *input_ids.shape, hidden.dtype, hidden.device))
-        before = cache.prefix if self.prefix is not None else 0
+        before = cache.prefix if cache is not None else 0
         mask = attention_mask_of(attention_mask, count, filled + count, input_ids.device, before)
-        for layer in self.layers:
-            hidden = layer(hidden, rotation, mask, cache)
+        hidden = run_layers(self.layers, hidden, rotation, mask, cache, states, call)
         if cache is not None:
             cache.advance(count)
         if last_only:
             hidden = hidden[:, -1:]
-        return self.lm_head(self.final_norm(hidden))
+        hidden = self.final_norm(hidden)
+        if states is not None:
+            states.append(hidden)
+        return self.lm_head(hidden)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from glmcore.config import ModelConfig
 from glmcore.models.attention import attend, attention_mask_of
 from glmcore.models.cache import KVCache
+from glmcore.models.layers import Call, run_layers
 from glmcore.models.prefix import Prefix
 from glmcore.models.rope import Rotation, glm2_rotation, rotate_pairs
 
@@ -139,24 +140,31 @@ class GLM2(nn.Module):
         attention_mask: Tensor | None = None,
         cache: KVCache | None = None,
         last_only: bool = False,
+        *,
+        embeddings: Tensor | None = None,
+        states: list[Tensor] | None = None,
+        call: Call | None = None,
     ) -> Tensor:
         """Logits [B, S, vocabulary] of ``input_ids`` [B, S], or [B, 1, vocabulary] with ``last_only``.
 
         position_ids [B, S] default to those after the cache; attention_mask is described at ``attention_mask_of``.
+        embeddings: [B, S, hidden size], in place of those of ``input_ids``. states: a list that is given, as by the
+        original, the embeddings and what each layer returns, before the last norm. call: ``models.layers``.
         """
-        hidden = self.embedding(input_ids)
+        hidden = self.embedding(input_ids) if embeddings is None else embeddings
         filled, count = cache.length if cache is not None else 0, input_ids.shape[1]
         if position_ids is None:
             position_ids = torch.arange(filled, filled + count, device=input_ids.device)[None]
         rotation = glm2_rotation(self.config, position_ids, hidden.dtype)
         if self.prefix is not None:
             cache = self.prefix.before(cache or KVCache(self.config, *input_ids.shape, hidden.dtype, hidden.device))
-        before = cache.prefix if self.prefix is not None else 0
+        before = cache.prefix if cache is not None else 0
         mask = attention_mask_of(attention_mask, count, filled + count, input_ids.device, before)
-        for layer in self.layers:
-            hidden = layer(hidden, rotation, mask, cache)
+        hidden = run_layers(self.layers, hidden, rotation, mask, cache, states, call)
         if cache is not None:
             cache.advance(count)
+        if states is not None:
+            states.append(hidden)
         if last_only:
             hidden = hidden[:, -1:]
         return self.lm_head(self.final_norm(hidden) if self.final_norm is not None else hidden)

@@ -2,7 +2,8 @@
 
 ChatGLM-6B's prompt sees itself in both directions up to <sop>. So its prompt goes through the model in one piece, and
 what a cache holds of a prompt is of no use for another prompt that merely begins like it; the later generations are
-causal and free of both limits.
+causal and free of both limits. A text without <sop> is no prompt: each of its tokens sees those before
+it alone, as behind a <sop>, so that none is told the next one and what pads a batch on the right is seen by none.
 """
 
 from __future__ import annotations
@@ -38,28 +39,26 @@ class PositionState:
     """Where the rows of a batch stand: made from their prompts, moved on by each step."""
 
     def __init__(self, config: ModelConfig, input_ids: Tensor, keep: Tensor | None = None) -> None:
-        self.config, self.ids = config, input_ids
+        self.config = config
         self.keep = None if keep is None else keep.bool()
-        self.padding = [0] * len(input_ids) if self.keep is None else (~self.keep).sum(1).tolist()
         self.length = input_ids.shape[1]
+        own = torch.ones_like(input_ids) if self.keep is None else self.keep.long()
+        self.places = (own.cumsum(1) - 1).clamp_(min=0)  # of the prompt's tokens among their row's own
+        self.offset = own.sum(1, keepdim=True) - self.length  # what follows stands at its index plus this
         if not config.traits.causal:
-            self.rows = [row[pad:] for row, pad in zip(input_ids.tolist(), self.padding, strict=True)]
+            self.rows = [row[kept].tolist() for row, kept in zip(input_ids, own.bool(), strict=True)]
             self.context = [context_length(config, row) for row in self.rows]
 
     def prompt(self) -> Inputs:
         if self.config.traits.causal:
-            return {"position_ids": self._positions(0, self.length), "attention_mask": self.keep}
-        places = self._positions(0, self.length)
-        index = torch.arange(self.length, device=self.ids.device)
-        context = torch.tensor(self.context, device=self.ids.device)[:, None]
-        padding = torch.tensor(self.padding, device=self.ids.device)[:, None]
-        after = index >= context + padding
-        # Counted in one dimension, a prompt with [gMASK] goes on after <sop>; else all that follows is at the mask.
-        fixed = torch.tensor([self.config.position_2d or self.config.gmask_token_id not in row for row in self.rows])
-        places = torch.where(after & fixed.to(self.ids.device)[:, None], self._mask_positions(), places)
-        block = torch.where(after, index - context - padding + 1, 0)
+            return {"position_ids": self.places, "attention_mask": self.keep}
+        context = self._column(self.context)
+        after = self.places >= context
+        places = torch.where(after & self._column([self._at_mask(row) for row in self.rows]),
+                             self._mask_positions(), self.places)  # fmt: skip
+        block = torch.where(after, self.places - context + 1, 0)
         position_ids = torch.stack((places, block), dim=1) if self.config.position_2d else places
-        return {"position_ids": position_ids, "attention_mask": self._prefix_mask(index, ~after)}
+        return {"position_ids": position_ids, "attention_mask": self._prefix_mask(~after)}
 
     def step(self, input_ids: Tensor) -> Inputs:
         count = input_ids.shape[1]
@@ -71,38 +70,47 @@ class PositionState:
         if self.keep is not None:
             self.keep = torch.cat((self.keep, self.keep.new_ones(len(self.keep), count)), dim=1)
         start, self.length = self.length, self.length + count
-        return {"position_ids": self._step_positions(start, count), "attention_mask": self.keep}
+        return {"position_ids": self.following(start, count), "attention_mask": self.keep}
 
-    def _positions(self, start: int, count: int) -> Tensor:
-        """[B, count]: the index since the row's own first token; 0 at the padding."""
-        index = torch.arange(start, start + count, device=self.ids.device)
-        return (index - torch.tensor(self.padding, device=self.ids.device)[:, None]).clamp_(min=0)
-
-    def _step_positions(self, start: int, count: int) -> Tensor:
-        places = self._positions(start, count)
+    def following(self, start: int, count: int) -> Tensor:
+        """The positions of ``count`` tokens behind the prompt, the first at index ``start`` of the row."""
+        places = torch.arange(start, start + count, device=self.offset.device) + self.offset
         if self.config.traits.causal:
             return places
-        block = places - torch.tensor(self.context, device=self.ids.device)[:, None] + 1
-        fixed = self._mask_positions().expand_as(places)
         # The one-dimensional form, too, goes on at the mask's position, although its prompt was counted through.
+        fixed = torch.where(self._column([self.config.bos_token_id in row or self.config.position_2d
+                                          for row in self.rows]), self._mask_positions(), places)  # fmt: skip
+        block = places - self._column(self.context) + 1
         return torch.stack((fixed, block), dim=1) if self.config.position_2d else fixed
+
+    def _at_mask(self, row: Sequence[int]) -> bool:
+        """Whether all that follows <sop> is at the mask's position.
+
+        Counted in one dimension, a prompt with [gMASK], or a text without <sop>, goes on instead.
+        """
+        counts_on = self.config.gmask_token_id in row or self.config.bos_token_id not in row
+        return self.config.position_2d or not counts_on
 
     def _mask_positions(self) -> Tensor:
         """[B, 1], each row's own."""
-        return torch.tensor([[mask_position(self.config, row)] for row in self.rows], device=self.ids.device)
+        return self._column([mask_position(self.config, row) for row in self.rows])
 
-    def _prefix_mask(self, index: Tensor, before_sop: Tensor) -> Tensor:
+    def _column(self, values: Sequence[int]) -> Tensor:
+        return torch.tensor(values, device=self.offset.device)[:, None]
+
+    def _prefix_mask(self, before_sop: Tensor) -> Tensor:
         """[B, 1, S, S], True where a query may look: at all of the prompt before <sop>, after it causally."""
-        allowed = before_sop[:, None, :] | causal_mask(self.length, self.length, index.device)
+        device = before_sop.device
+        allowed = before_sop[:, None, :] | causal_mask(self.length, self.length, device)
         if self.keep is not None:
             # A padded query would see nothing, and softmax over nothing is NaN: it sees itself.
-            allowed = (allowed & self.keep[:, None, :]) | torch.eye(self.length, dtype=torch.bool, device=index.device)
+            allowed = (allowed & self.keep[:, None, :]) | torch.eye(self.length, dtype=torch.bool, device=device)
         return allowed[:, None]
 
 
 def context_length(config: ModelConfig, row: Sequence[int]) -> int:
-    """How many tokens come before <sop>; a row without it is context as a whole."""
-    return row.index(config.bos_token_id) if config.bos_token_id in row else len(row)
+    """How many tokens come before <sop>; none where there is none."""
+    return row.index(config.bos_token_id) if config.bos_token_id in row else 0
 
 
 def mask_position(config: ModelConfig, row: Sequence[int]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -41,31 +40,6 @@ def prompt_arguments(case: str, data) -> dict[str, torch.Tensor]:
 
 def close(found: torch.Tensor, wanted: torch.Tensor) -> None:
     torch.testing.assert_close(found, wanted, rtol=0, atol=5e-4)
-
-
-@pytest.fixture(autouse=True)
-def quiet(recwarn):
-    transformers.logging.set_verbosity_error()
-
-
-@pytest.fixture
-def chat_folder(tmp_path):
-    """A checkpoint with its tokenizer, as users have it; ``poisoned`` code lies beside them."""
-
-    def make(generation: str) -> Path:
-        folder = tmp_path / generation
-        shutil.copytree(GOLDEN / generation / "e2e", folder)
-        for path in (GOLDEN / generation / "tokenizer").glob("*token*.*"):
-            shutil.copy(path, folder)
-        for path in (GOLDEN / generation / "tokenizer").glob("*.model"):
-            shutil.copy(path, folder)
-        for name in ("configuration_chatglm", "modeling_chatglm", "tokenization_chatglm", "quantization"):
-            (folder / f"{name}.py").write_text(
-                f"open({str(folder / 'poisoned')!r}, 'w')\nraise SystemExit('executed')\n"
-            )
-        return folder
-
-    return make
 
 
 @pytest.mark.parametrize("case", CASES)

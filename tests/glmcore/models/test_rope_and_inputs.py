@@ -76,9 +76,25 @@ def test_chatglm1_counts_one_dimensional_positions_through_and_decodes_at_the_ma
         assert torch.isfinite(model(torch.tensor([[9]]), cache=cache, **step_inputs(state, torch.tensor([[9]])))).all()
 
 
-def test_prompts_without_special_tokens_are_context_as_a_whole() -> None:
+def test_texts_without_sop_are_read_causally_as_behind_one() -> None:
     inputs = prompt_inputs(V1, torch.tensor([[5, 6, 7]]))
-    assert inputs["attention_mask"].all() and inputs["position_ids"].tolist() == [[[0, 1, 2], [0, 0, 0]]]
+    assert torch.equal(inputs["attention_mask"][0, 0], torch.ones(3, 3, dtype=torch.bool).tril())
+    assert inputs["position_ids"].tolist() == [[[0, 0, 0], [1, 2, 3]]]
+    flat = PositionState(dataclasses.replace(V1, position_2d=False), torch.tensor([[5, 6, 7]]))
+    assert flat.prompt()["position_ids"].tolist() == [[0, 1, 2]]
+    assert flat.step(torch.tensor([[8]]))["position_ids"].tolist() == [[3]]
+
+
+def test_padding_on_either_side_and_between_changes_no_positions() -> None:
+    row = [5, 61, 62, 8]
+    alone = PositionState(V1, torch.tensor([row])).prompt()["position_ids"][0]
+    keep = torch.tensor([[0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0], [1, 0, 0, 1, 1, 1]])
+    ids = torch.zeros(3, 6, dtype=torch.long).masked_scatter(keep.bool(), torch.tensor(row * 3))
+    padded = PositionState(V1, ids, keep)
+    for found, kept in zip(padded.prompt()["position_ids"], keep.bool(), strict=True):
+        assert torch.equal(found[:, kept], alone)
+    wanted = PositionState(V1, torch.tensor([row])).step(torch.tensor([[9]]))["position_ids"]
+    assert torch.equal(padded.step(torch.tensor([[9]] * 3))["position_ids"], wanted.expand(3, 2, 1))
     assert V2.traits.causal and not V1.traits.causal
 
 
