@@ -9,55 +9,37 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
-import shutil
 import signal
-import stat
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import platformdirs
-
 from glmcore.errors import GlmError
+from glmcore.kernels import keep
+from glmcore.kernels.compiler import (
+    FLAGS,
+    OPENMP,
+    SOURCES,
+    Compiler,
+    compile_library,
+    find_compilers,
+    named_compiler,
+    run,
+)
+from glmcore.kernels.failure import KernelError
 from glmcore.kernels.isa import ISAS, Isa, cpu_features, usable_isas
 
-SOURCES = Path(__file__).parent / "cpu"
+__all__ = ["KernelError", "KernelLibrary", "ensure_kernel"]
+
 SELFTEST = Path(__file__).parent / "selftest.py"
-COMPILERS = ("gcc", "cc", "clang")
-FLAGS = ("-std=c11", "-D_DEFAULT_SOURCE", "-O3", "-fPIC", "-shared", "-fvisibility=hidden",
-         "-fno-math-errno", "-fno-trapping-math")  # fmt: skip
-OPENMP = "-fopenmp"
-COMPILE_SECONDS, SELFTEST_SECONDS, LOCK_SECONDS = 120, 30, 300
-PROBE_BYTES = 1 << 20
-# Exit statuses of a program that could not be started (as shells have them) or did not end (as ``timeout`` has it).
-NOT_RUN = NO_END, NOT_STARTED = 124, 127
+SELFTEST_SECONDS, LOCK_SECONDS = 30, 300
 LIBRARY, STAMP = "glm_kernel.so", "verified.json"
 
-
-class KernelError(GlmError):
-    """No usable kernel. ``stage``: compiler, compile, load, symbols, crash or verify; ``log``: what the tools said."""
-
-    def __init__(self, code: str, what: str, *, stage: str, log: str = "", where: str = "", hint: str = "") -> None:
-        super().__init__(code, what, where=where, hint=hint)
-        self.stage, self.log = stage, log
-
-
-@dataclass(frozen=True)
-class Compiler:
-    """A C compiler on PATH; ``identity`` changes when it is upgraded, and costs no process to find out."""
-
-    path: str
-    identity: str
-
-    @property
-    def version(self) -> str:
-        """The first line of ``--version``, or why there is none."""
-        code, output = _run([self.path, "--version"], 20)
-        return output.splitlines()[0] if code == 0 and output.strip() else f"no version: {output.strip() or code}"
+log = logging.getLogger("glmcore")
 
 
 @dataclass(frozen=True)
@@ -73,32 +55,28 @@ class KernelLibrary:
     log: str
 
 
-def find_compilers() -> tuple[Compiler, ...]:
-    """The C compilers on PATH, each program once, the preferred one first."""
-    found: dict[str, Compiler] = {}
-    for name in COMPILERS:
-        path = shutil.which(name)
-        if path is not None:
-            found.setdefault(os.path.realpath(path), Compiler(path, _identity(path)))
-    return tuple(found.values())
-
-
 def ensure_kernel(
     kernel_file: str | os.PathLike[str] | None = None, *,
     compiler: str | None = None, isa: str | None = None, cache: str | os.PathLike[str] | None = None,
+    temporary: bool = True,
 ) -> KernelLibrary:  # fmt: skip
     """The verified library for this machine: ``kernel_file`` if given, else from the cache, else newly built.
 
-    ``compiler`` and ``isa`` narrow the choice; ``cache`` is the folder to keep it in. Raises ``KernelError``.
+    ``compiler`` and ``isa`` narrow the choice; ``cache`` is the folder to keep it in, instead of which a folder for
+    temporary files may serve if ``temporary``. Raises ``KernelError``.
     """
-    folders = tuple(_folders(None if cache is None else Path(cache)))
+    folders = tuple(keep.folders(None if cache is None else Path(cache), temporary))
     if kernel_file is not None:
         return _given(Path(kernel_file), folders)
     compilers, isas = _chosen_compilers(compiler), _chosen_isas(isa)
     key = _key(compilers, isas)
-    if _ours(folders[0]) and (cached := _cached(folders[0] / key)) is not None:
-        return cached  # also where nothing could be written
-    return _build_once(_writable(folders) / key, compilers, isas)
+    for folder in folders[:1]:
+        if keep.ours(folder) and (cached := _cached(folder / key)) is not None:
+            return cached  # also where nothing could be written
+    folder = keep.writable(folders)
+    if folder != folders[0]:
+        log.warning("the CPU kernel is kept in %s: %s: %s", folder, folders[0], keep.why_not(folders[0]))
+    return _build_once(folder / key, compilers, isas)
 
 
 def _build_once(folder: Path, compilers: Sequence[Compiler], isas: Sequence[Isa]) -> KernelLibrary:
@@ -124,6 +102,7 @@ def _build(folder: Path, compilers: Sequence[Compiler], isas: Sequence[Isa]) -> 
     if not compilers:
         raise KernelError("kernel-build", "no C compiler found", stage="compiler", where="PATH",
                           hint="install gcc, or give a ready kernel_file")  # fmt: skip
+    log.warning("building the CPU kernel, once; this takes a few seconds")
     failures: list[KernelError] = []
     for openmp in (True, False):
         for compiler in compilers:
@@ -144,30 +123,16 @@ def _build_one(
 ) -> KernelLibrary:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         target = Path(scratch) / LIBRARY
-        command = [compiler.path, *FLAGS, *([OPENMP] if openmp else []), *isa.flags,
-                   *map(str, sorted(SOURCES.glob("*.c"))), "-o", str(target), "-lm"]  # fmt: skip
-        code, output = _run(command, COMPILE_SECONDS)
-        log = f"$ {' '.join(command)}\n{output.strip()}".strip()
-        if code != 0 or not target.is_file():
-            stage = "compiler" if code in NOT_RUN else "compile"
-            raise KernelError("kernel-build", _compile_reason(output, code), stage=stage, where=compiler.path,
-                              hint="see the compiler's output", log=log)  # fmt: skip
-        answer = _selftest(target, "kernel-build", log)
+        words = compile_library(compiler, (*([OPENMP] if openmp else []), *isa.flags), target)
+        answer = _selftest(target, "kernel-build", words)
         # What failed before this one is the reason for a lesser choice: keep it with the library.
         earlier = "\n".join(failure.log for failure in failures)
         library = KernelLibrary(folder / LIBRARY, str(answer["isa"]), f"{compiler.path}: {compiler.version}", openmp,
-                                False, float(str(answer["max_error"])), f"{earlier}\n{log}".strip())  # fmt: skip
+                                False, float(str(answer["max_error"])), f"{earlier}\n{words}".strip())  # fmt: skip
         digest = _digest(target)
         os.replace(target, folder / LIBRARY)
     _write_stamp(folder / STAMP, library, digest)
     return library
-
-
-def _compile_reason(output: str, code: int) -> str:
-    """The compiler's first complaint, in its own words."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    telling = [line for line in lines if "error" in line.lower() or "cannot" in line.lower()]
-    return f"the compiler failed: {(telling or lines or [f'exit status {code}'])[0]}"
 
 
 def _given(path: Path, folders: Sequence[Path]) -> KernelLibrary:
@@ -181,19 +146,19 @@ def _given(path: Path, folders: Sequence[Path]) -> KernelLibrary:
         raise KernelError("kernel-file", f"cannot be read: {error.strerror}", stage="load", where=str(path)) from error
     name = f"given-{_hash(digest, _digest(SELFTEST), *sorted(cpu_features()))}.json"
     for folder in folders:
-        if _ours(folder) and (known := _read_stamp(folder / name, digest, path)) is not None:
+        if keep.ours(folder) and (known := _read_stamp(folder / name, digest, path)) is not None:
             return known
     answer = _selftest(path, "kernel-file", "")
     library = KernelLibrary(path, str(answer["isa"]), "given", bool(answer["openmp"]), False,
                             float(str(answer["max_error"])), "")  # fmt: skip
     with contextlib.suppress(OSError, KernelError):  # not remembering it only costs the next call its milliseconds
-        _write_stamp(_writable(folders) / name, library, digest)
+        _write_stamp(keep.writable(folders) / name, library, digest)
     return library
 
 
-def _selftest(path: Path, code: str, log: str) -> dict[str, object]:
+def _selftest(path: Path, code: str, words: str) -> dict[str, object]:
     """What the child says about a library; raises ``KernelError`` unless it passed."""
-    status, output = _run([sys.executable or "python3", "-I", "-S", str(SELFTEST), str(path)], SELFTEST_SECONDS)
+    status, output = run([sys.executable or "python3", "-I", "-S", str(SELFTEST), str(path)], SELFTEST_SECONDS)
     stage, reason = "crash", f"its self-test ended with status {status}: {output.strip()[-200:]}"
     if status < 0:
         name = signal.Signals(-status).name
@@ -206,19 +171,7 @@ def _selftest(path: Path, code: str, log: str) -> dict[str, object]:
         stage, reason = str(answer["stage"]), str(answer["reason"])
     hint = "leave kernel_file away to have one built" if code == "kernel-file" else ""
     raise KernelError(code, f"the kernel cannot be used: {reason}", stage=stage, where=str(path), hint=hint,
-                      log=f"{log}\n{reason}".strip())  # fmt: skip
-
-
-def _run(command: Sequence[str], seconds: float) -> tuple[int, str]:
-    """Exit status and combined output; one that cannot start or does not end failed, with the reason as output."""
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              timeout=seconds, env={**os.environ, "LC_ALL": "C"}, check=False)  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return NO_END, f"no end after {seconds} s"
-    except OSError as error:
-        return NOT_STARTED, f"{command[0]}: {error.strerror}"
-    return done.returncode, done.stdout.decode(errors="replace")
+                      log=f"{words}\n{reason}".strip())  # fmt: skip
 
 
 def _cached(folder: Path) -> KernelLibrary | None:
@@ -249,10 +202,7 @@ def _write_stamp(stamp: Path, library: KernelLibrary, digest: str) -> None:
 def _chosen_compilers(name: str | None) -> tuple[Compiler, ...]:
     if name is None:
         return find_compilers()
-    path = shutil.which(name)
-    if path is None:
-        raise KernelError("kernel-build", "the compiler asked for is not there", stage="compiler", where=name)
-    return (Compiler(path, _identity(path)),)
+    return (named_compiler(name),)
 
 
 def _chosen_isas(name: str | None) -> tuple[Isa, ...]:
@@ -270,59 +220,9 @@ def _key(compilers: Sequence[Compiler], isas: Sequence[Isa]) -> str:
     return _hash(*sources, *flags, *(compiler.identity for compiler in compilers), *sorted(cpu_features()))
 
 
-def _identity(path: str) -> str:
-    real = os.path.realpath(path)
-    info = os.stat(real)
-    return f"{real} {info.st_size} {info.st_mtime_ns}"
-
-
 def _hash(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _folders(asked: Path | None) -> Iterator[Path]:
-    """Where kernels may be kept: the folder asked for or the user's cache, then a private one for temporary files."""
-    if asked is not None:
-        yield asked
-    else:
-        # Without HOME and a known user there is none: platformdirs raises so from 4.4 on, earlier the path is relative.
-        with contextlib.suppress(RuntimeError):
-            user = platformdirs.user_cache_path("glmcore")
-            if user.is_absolute():
-                yield user / "kernels"
-    yield Path(tempfile.gettempdir()) / f"glmcore-kernels-{_user()}"
-
-
-def _user() -> int:
-    """This user's number; Windows has none, and gives its files the number 0."""
-    return os.getuid() if hasattr(os, "getuid") else 0
-
-
-def _ours(folder: Path) -> bool:
-    """Whether nobody else could have put a library there."""
-    try:
-        info = folder.stat()
-    except OSError:
-        return False
-    return info.st_uid == _user() and not info.st_mode & stat.S_IWOTH
-
-
-def _writable(folders: Sequence[Path]) -> Path:
-    """The first folder that is ours and takes as much as a library needs."""
-    tried: list[str] = []
-    for folder in folders:
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if not _ours(folder):
-                raise PermissionError(0, "others could put a library there")
-            with tempfile.TemporaryFile(dir=folder) as probe:
-                probe.write(bytes(PROBE_BYTES))
-            return folder
-        except OSError as error:
-            tried.append(f"{folder}: {error.strerror}")
-    raise KernelError("kernel-build", "no folder to keep the kernel in", stage="compile", where="; ".join(tried),
-                      hint="make one of them writable, or free some space")  # fmt: skip

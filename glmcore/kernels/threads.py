@@ -25,8 +25,16 @@ def share_cores() -> None:
 
 def default_threads() -> int:
     """Physical cores within the affinity mask and the control group's quota, at least one."""
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    return max(1, int(min(physical_cores(allowed), quota())))
+    return max(1, int(min(physical_cores(_allowed()), quota())))
+
+
+def usable_cpus() -> int:
+    """Logical processors within the affinity mask and the control group's quota, at least one."""
+    return max(1, int(min(len(_allowed()), quota())))
+
+
+def _allowed() -> set[int]:
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
 def physical_cores(cpus: set[int], folder: Path = CPU_FOLDER) -> int:

@@ -93,6 +93,15 @@ def kernel(host: Machine) -> Iterator[Finding]:
             **evidence,
         )
         return
+    if build.stage == "cache":
+        yield bad(
+            Status.WARN,
+            "hf-cache-not-writable",
+            text("The CPU kernel was not built"),
+            text("Its folder takes nothing, and a check writes nowhere else: {log}", log=build.log),
+            **evidence,
+        )
+        return
     titles = {
         "compile": text("The CPU kernel does not compile"),
         "load": text("The CPU kernel does not load"),
@@ -198,7 +207,7 @@ CHECKS = (
         "kernel.build",
         KERNEL,
         kernel,
-        problems=("cpu-kernel-not-loaded", "kernel-so-not-loadable"),
+        problems=("cpu-kernel-not-loaded", "kernel-so-not-loadable", "hf-cache-not-writable"),
         needs=("kernel_build",),
         explained_by=("gcc-missing", "openmp-missing", "disk-full", "hf-cache-not-writable"),
     ),

@@ -69,6 +69,7 @@ def selection(command: Any) -> Any:
 
 def host(model: str | None, python: str | None, kernel_file: str | None, snapshot: str | None = None) -> Host:
     """The machine to examine: this one, or the one in a snapshot file."""
+    output.hear_glmcore()
     if snapshot is None:
         from glmdoctor.diagnosis import this_host
 
@@ -107,7 +108,7 @@ def diagnosed(
     from glmdoctor.host.facts import Unknown
 
     machine = host(model, python, kernel_file, snapshot)
-    with output.patience(), output.progress() as machine.progress:
+    with output.progress() as machine.progress:
         diagnosis = judge(machine, only=only, skip=skip, deep=deep)
     examined = diagnosis.host.interpreter
     if python is not None and isinstance(examined, Unknown):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -16,7 +15,6 @@ from glmdoctor.messages import language_of
 if TYPE_CHECKING:
     from glmdoctor.reports.terminal import Line
 
-SLOW = 1.5  # seconds after which a waiting person is told why
 BAR = 30  # characters
 PROBE = "检查"  # what an output must be able to carry for a Chinese report
 
@@ -67,19 +65,15 @@ def note(message: str) -> None:
     print(f"glmdoctor: {message}", file=sys.stderr, flush=True)
 
 
-@contextmanager
-def patience() -> Iterator[None]:
-    """A word to a waiting person where an examination takes long: a kernel is compiled and tested the first time."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    timer = threading.Timer(SLOW, note, ["still at it; the first time, the CPU kernel is compiled and tested"])
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+def hear_glmcore() -> None:
+    """Pass on what glmcore's parts say, as that a kernel is being compiled, which takes seconds."""
+    import logging
+
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            note(record.getMessage())
+
+    logging.getLogger("glmcore").handlers = [Notes()]
 
 
 @contextmanager

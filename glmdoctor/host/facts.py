@@ -391,7 +391,7 @@ class KernelBuild:
     """The CPU quantisation kernel, really built (or taken from the cache) and compared with a reference."""
 
     ok: bool
-    stage: str  # "compiler" "compile" "openmp" "load" "verify" "done": how far it came
+    stage: str  # "cache" "compiler" "compile" "openmp" "load" "verify" "done": how far it came
     path: str | None  # the kernel_file
     compiler: str | None
     isa: str | None  # "avx512-vnni", "avx2", "plain", …

@@ -353,7 +353,9 @@ BY_PROBLEM: Mapping[str, Callable[[Finding, Machine], Commands]] = {
     "tf-no-generation-mixin": missing_packages,
     "tf-too-old": _packages("--upgrade", "transformers"),
     "mps-op-unsupported": _lines("export PYTORCH_ENABLE_MPS_FALLBACK=1"),
-    "hf-cache-not-writable": _lines('export HF_MODULES_CACHE="$HOME/.cache/huggingface/modules"'),
+    "hf-cache-not-writable": _lines(
+        'export HF_MODULES_CACHE="$HOME/.cache/huggingface/modules"', 'export XDG_CACHE_HOME="/var/tmp/cache-$(id -un)"'
+    ),
     "hub-unreachable": hub,
     "mps-oom": smaller,
     "half-on-cpu": _packages("torch>=2.2"),

@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 
 from glmcore.checkpoint.memory import huge_empty
-from glmcore.kernels.build import FLAGS, OPENMP, KernelLibrary
+from glmcore.kernels.build import KernelLibrary
+from glmcore.kernels.compiler import FLAGS, OPENMP
 from glmcore.kernels.isa import ISAS
 from glmcore.kernels.load import load_kernel
 
@@ -62,7 +63,7 @@ def main() -> None:
     kernel = load_kernel(threads=threads)
     library = kernel.library
     flags = [flag for flag in FLAGS if not flag.startswith("-fvisibility")]
-    peak = compile_c(compiler_of(library), PEAK, [*flags, OPENMP, *ISAS[library.isa].flags])
+    peak = compile_c(compiler_of(library), PEAK, [*flags, "-shared", OPENMP, *ISAS[library.isa].flags])
     for function in (peak.peak_integers, peak.peak_floats):
         function.argtypes, function.restype = [ctypes.c_int64, ctypes.c_int], ctypes.c_int64
     peak.peak_name.restype = ctypes.c_char_p

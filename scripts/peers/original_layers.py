@@ -12,7 +12,7 @@ import layers
 import torch
 from machine import compile_c, compiler_of
 
-from glmcore.kernels.build import SOURCES
+from glmcore.kernels.compiler import SOURCES
 from glmcore.kernels.load import load_kernel
 
 # As the original's quantization.py compiles it.

@@ -34,6 +34,7 @@ PACKAGES = {
     "accelerate": "0.33.0",
 }
 
+SEEN_NODES = ("dev.before", "dev.after")
 
 # Both in one namespace, since each has a /dev of its own.
 WATCHED = """list() { ls -ln --time-style=+ /dev; }
@@ -199,7 +200,7 @@ class Machine:
     def check(self, *arguments: str, user: int | None = None) -> dict[str, Any]:
         """The JSON report, of a doctor that did not crash and left files and device nodes as they were."""
         named = ("--python", self.python, *self.arguments, *arguments)
-        before, nodes = self.tree(), [self.folder / "tmp" / f"dev.{when}" for when in ("before", "after")]
+        before, nodes = self.tree(), [self.folder / "tmp" / name for name in SEEN_NODES]
         watched = ("sh", "-c", WATCHED, "sh", *map(str, nodes), str(SCRIPTS / "glmdoctor"), "check", "--json")
         done = self.run(*watched, *named, user=user)
         assert done.returncode in (0, 1), done.stderr + done.stdout
@@ -211,9 +212,9 @@ class Machine:
         """Everything that differs from the machine outside: path → what it is (a link's target, a file's hash)."""
         return {
             str(path.relative_to(self.folder)): describe(path)
-            for top in ("usr", "etc", "home", "tree")
+            for top in ("usr", "etc", "home", "tmp", "tree")
             for path in sorted((self.folder / top).rglob("*"))
-            if not any(part in (".cache",) for part in path.parts)
+            if ".cache" not in path.parts and path.name not in SEEN_NODES
         }
 
     def _environment(self, user: int | None) -> dict[str, str]:

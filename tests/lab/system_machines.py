@@ -78,6 +78,13 @@ def read_only_cache(machine: Machine) -> None:
     machine.environment["XDG_CACHE_HOME"] = str(cache)
 
 
+def file_in_place_of_the_kernels(machine: Machine) -> None:
+    cache = machine.folder / "home" / ".cache"
+    (cache / "glmcore").mkdir(parents=True)
+    (cache / "glmcore" / "kernels").touch()
+    machine.environment["XDG_CACHE_HOME"] = str(cache)
+
+
 def cache_of_another_user(machine: Machine) -> None:
     """A cache that an earlier sudo left to root."""
     stand_in_compiler(machine)
@@ -86,6 +93,8 @@ def cache_of_another_user(machine: Machine) -> None:
     machine.environment["XDG_CACHE_HOME"] = str(cache)
 
 
+DISK_FULL, NO_CACHE = {"system.disk": "disk-full"}, {"system.cache": "hf-cache-not-writable"}
+NOT_KEPT = {"kernel.build": "hf-cache-not-writable"}  # and nothing is built elsewhere: Machine.check watches
 CASES = (
     Case(
         bare,
@@ -102,8 +111,9 @@ CASES = (
     Case(others_killed, clears=("system.kills",)),
     Case(proxy_that_was_switched_off, {"hub.settings": "hub-unreachable"}),
     Case(endpoint_without_scheme, {"hub.settings": "hub-unreachable"}),
-    Case(small_cache, {"system.disk": "disk-full"}),
-    Case(everything_full, {"system.disk": "disk-full"}),
-    Case(read_only_cache, {"system.cache": "hf-cache-not-writable"}),
-    Case(cache_of_another_user, {"system.cache": "hf-cache-not-writable"}, as_user=True),
+    Case(small_cache, DISK_FULL | NOT_KEPT, causes=("disk-full",)),
+    Case(everything_full, DISK_FULL | NOT_KEPT, causes=("disk-full",)),
+    Case(read_only_cache, NO_CACHE | NOT_KEPT),
+    Case(file_in_place_of_the_kernels, NOT_KEPT),
+    Case(cache_of_another_user, NO_CACHE | NOT_KEPT, as_user=True),
 )

@@ -35,7 +35,7 @@ def cpu_run(io: IO, cpu: Cpu | Unknown, kernel_file: str | None) -> KernelRun | 
         return Unknown("a recorded machine cannot run a kernel")
     threads = max(1, int(cpu.usable)) if isinstance(cpu, Cpu) else 1
     try:
-        library = ensure_kernel(kernel_file)
+        library = ensure_kernel(kernel_file, temporary=False)
     except KernelError as error:
         return Unknown(f"no kernel to run: {error}")
     answer = child(io, "kernel_run.py", {"library": str(library.path), "threads": threads}, limit=CPU_SECONDS)

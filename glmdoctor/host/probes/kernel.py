@@ -1,4 +1,7 @@
-"""The CPU quantisation kernel: really built (or taken from the cache) and compared, by ``glmcore.kernels.build``."""
+"""The CPU quantisation kernel: really built (or taken from the cache) and compared, by ``glmcore.kernels.build``.
+
+It is kept in the user's cache and nowhere else: where that takes nothing, nothing is built.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ def kernel_build(io: IO) -> KernelBuild | Unknown:
     if not isinstance(io, RealIO):
         return Unknown("a recorded machine cannot build a kernel")
     try:
-        return _built(ensure_kernel())
+        return _built(ensure_kernel(temporary=False))
     except KernelError as error:
         stage = STAGES.get(error.stage, error.stage)
         return KernelBuild(False, stage, None, None, None, False, False, error.log or str(error), None)
@@ -46,7 +49,7 @@ def given_kernel(io: IO, path: str | None) -> GivenKernel | Unknown:
     if not isinstance(io, RealIO):
         return Unknown("a recorded machine cannot load a kernel")
     try:
-        ensure_kernel(path)
+        ensure_kernel(path, temporary=False)
     except KernelError as error:
         header = elf.read(io, path)
         return GivenKernel(path, False, str(error), error.stage, _built_by(path), (header and header.machine) or "")

@@ -100,6 +100,7 @@ def test_a_full_cache_is_gone_around_or_said(tmp_path, full, said):
     if "mount:" in done.stderr or "unshare:" in done.stderr:
         pytest.skip(f"nothing can be mounted here: {done.stderr.splitlines()[0]}")
     assert done.returncode == 0 and done.stdout.strip(), done.stderr
+    assert done.stderr.count("the CPU kernel is kept in") == 1 - said, done.stderr
     assert done.stderr.count("no CPU kernel") == said and "Traceback" not in done.stderr
 
 

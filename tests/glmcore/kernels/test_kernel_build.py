@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from glmcore.errors import GlmError
-from glmcore.kernels import build
+from glmcore.kernels import build, compiler, keep
 from glmcore.kernels.build import KernelError, ensure_kernel
 from glmcore.kernels.isa import ISAS, cpu_features
 
@@ -79,6 +79,32 @@ def test_damaged_stamp_is_no_proof(best, tmp_path):
     for text in ("", "[]", "{}", '{"sha256": 1}'):
         stamp.write_text(text)
         assert build._cached(stamp.parent) is None
+
+
+def test_sources_are_compiled_side_by_side_and_only_within_the_cache(only_on_path, tmp_path, monkeypatch):
+    """The compiler's own temporary files too; each run notes its begin and end, and where it was told to keep them."""
+    monkeypatch.setattr(compiler, "usable_cpus", lambda: 2)
+    real, path, notes = shutil.which("gcc", path=os.defpath), os.defpath, tmp_path / "notes"
+    only_on_path(
+        "gcc",
+        f'echo "begin $TMPDIR" >>{notes}; PATH={path} {real} "$@"; status=$?; echo end >>{notes}; exit $status\n',
+    )
+    cache = tmp_path / "cache"
+    library = ensure_kernel(isa="plain", cache=cache)
+    lines = notes.read_text().splitlines()
+    begins = [line.partition(" ")[2] for line in lines if line.startswith("begin")][:-1]  # the last asks the version
+    assert len(begins) > 5 and all(Path(folder).is_relative_to(cache) for folder in begins)
+    open_runs = [len([line for line in lines[:n] if line != "end"]) - lines[:n].count("end") for n in range(len(lines))]
+    assert max(open_runs) == 2
+    assert [path.name for path in library.path.parent.iterdir() if path.suffix == ".o"] == []
+
+
+def test_a_source_that_does_not_compile_stops_the_rest(only_on_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(compiler, "usable_cpus", lambda: 1)
+    only_on_path("gcc", f'echo run >>{tmp_path}/runs; echo "error: no" >&2; exit 1\n')
+    with pytest.raises(KernelError, match="error: no"):
+        ensure_kernel(isa="plain", cache=tmp_path / "cache")
+    assert (tmp_path / "runs").read_text().split() == ["run", "run"]  # with OpenMP and without
 
 
 def test_two_processes_build_once(tmp_path):
@@ -150,7 +176,8 @@ def test_second_compiler_steps_in(only_on_path, tmp_path):
 
 
 def test_compiler_that_never_ends_is_given_up_once(only_on_path, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "COMPILE_SECONDS", 0.5)
+    monkeypatch.setattr(compiler, "COMPILE_SECONDS", 0.5)
+    monkeypatch.setattr(compiler, "usable_cpus", lambda: 1)
     only_on_path("gcc", f"echo x >> {tmp_path}/calls; PATH={os.defpath} exec sleep 20\n")
     with pytest.raises(KernelError, match="no end") as caught:
         ensure_kernel(cache=tmp_path / "cache")
@@ -183,23 +210,68 @@ def test_asked_for_compiler_or_isa_that_is_not_there(tmp_path):
 
 def test_other_compiler_means_another_build(only_on_path, tmp_path):
     only_on_path("gcc", "exit 1\n")
-    first = build.find_compilers()
+    first = compiler.find_compilers()
     only_on_path("gcc", "exit 12\n")
-    assert build._key(first, ()) != build._key(build.find_compilers(), ())
+    assert build._key(first, ()) != build._key(compiler.find_compilers(), ())
 
 
 def test_unwritable_cache_gives_way_to_a_private_folder(tmp_path, monkeypatch):
     temporary = tmp_path / "tmp"
     temporary.mkdir()
-    monkeypatch.setattr(build.tempfile, "gettempdir", lambda: str(temporary))
+    monkeypatch.setattr(keep.tempfile, "gettempdir", lambda: str(temporary))
     blocked = tmp_path / "file"
     blocked.write_text("a file in place of the folder")  # works as root too, unlike taking permissions away
-    made = build._writable(tuple(build._folders(blocked)))
+    made = keep.writable(tuple(keep.folders(blocked, temporary=True)))
     assert made.parent == temporary and made.stat().st_mode & 0o077 == 0
     made.chmod(0o777)
     with pytest.raises(KernelError, match="no folder") as caught:
-        build._writable(tuple(build._folders(blocked)))
+        keep.writable(tuple(keep.folders(blocked, temporary=True)))
     assert str(blocked) in caught.value.where and "others could" in caught.value.where
+
+
+@pytest.fixture(params=["full", "read-only"])
+def no_room(request, tmp_path):
+    """A cache folder that takes nothing, and what to put before a command for it to be so: a namespace of its own."""
+    if os.name != "posix" or os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("mounting a small file system takes root and unshare")
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    options = {"full": "size=16k", "read-only": "ro"}[request.param]
+    inside = f'mount -t tmpfs -o {options} none "{cache}" && exec "$@"'
+    before = ["unshare", "--mount", "--propagation", "private", "sh", "-c", inside, "sh"]
+    tried = subprocess.run([*before, "true"], capture_output=True, text=True)
+    if tried.returncode:
+        pytest.skip(f"nothing can be mounted here: {tried.stderr.strip()}")
+    return cache, before
+
+
+def built_without_room(no_room, tmp_path, temporary):
+    cache, before = no_room
+    others = tmp_path / "tmp"
+    others.mkdir()
+    script = (
+        "import sys; from glmcore.kernels.build import KernelError, ensure_kernel\n"
+        f"try: print(ensure_kernel(isa='plain', cache=sys.argv[1], temporary={temporary}).path)\n"
+        "except KernelError as error: print(error.stage, error)"
+    )
+    done = subprocess.run([*before, sys.executable, "-c", script, str(cache)], cwd=ROOT, capture_output=True,
+                          text=True, env={**os.environ, "TMPDIR": str(others)})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done, others
+
+
+def test_without_room_nothing_is_built_elsewhere_where_that_is_forbidden(no_room, tmp_path):
+    done, others = built_without_room(no_room, tmp_path, temporary=False)
+    stage, said = done.stdout.strip().split(" ", 1)
+    assert stage == "cache" and str(no_room[0]) in said and "XDG_CACHE_HOME" in said
+    assert not list(others.iterdir()) and done.stderr == ""
+
+
+def test_without_room_a_private_temporary_folder_serves_and_it_is_said(no_room, tmp_path):
+    done, others = built_without_room(no_room, tmp_path, temporary=True)
+    assert Path(done.stdout.strip()).is_relative_to(others)
+    notices = [line for line in done.stderr.splitlines() if str(no_room[0]) in line]
+    assert len(notices) == 1 and str(others) in notices[0]
 
 
 def test_given_file_is_verified_and_remembered(best, tmp_path):

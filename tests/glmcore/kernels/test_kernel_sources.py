@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from glmcore.kernels.build import FLAGS, SOURCES
+from glmcore.kernels.compiler import FLAGS, SOURCES
 from glmcore.kernels.isa import ISAS, cpu_features, usable_isas
 
 HERE = Path(__file__).parent
 CROSS, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 ARCHER = sorted(Path("/usr/lib").glob("llvm-*/lib/libarcher.so"))
 X86 = {"avx2", "fma", "f16c"} <= cpu_features()
-BUILD_FLAGS = [flag for flag in FLAGS if flag not in ("-shared", "-O3", "-fvisibility=hidden")]
+BUILD_FLAGS = [flag for flag in FLAGS if flag not in ("-O3", "-fvisibility=hidden")]
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is needed")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -241,3 +242,14 @@ def test_a_terminal_gets_colours_and_its_own_width(language: str) -> None:
     rows = [re.sub(r"\x1b\[[0-9;]*m", "", row) for row in shown.splitlines()]
     assert "\x1b[" in shown and max(cell_len(row) for row in rows) <= 50
     assert "\x1b[3" not in on_terminal(50, "check", *QUICK, NO_COLOR="1")
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is needed")
+def test_the_first_build_is_said_on_a_pipe_and_once(tmp_path: Path) -> None:
+    """Seconds in which nothing else is to be seen; standard output stays the report's own."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "glmdoctor", "check", "--only", "kernel.build", "--json"]
+    first, second = (subprocess.run(command, capture_output=True, text=True, env=environment) for _ in range(2))
+    assert first.stderr == "glmdoctor: building the CPU kernel, once; this takes a few seconds\n"
+    assert json.loads(first.stdout)["findings"][0]["evidence"]["cached"] is False
+    assert second.stderr == "" and json.loads(second.stdout)["findings"][0]["evidence"]["cached"] is True
