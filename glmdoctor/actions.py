@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from glmdoctor import fetching
 from glmdoctor.disk import ABSENT, Disk, Node, own_ids
 from glmdoctor.messages import Text, text
-from glmdoctor.packages import InstallPackages
 
 FOLDER_MODE = 0o755
 LINKER_CACHE = "/etc/ld.so.cache"
@@ -44,6 +43,10 @@ class Inverse(Protocol):
     def apply(self, disk: Disk) -> None: ...
 
     def clear(self, disk: Disk) -> None: ...
+
+    def loss(self, disk: Disk) -> Text | None:
+        """Why it cannot be done, as far as that is seen beforehand."""
+        ...
 
 
 class Action(Protocol):
@@ -91,16 +94,28 @@ class Restore:
         self.clear(disk)
 
     def clear(self, disk: Disk) -> None:
-        """Remove the names that the way back needed."""
-        for leftover in filter(None, (self.change.temporary, self.change.kept)):
-            if disk.node(leftover).kind != "absent":
-                disk.remove(leftover)
+        """Remove the names that the way back needed; what has been changed there since is not ours, and stays."""
+        temporary, kept = self.change.temporary, self.change.kept
+        if disk.node(temporary).kind in ("link", "file"):
+            disk.remove(temporary)
+        if kept and disk.holds(kept, self.change.before):
+            disk.remove(kept)
+
+    def loss(self, disk: Disk) -> Text | None:
+        """Why a kept file cannot be put back, where it is needed."""
+        kept, before = self.change.kept, self.change.before
+        if kept is None or disk.holds(self.path, before) or disk.holds(kept, before):
+            return None
+        if disk.holds(kept, ABSENT):
+            return text("{path} cannot be restored: {kept}, as which it was kept, is gone", path=self.path, kept=kept)
+        return text(
+            "{path} cannot be restored: {kept}, as which it was kept, has changed since", path=self.path, kept=kept
+        )
 
     def _put_back(self, disk: Disk, current: Node) -> None:
         before = self.change.before
         if before.kind == "file":
-            assert self.change.kept is not None
-            disk.rename(self.change.kept, self.path)
+            disk.rename(str(self.change.kept), self.path)
         elif before.kind == "link":
             replace_link(disk, before.target, self.path, self.change.temporary, before)
         elif current.kind == "folder":
@@ -180,7 +195,7 @@ class PlaceLink(_Undoable):
     def apply(self, disk: Disk, changes: Changes) -> None:
         change = changes[self.path]
         if change.kept:
-            disk.keep(self.path, change.kept)
+            disk.keep(self.path, change.kept, change.temporary)
         replace_link(disk, self.target, self.path, change.temporary)
 
     def results(self, changes: Changes) -> Mapping[str, Node]:
@@ -226,7 +241,7 @@ class RefreshLinkerCache(_Undoable):
     def apply(self, disk: Disk, changes: Changes) -> None:
         for path, change in changes.items():
             if change.kept:
-                disk.keep(path, change.kept)
+                disk.keep(path, change.kept, change.temporary)
         cache = changes[LINKER_CACHE]
         root = [] if disk.root == "/" else ["-r", disk.root]
         disk.run(["ldconfig", "-X", "-C", cache.temporary, *root])
@@ -265,7 +280,7 @@ class WriteFile(_Undoable):
     def apply(self, disk: Disk, changes: Changes) -> None:
         change = changes[self.path]
         if change.kept:
-            disk.keep(self.path, change.kept)
+            disk.keep(self.path, change.kept, change.temporary)
         disk.write(change.temporary, self.content.encode(), self.results(changes)[self.path])
         disk.rename(change.temporary, self.path)
 
@@ -310,7 +325,7 @@ class FetchFile(_Undoable):
         change = changes[self.path]
         place = fetching.fetched(disk, self.path, self.repository, self.name, self.sha256)
         if change.kept:
-            disk.keep(self.path, change.kept)
+            disk.keep(self.path, change.kept, change.temporary)
         disk.rename(place, self.path)
         fetching.tidy(disk, self.path)
 
@@ -331,36 +346,6 @@ class FetchFile(_Undoable):
 
 def digest(content: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
-
-
-KINDS: Mapping[str, Callable[..., Action]] = {
-    "make-folder": MakeFolder,
-    "place-link": PlaceLink,
-    "refresh-linker-cache": RefreshLinkerCache,
-    "write-file": WriteFile,
-    "install-packages": InstallPackages,
-    "fetch-file": FetchFile,
-}
-
-
-def action_to_json(action: Action) -> dict[str, object]:
-    return asdict(action)  # type: ignore[call-overload,no-any-return]
-
-
-def action_from_json(data: Mapping[str, object]) -> Action:
-    fields = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items() if name != "kind"}
-    return KINDS[str(data["kind"])](**fields)
-
-
-def change_to_json(change: Change) -> dict[str, object]:
-    return asdict(change)
-
-
-def change_from_json(data: Mapping[str, object]) -> Change:
-    before = data["before"]
-    assert isinstance(before, Mapping)
-    kept = data["kept"]
-    return Change(Node(**before), str(data["temporary"]), None if kept is None else str(kept))
 
 
 def change_of(path: str, disk: Disk, run: str, number: int) -> Change:

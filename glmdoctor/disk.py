@@ -100,6 +100,17 @@ class Disk:
             sha256=self._digest(path) if kind == "file" else "",
         )
 
+    def holds(self, path: str, former: Node) -> bool:
+        """Does ``path`` hold the same as ``former``? A file of another size is not read."""
+        try:
+            status = os.lstat(self.real(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return former.kind == "absent"
+        kind = _kind(status.st_mode)
+        if kind != former.kind or (kind == "file" and status.st_size != former.size):
+            return False
+        return self.node(path).same(former)
+
     def exists(self, path: str) -> bool:
         """Does ``path`` lead to something, all links followed inside the root?"""
         return self._eyes.exists(path)
@@ -118,9 +129,20 @@ class Disk:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def read(self, path: str) -> bytes:
-        with open(self.real(path), "rb") as file:
-            return file.read()
+    def read(self, path: str, limit: int) -> bytes:
+        """A regular file whole; OSError where it is none (links are not followed, nothing is waited for) or larger."""
+        descriptor = os.open(self.real(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file", path)
+            content = file.read(limit + 1)
+        if len(content) > limit:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+        return content
+
+    def runs(self, program: str) -> bool:
+        """Can the running system start ``program``?"""
+        return os.path.isfile(program) and os.access(program, os.X_OK)
 
     def digest(self, path: str) -> str | None:
         """sha256 of the file that ``path`` leads to, all links followed inside the root; None where there is none."""
@@ -140,15 +162,16 @@ class Disk:
         self.step("symlink", path)
         os.symlink(target, self.real(path))
 
-    def keep(self, path: str, kept: str) -> None:
-        """Give a regular file a second name; a copy where the file system knows no hard links."""
+    def keep(self, path: str, kept: str, temporary: str) -> None:
+        """Give a regular file a second name; a copy, whole from the first, where the file system has no hard links."""
         self.step("keep", kept)
         try:
             os.link(self.real(path), self.real(kept), follow_symlinks=False)
         except OSError as error:
             if error.errno not in NO_HARD_LINKS:
                 raise
-            self._copy(path, kept)
+            self._copy(path, temporary)
+            os.rename(self.real(temporary), self.real(kept))
 
     def rename(self, old: str, new: str) -> None:
         self.step("rename", new)
@@ -235,12 +258,12 @@ class Disk:
                 digest.update(block)
         return digest.hexdigest()
 
-    def _copy(self, path: str, kept: str) -> None:
+    def _copy(self, path: str, copy: str) -> None:
         status = os.lstat(self.real(path))
-        shutil.copy2(self.real(path), self.real(kept), follow_symlinks=False)
+        shutil.copy2(self.real(path), self.real(copy), follow_symlinks=False)
         if os.geteuid() == 0:
-            os.chown(self.real(kept), status.st_uid, status.st_gid)
-        with open(self.real(kept), "rb") as file:
+            os.chown(self.real(copy), status.st_uid, status.st_gid)
+        with open(self.real(copy), "rb") as file:
             os.fsync(file.fileno())
 
     def _write_all(self, descriptor: int, data: bytes) -> None:

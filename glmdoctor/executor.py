@@ -52,6 +52,7 @@ class Result:
     prepared: Prepared
     outcome: Outcome
     reason: Text | None = None
+    left: tuple[Text, ...] = ()  # what of a plan that was not done could not be taken back
 
 
 @contextmanager
@@ -113,7 +114,7 @@ class Treatment:
         self.writer: Writer | None = None
         self.number = 0
         self.standing: list[Step] = []
-        self.half_done = False
+        self.half_done = self.announced = False
 
     def __enter__(self) -> Treatment:
         return self
@@ -130,24 +131,28 @@ class Treatment:
         try:
             self._do(prepared)
         except Refused as refused:
-            return Result(prepared, Outcome.FAILED, refused.reason)
+            return Result(prepared, Outcome.FAILED, refused.reason, refused.more)
         return Result(prepared, Outcome.REPAIRED if holds(prepared.plan) else Outcome.NOT_REPAIRED)
 
     def _do(self, prepared: Prepared) -> None:
         """All steps of a plan, or none."""
         first, self.half_done = len(self.standing), True
         try:
+            self.announced = False
             for action, changes in prepared.steps:
-                self._step(prepared.plan.id, action, changes)
+                self._step(prepared, action, changes)
             self.half_done = False
         except OSError as error:
-            self._take_back(first)
-            raise Refused(text("{what}; nothing of it is left", what=_told(error))) from error
+            left = self._take_back(first)
+            what = _told(error) if left else text("{what}; nothing of it is left", what=_told(error))
+            raise Refused(what, *left) from error
+        except Refused as refused:
+            raise Refused(refused.reason, *refused.more, *self._take_back(first)) from refused
         except BaseException:
             self._take_back(first)
             raise
 
-    def _step(self, plan: str, action: Action, changes: Changes) -> None:
+    def _step(self, prepared: Prepared, action: Action, changes: Changes) -> None:
         before = {path: self.disk.node(path) for path in action.paths}
         if self.touched.issuperset(action.paths) and action.satisfied(before):
             return
@@ -157,25 +162,40 @@ class Treatment:
         obstacle = action.obstacle(before, self.disk)
         if obstacle:
             raise Refused(obstacle)
-        if self.writer is None:
-            self.writer = self.store.writer(self.run)
-            self.writer.begin(self.run)
+        writer, plan = self._announce(prepared), prepared.plan.id
         self.number += 1
-        self.writer.intent(self.number, plan, action, changes)
+        writer.intent(self.number, plan, action, changes)
         self.standing.append(Step(self.number, plan, action, changes))
         action.apply(self.disk, changes)
         sync_around(self.disk, action.paths)
-        self.writer.done(self.number, {path: self.disk.node(path) for path in action.paths})
+        writer.done(self.number, {path: self.disk.node(path) for path in action.paths})
         self.touched.update(action.paths)
 
-    def _take_back(self, first: int) -> None:
+    def _announce(self, prepared: Prepared) -> Writer:
+        """The journal, with the plan in it."""
+        found = {path: change.before for _, changes in prepared.steps for path, change in changes.items()}
+        if self.writer is None:
+            writer = self.store.writer(self.run)
+            writer.begin(self.run, prepared.plan.id, found)
+            self.writer = writer
+        elif not self.announced:
+            self.writer.plan(prepared.plan.id, found)
+        self.announced = True
+        return self.writer
+
+    def _take_back(self, first: int) -> list[Text]:
+        """What of the steps from ``first`` on could not be taken back."""
         assert self.writer is not None or not self.standing[first:]
+        left, failed = list[Text](), False
         for step in reversed(self.standing[first:]):
-            take_back(self.disk, step)
-            if self.writer:
+            back = take_back(self.disk, step)
+            left += back.lost.values()
+            failed |= back.failed
+            if self.writer and not back.failed:
                 self.writer.undone(step.number)
         del self.standing[first:]
-        self.half_done = False
+        self.half_done = failed
+        return left
 
 
 def _told(error: OSError) -> Text:

@@ -1,44 +1,53 @@
 """What the repairs did, in append-only files of JSON lines, one file a run.
 
-An ``intent`` holds everything that the way back needs and is on the disk before its action begins; ``done`` follows the
-action, ``undone`` its inverse. A run ends as ``finished`` (it can be undone) or ``closed`` (everything was taken back).
-A file that ends otherwise is a run that was killed: its steps are taken back by the next ``fix`` or ``undo``, because
-nobody has checked a repair of which only a part was done. A last line that was cut belongs to an act that never began.
+A ``plan`` says how every path was that it names; an ``intent`` holds everything that the way back needs and is on the
+disk before its action begins; ``done`` follows the action, ``undone`` its inverse. A run ends as ``finished`` (it can
+be undone) or ``closed`` (everything was taken back). A file that ends otherwise is a run that was killed: its steps are
+taken back by the next ``fix`` or ``undo``, because nobody has checked a repair of which only a part was done.
 """
 
 from __future__ import annotations
 
-import json
+import errno
 import os
 import posixpath
 import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import count
+from typing import Any
 
 import platformdirs
 
-from glmdoctor.actions import (
-    Action,
-    Changes,
-    action_from_json,
-    action_to_json,
-    change_from_json,
-    change_to_json,
-    missing_folders,
-)
+from glmdoctor import chain
+from glmdoctor.actions import Action, Changes, missing_folders
 from glmdoctor.disk import Disk, Node
+from glmdoctor.messages import Text, text
+from glmdoctor.records import action_from_json, action_to_json, change_from_json, change_to_json, node_from_json
 
-FORMAT = 1
+FORMAT = 2  # 1 had no checksums and no plans
+ENDING = ".jsonl"
 PRIVATE_MODE = 0o700  # of the folders of the journal
 
 
 class Damaged(Exception):
-    """A run's file holds something that no glmdoctor wrote; ``path`` names it."""
+    """A run's file that cannot be followed: ``path`` names it, ``why`` is for the user.
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.path = path
+    ``known`` is the run as far as its file could be read, for a person to go by.
+    """
+
+    def __init__(self, path: str, why: Text, known: Run, *, newer: bool = False) -> None:
+        super().__init__(f"{path}: {why}")
+        self.path, self.why, self.known, self.newer = path, why, known, newer
+
+
+class Newer(Exception):
+    """A journal of a format that came after this one."""
+
+
+class Nothing(Exception):
+    """A journal without a plan or a step: its repair was killed before it began, or the rest of it is lost."""
 
 
 class NoHome(Exception):
@@ -62,7 +71,9 @@ class Run:
     id: str
     created: str = ""
     steps: list[Step] = field(default_factory=list)
+    planned: dict[str, Node] = field(default_factory=dict)  # how each path was that the plans name
     end: str = ""  # "", "finished" or "closed"
+    last: str | None = None  # the checksum that the next record goes on from; None in format 1
 
     @property
     def standing(self) -> list[Step]:
@@ -94,21 +105,59 @@ class Store:
 
     def ids(self) -> list[str]:
         """Oldest first; only this user's own: under sudo, root must not restore what somebody else wrote down."""
-        names = [name for name in self.disk.names(self.folder) if name.endswith(".jsonl")]
-        return [run for run in (name.removesuffix(".jsonl") for name in names) if self.disk.is_mine(self._path(run))]
+        names = [name for name in self.disk.names(self.folder) if name.endswith(ENDING)]
+        return [run for run in (name.removesuffix(ENDING) for name in names) if self.disk.is_mine(self._path(run))]
 
     def read(self, run: str) -> Run:
-        content = self.disk.read(self._path(run)).decode("utf-8", "replace")
+        """The run's file; ``Damaged`` where it is anything else than what was written there."""
+        path, found = self._path(run), Run(run)
         try:
-            return parse(run, content)
-        except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
-            raise Damaged(self._path(run)) from error
+            follow(found, self.disk.read(path, chain.LIMIT))
+        except Newer:
+            raise Damaged(path, text("a newer glmdoctor wrote it"), found, newer=True) from None
+        except Nothing:
+            raise Damaged(path, text("it names nothing that was done"), found) from None
+        except OSError as error:
+            raise Damaged(path, text("it cannot be read: {what}", what=error.strerror or str(error)), found) from error
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise Damaged(path, text("it does not hold what was written there"), found) from error
+        return found
 
     def runs(self) -> list[Run]:
-        return [self.read(run) for run in self.ids()]
+        """All that can be read."""
+        return [each for each in self._every() if isinstance(each, Run)]
+
+    def damaged(self) -> list[Damaged]:
+        return [each for each in self._every() if isinstance(each, Damaged)]
+
+    def _every(self) -> list[Run | Damaged]:
+        found: list[Run | Damaged] = []
+        for run in self.ids():
+            try:
+                found.append(self.read(run))
+            except Damaged as damaged:
+                found.append(damaged)
+        return found
+
+    def put_aside(self, path: str) -> str:
+        """Give a damaged file a name that is no run's; the name. What it holds is kept."""
+        names = (path + ".damaged" + (f"-{number}" if number > 1 else "") for number in count(1))
+        place = next(name for name in names if self.disk.node(name).kind == "absent")
+        self.disk.rename(path, place)
+        return place
+
+    def aside(self, run: str) -> list[str]:
+        """The names under which damaged files of a run lie."""
+        start = run + ENDING + ".damaged"
+        return [posixpath.join(self.folder, name) for name in self.disk.names(self.folder) if name.startswith(start)]
 
     def writer(self, run: str) -> Writer:
-        return Writer(self.disk, self._path(run))
+        """For a new run."""
+        return Writer(self.disk, self._path(run), run)
+
+    def resumed(self, run: Run) -> Writer:
+        """For one that was read."""
+        return Writer(self.disk, self._path(run.id), run.last)
 
     def make(self) -> None:
         """Make the folder; it is the doctor's own and no part of a repair."""
@@ -116,78 +165,106 @@ class Store:
             self.disk.make_folder(folder, PRIVATE_MODE)
 
     def _path(self, run: str) -> str:
-        return posixpath.join(self.folder, run + ".jsonl")
+        return posixpath.join(self.folder, run + ENDING)
 
 
 class Writer:
     """Appends to the file of one run; each line is on the disk when the call returns."""
 
-    def __init__(self, disk: Disk, path: str) -> None:
-        self.disk, self.path = disk, path
+    def __init__(self, disk: Disk, path: str, last: str | None) -> None:
+        self.disk, self.path, self.last = disk, path, last
+        self.written = 0
 
-    def begin(self, run: str) -> None:
+    def begin(self, run: str, plan: str, found: Mapping[str, Node]) -> None:
+        """The run and its first plan, in one: a run that names no plan is a sign of damage."""
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self._write(record="run", format=FORMAT, run=run, created=created)
+        head = {"record": "run", "format": FORMAT, "run": run, "created": created}
+        self._write(head, _plan(plan, found))
         self.disk.sync_folder(posixpath.dirname(self.path))
 
+    def plan(self, plan: str, found: Mapping[str, Node]) -> None:
+        """How every path is that the plan names, before its first step."""
+        self._write(_plan(plan, found))
+
     def intent(self, number: int, plan: str, action: Action, changes: Changes) -> None:
+        if self.written > chain.LIMIT // 2:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), self.path)
         found = {path: change_to_json(change) for path, change in changes.items()}
-        self._write(record="intent", step=number, plan=plan, action=action_to_json(action), changes=found)
+        action_data = action_to_json(action)
+        self._write({"record": "intent", "step": number, "plan": plan, "action": action_data, "changes": found})
 
     def done(self, number: int, after: Mapping[str, Node]) -> None:
-        self._write(record="done", step=number, after={path: asdict(node) for path, node in after.items()})
+        self._write({"record": "done", "step": number, "after": {path: asdict(node) for path, node in after.items()}})
 
     def undone(self, number: int) -> None:
-        self._write(record="undone", step=number)
+        self._write({"record": "undone", "step": number})
 
     def end(self, how: str) -> None:
-        self._write(record=how)
+        self._write({"record": how})
 
-    def _write(self, **record: object) -> None:
-        # The line break before a record ends a line that a crash may have cut.
-        self.disk.append(self.path, b"\n" + json.dumps(record, sort_keys=True).encode() + b"\n")
+    def _write(self, *records: Mapping[str, object]) -> None:
+        last, data = self.last, b""
+        for record in records:
+            line, last = chain.line(record, last)
+            # The line break before a record ends a line that a crash may have cut.
+            data += b"\n" + line + b"\n"
+        self.disk.append(self.path, data)
+        self.last, self.written = last, self.written + len(data)
 
 
-def parse(run: str, content: str) -> Run:
-    """The run that the lines tell of; lines that were cut are passed over."""
-    result = Run(run)
-    steps: dict[int, Step] = {}
-    for line in content.splitlines():
-        record = _record(line)
+def _plan(plan: str, found: Mapping[str, Node]) -> Mapping[str, object]:
+    return {"record": "plan", "plan": plan, "found": {path: asdict(node) for path, node in found.items()}}
+
+
+def follow(run: Run, content: bytes) -> None:
+    """Add to ``run`` what the lines tell of it, up to the first that is not what was written there.
+
+    Raises ValueError, LookupError, TypeError or AttributeError there; ``Newer`` and ``Nothing`` as these say.
+    """
+    for record, last in chain.records(content, seed=run.id):
         kind = record.get("record")
+        if (kind == "run") != (run.created == "") or run.end == "closed":
+            raise ValueError("records out of their order")
         if kind == "run":
-            result.created = str(record["created"])
+            run.created = _created(record, run.id)
+        elif kind == "plan":
+            found = {path: node_from_json(node) for path, node in record["found"].items()}
+            run.planned = {**found, **run.planned}  # what an earlier plan found was there first
         elif kind == "intent":
-            step = _step(record)
-            steps[step.number] = step
+            run.steps.append(_step(record, run.steps[-1].number if run.steps else 0))
         elif kind == "done":
-            after = record["after"]
-            assert isinstance(after, Mapping)
-            steps[_number(record)].after = {path: Node(**node) for path, node in after.items()}
+            after = {path: node_from_json(node) for path, node in record["after"].items()}
+            _of(run, record["step"]).after = after
         elif kind == "undone":
-            steps[_number(record)].undone = True
+            _of(run, record["step"]).undone = True
         elif kind in ("finished", "closed"):
-            result.end = str(kind)
-    result.steps = list(steps.values())
-    return result
+            run.end = kind
+        else:
+            raise ValueError("a record of no kind")
+        run.last = last
+    if not run.steps and not run.planned and not run.end:
+        raise Nothing
 
 
-def _record(line: str) -> Mapping[str, object]:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+def _of(run: Run, number: int) -> Step:
+    found = [step for step in run.steps if step.number == number]
+    return found[0]
 
 
-def _number(record: Mapping[str, object]) -> int:
-    number = record["step"]
-    assert isinstance(number, int)
-    return number
+def _created(record: Mapping[str, Any], run: str) -> str:
+    number = record["format"]
+    if isinstance(number, int) and number > FORMAT:
+        raise Newer
+    if record["run"] != run or not record["created"]:
+        raise ValueError("another run's")
+    return str(record["created"])
 
 
-def _step(record: Mapping[str, object]) -> Step:
-    action, changes = record["action"], record["changes"]
-    assert isinstance(action, Mapping) and isinstance(changes, Mapping)
-    found = {path: change_from_json(change) for path, change in changes.items()}
-    return Step(_number(record), str(record["plan"]), action_from_json(action), found)
+def _step(record: Mapping[str, Any], former: int) -> Step:
+    number, action = record["step"], action_from_json(record["action"])
+    if not isinstance(number, int) or number <= former:
+        raise ValueError("steps out of their order")
+    changes = {path: change_from_json(path, change) for path, change in record["changes"].items()}
+    if set(changes) != set(action.paths):
+        raise ValueError("a step whose paths are not its action's")
+    return Step(number, str(record["plan"]), action, changes)

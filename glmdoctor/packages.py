@@ -99,6 +99,10 @@ class Reinstall:
     def clear(self, disk: Disk) -> None:
         """Nothing is kept beside."""
 
+    def loss(self, disk: Disk) -> Text | None:
+        """The interpreter may be gone with its environment."""
+        return None if disk.runs(self.python) else text("{path} cannot be restored: it is gone", path=self.python)
+
 
 @dataclass(frozen=True)
 class InstallPackages:

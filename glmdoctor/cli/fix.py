@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -15,6 +15,7 @@ from glmdoctor.messages import Text, text
 if TYPE_CHECKING:
     from glmdoctor.executor import Confirm, Prepared, Result, Treatment
     from glmdoctor.journal import Store
+    from glmdoctor.recovery import Aside, Undone
     from glmdoctor.remedies import Plan
     from glmdoctor.repair import Repair
 
@@ -22,6 +23,13 @@ USAGE = 2
 ROUNDS = 3  # what follows from a cause is looked at again after the cause
 DRY_RUN = text("Dry run: nothing was changed.")
 ON_WINDOWS = text("On Windows glmdoctor changes nothing: what is planned is for you to do.")
+
+
+class Recovered(NamedTuple):
+    """What came before the command's own work: the runs rolled back, and whether all of it went well."""
+
+    runs: tuple[str, ...]
+    whole: bool
 
 
 @click.command()
@@ -84,17 +92,16 @@ def fix(
 @contextmanager
 def one_line_each(context: click.Context, language: str) -> Iterator[None]:
     """Refusals and failures of the journal, each as one line with exit status 1."""
-    from glmdoctor.journal import Damaged, NoHome
+    from glmdoctor.journal import NoHome
     from glmdoctor.recovery import Refused
 
     try:
         yield
     except Refused as refused:
-        output.note(refused.reason.render(language))
+        for reason in (refused.reason, *refused.more):
+            output.note(reason.render(language))
     except NoHome:
         output.note(text("this user has no home folder for the journal; set HOME").render(language))
-    except Damaged as damaged:
-        output.note(text("the journal {path} is damaged; nothing was done", path=damaged.path).render(language))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         output.note(text("the repair stopped: {what}", what=where + (error.strerror or str(error))).render(language))
@@ -200,16 +207,51 @@ def for_every_shell(
     return [treatment.carry_out(each, confirm, lambda plan: True) for each in prepared]
 
 
-def recovered(store: Store, language: str) -> list[str]:
-    """Roll back the runs that were killed, and say which."""
-    from glmdoctor.recovery import recover
+def recovered(store: Store, language: str) -> Recovered:
+    """Put damaged journals aside and roll back the runs that were killed; say which, and what is as before."""
+    from glmdoctor.recovery import put_aside, recover
 
+    aside = put_aside(store)
+    for each in aside:
+        for line in _aside(each):
+            output.note(line.render(language))
     done = recover(store)
     for undone in done:
-        output.note(text("the repair {run} was interrupted and has been rolled back", run=undone.run).render(language))
-        for path in undone.stay:
-            output.note(text("{path} was left as it is: others changed it since", path=path).render(language))
-    return [undone.run for undone in done]
+        for line in _rolled_back(undone):
+            output.note(line.render(language))
+    whole = not any(each.place for each in aside) and not any(undone.lost for undone in done)
+    return Recovered(tuple(undone.run for undone in done), whole)
+
+
+def _aside(aside: Aside) -> Iterator[Text]:
+    """What is wrong with a journal, what can still be read of it, and what to do."""
+    damaged = aside.damaged
+    yield text("the journal {path} cannot be followed: {why}", path=damaged.path, why=damaged.why)
+    if damaged.newer:
+        return
+    if aside.place:
+        yield text("it is kept as {place}; nothing of its repair was taken back", place=aside.place)
+    else:
+        yield text("it could not be put aside; nothing of its repair was taken back")
+    for step in damaged.known.standing:
+        yield text("it still says: {what}", what=step.action.describe(step.changes))
+    yield text("files that it replaced lie in their folders as .glmdoctor-{run}-…", run=damaged.known.id)
+    yield text("`glmdoctor check` says whether this machine is as it should be")
+
+
+def _rolled_back(undone: Undone) -> Iterator[Text]:
+    if undone.restored or not undone.lost:
+        yield text("the repair {run} was interrupted and has been rolled back", run=undone.run)
+    else:
+        yield text("the repair {run} was interrupted and could not be rolled back", run=undone.run)
+    yield from (text("{path} is as before", path=path) for path in undone.restored)
+    yield from not_as_before(undone)
+
+
+def not_as_before(undone: Undone) -> Iterator[Text]:
+    """Each path that is not as before, and why."""
+    yield from (text("{path} was left as it is: others changed it since", path=path) for path in undone.stay)
+    yield from undone.lost.values()
 
 
 def asked(context: click.Context, language: str, yes: bool) -> Confirm:

@@ -6,10 +6,10 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from glmdoctor.actions import action_to_json
 from glmdoctor.executor import Outcome, Prepared, Result
 from glmdoctor.findings import Finding, Status
 from glmdoctor.messages import text
+from glmdoctor.records import action_to_json
 from glmdoctor.reports.json import dumps, remedy_dict
 from glmdoctor.reports.view import shown
 
@@ -65,6 +65,7 @@ def _outcome(run: str, results: Sequence[Result], language: str) -> Iterator[str
     for number, result in enumerate(results, 1):
         reason = f" ({shown(result.reason, language)})" if result.reason else ""
         yield f"{number}. {OUTCOMES[result.outcome].render(language)}{reason}"
+        yield from (f"   - {shown(each, language)}" for each in result.left)
     lines = [line for result in results if _done(result) for line in result.prepared.plan.commands]
     if lines:
         yield text("In a shell of your own:").render(language)
@@ -119,4 +120,5 @@ def _plan(prepared: Prepared, result: Result | None, language: str) -> dict[str,
         "reversible": plan.reversible,
         "outcome": result.outcome.value if result else "planned",
         "reason": shown(result.reason, language) if result and result.reason else None,
+        "not_as_before": [shown(each, language) for each in result.left] if result else [],
     }

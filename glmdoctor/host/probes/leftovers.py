@@ -74,6 +74,6 @@ def _end(io: IO, path: str) -> str:
     for line in reversed((io.text_or_none(path) or "").splitlines()):
         try:
             return str(json.loads(line)["record"])
-        except (ValueError, KeyError, TypeError):  # an empty line, or one that a crash has cut
+        except (ValueError, KeyError, TypeError, RecursionError):  # an empty line, or one that a crash has cut
             continue
     return ""

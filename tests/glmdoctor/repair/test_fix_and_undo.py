@@ -249,7 +249,28 @@ def test_a_journal_that_cannot_be_written_stops_the_repair_in_one_line(root: Any
     assert not os.path.lexists(root.place("/usr/local/cuda-12.2/lib64/libcuda.so"))
 
 
-def test_a_damaged_journal_stops_undo_in_one_line(root: Any) -> None:
-    root.file(f"{root.STATE}/runs/20260101T000000Z-0000.jsonl", '{"record": "intent", "step": 1}\n')
-    done = root.glmdoctor("undo")
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "20260101T000000Z-0000" in done.stderr
+def test_a_damaged_journal_is_put_aside_and_the_next_repair_goes_on(root: Any) -> None:
+    not_in_cuda_path(root)
+    journal = f"{root.STATE}/runs/20260101T000000Z-0000.jsonl"
+    root.file(journal, '{"record": "intent", "step": 1}\n')
+    done = root.glmdoctor("fix", "--symlink", "--yes", "--json")
+    run = json.loads(done.stdout)["run"]
+    assert done.returncode == 0 and f"kept as {journal}.damaged" in done.stderr
+    named = root.glmdoctor("undo", "20260101T000000Z-0000")
+    assert named.returncode == 1 and f"put aside as {journal}.damaged" in named.stderr
+    assert root.place(f"{journal}.damaged").read_text() == '{"record": "intent", "step": 1}\n'
+    undone = root.glmdoctor("undo")
+    assert (undone.returncode, undone.stderr) == (0, "") and run in undone.stdout
+
+
+def test_undo_stops_where_it_had_to_put_a_journal_aside(root: Any) -> None:
+    """Without RUN the latest is meant, and that may be the damaged one."""
+    not_in_cuda_path(root)
+    assert root.glmdoctor("fix", "--symlink", "--yes").returncode == 0
+    before = root.tree()
+    [journal] = (root.path / root.STATE.lstrip("/") / "runs").glob("*.jsonl")
+    journal.write_bytes(journal.read_bytes().replace(b'"kept"', b'"kepz"', 1))
+    stopped = root.glmdoctor("undo")
+    assert stopped.returncode == 1 and "put" not in stopped.stdout and "damaged" in stopped.stderr
+    assert root.tree() == before
+    assert root.glmdoctor("undo").returncode == 0
