@@ -8,20 +8,23 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import http.client
-import json
 import os
 import re
 import shutil
+import stat
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Collection, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from glmcore.checkpoint.lock import alone
 from glmcore.errors import GlmError
+from glmcore.reading import open_regular, parse_json
 
 ENDPOINT = "https://huggingface.co"
 OWNER = "THUDM"  # who published the models that are known by a short name
@@ -57,7 +60,7 @@ class RemoteFile:
         lfs = len(self.checksum) == 64
         # Git's own name for a content, no protection: the server is trusted with it as with the content itself.
         hashed = hashlib.sha256() if lfs else hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while block := file.read(BLOCK):
                 hashed.update(block)
         return hashed.hexdigest()
@@ -84,13 +87,16 @@ def download(
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        total = sum(file.size for file in files)
         missing = [file for file in files if not _present(file, folder)]
         _check_room(folder, missing)
-        total = sum(file.size for file in files)
-        done = total - sum(file.size for file in missing)
-        for file in missing:
-            hub.fetch(file, revision, folder, lambda count, at=done: _tell(progress, at + count, total))
-            done += file.size
+        with alone(folder) if missing else nullcontext():
+            # Another run may have brought them between the two looks.
+            missing = [file for file in missing if not file.is_at(folder / file.name)]
+            done = total - sum(file.size for file in missing)
+            for file in missing:
+                hub.fetch(file, revision, folder, lambda count, at=done: _tell(progress, at + count, total))
+                done += file.size
     except OSError as error:
         raise GlmError("write-failed", f"could not write: {error.strerror or error}", where=str(folder)) from error
     _tell(progress, total, total)
@@ -150,8 +156,26 @@ def _part(folder: Path, file: RemoteFile) -> Path:
     return folder / f".{file.name}.{file.checksum[:12]}.part"
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def _size(part: Path) -> int:
+    try:
+        return part.lstat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _open_part(part: Path) -> BinaryIO:
+    """The part, to be written; a link that somebody has laid at its place leads to another's file and is refused."""
+    flags = os.O_RDWR | os.O_CREAT | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+    status = part.lstat() if os.path.lexists(part) else None
+    if status is None or (stat.S_ISREG(status.st_mode) and status.st_nlink == 1):
+        file = open(os.open(part, flags, 0o666), "r+b")  # noqa: SIM115
+        if os.fstat(file.fileno()).st_nlink == 1:
+            return file
+        file.close()
+    raise GlmError(
+        "write-failed", f"{part.name} is no file of an earlier download", where=str(part.parent),
+        hint="take it away, or choose another folder",
+    )  # fmt: skip
 
 
 class _Hub:
@@ -167,10 +191,10 @@ class _Hub:
         url = f"{self.endpoint}/api/models/{self.repository}/revision/main?blobs=true"
         text = self._patiently(url, lambda: self._text(url))
         try:
-            described = json.loads(text)
+            described = parse_json(text)
             revision = described["sha"]
             files = [_remote_file(entry) for entry in described["siblings"]]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise self._error("the answer is no listing of a model", url) from None
         if not isinstance(revision, str) or not re.fullmatch(r"[0-9a-f]{40}", revision):
             raise self._error("the listing names no revision", url)
@@ -198,18 +222,17 @@ class _Hub:
 
     def _piece(self, url: str, part: Path, file: RemoteFile, progress: Callable[[int], None]) -> None:
         """Append what one connection brings; returns early where it is cut after bringing more."""
-        before = have = _size(part)
+        have = _size(part)
         with self._open(url, have) as response:
             if response.headers.get_content_type() == "text/html":
                 raise self._error(f"a web page came in place of {file.name}", url)
-            if response.status != 206:
-                have = 0  # this server starts again from the beginning
-            with part.open("r+b" if part.exists() else "wb") as out:
-                out.truncate(have)
-                out.seek(have)
-                came = _copy(response, out, file.size - have, lambda count: progress(have + count))
-        if have + came < file.size and have + came <= before:
-            raise ConnectionError("the connection was cut")
+            at = have if response.status == 206 else 0  # any other server begins again; what is there stays till then
+            with _open_part(part) as out:
+                out.seek(at)
+                came = at + _copy(response, out, file.size - at, lambda count: progress(max(at + count, have)))
+        if came <= have and came < file.size:
+            always = ", and this server cannot go on where it was" if have and not at else ""
+            raise ConnectionError(f"the connection was cut {ATTEMPTS} times before it brought anything new{always}")
 
     def _text(self, url: str) -> str:
         with self._open(url) as response:
@@ -263,7 +286,7 @@ def _remote_file(entry: dict[str, Any]) -> RemoteFile | None:
     return RemoteFile(str(entry["rfilename"]), size, str(checksum))
 
 
-def _copy(response: http.client.HTTPResponse, out: Any, limit: int, progress: Callable[[int], None]) -> int:
+def _copy(response: http.client.HTTPResponse, out: BinaryIO, limit: int, progress: Callable[[int], None]) -> int:
     """Copy at most ``limit`` bytes; how many came before the end or the cut."""
     count = 0
     while count < limit:

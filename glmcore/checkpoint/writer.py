@@ -1,8 +1,8 @@
 """Writes a checkpoint in the original layout: config.json, safetensors by shards, and the folder's other files.
 
-Every file appears whole or not at all, and config.json last: what can be opened is complete. A run that was killed goes
-on where it stood: the file ``.unfinished.json`` says what was being written, and which shards are finished, by their
-checksums.
+Every file appears whole or not at all, and config.json last: what can be opened is complete. One run at a time writes
+into a folder. A run that was killed goes on where it stood: the file ``.unfinished.json`` says what was being written,
+and which shards are finished, by their checksums.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +19,11 @@ from typing import Any, BinaryIO
 
 from torch import Tensor
 
+from glmcore.checkpoint.lock import LOCK, alone
 from glmcore.checkpoint.tensor_files import DTYPES, TensorInfo
 from glmcore.errors import GlmError
+from glmcore.output import PART, replacing
+from glmcore.reading import JSON_LIMIT, open_regular, parse_json, read_bytes
 
 SHARD_BYTES = 2_000_000_000  # about what the original shards have
 INDEX = "model.safetensors.index.json"
@@ -72,47 +76,70 @@ def save_checkpoint(
     folder = Path(folder)
     shards = plan_shards({name: info.nbytes for name, info in tensors.items()}, shard_bytes)
     files = ["model.safetensors"] if len(shards) == 1 else _shard_names(len(shards))
-    total, done = sum(info.nbytes for info in tensors.values()), 0
     job = {"source": source, "config": dict(raw_config), "shards": dict(zip(files, shards, strict=True))}
     try:
-        finished = _start(folder, job)
-        missing = [name for file, names in zip(files, shards, strict=True) if file not in finished for name in names]
-        _check_room(folder, sum(tensors[name].nbytes for name in missing))
-        for file, names in zip(files, shards, strict=True):
-            layout = {name: tensors[name] for name in names}
-            if not finished.get(file) or finished[file] != _checksum(folder / file):
-                write_safetensors(
-                    folder / file, layout, produce(names), lambda n, at=done: _tell(progress, at + n, total)
-                )
-                finished[file] = _checksum(folder / file)
-                _write_json(folder / UNFINISHED, {**job, "finished": finished})
-            done += sum(info.nbytes for info in layout.values())
-            _tell(progress, done, total)
-        if len(shards) > 1:
-            _write_json(folder / INDEX, _index(files, shards, total))
-        if companions is not None:
-            _copy_companions(companions, folder)
-        _write_json(folder / "config.json", raw_config)
-        (folder / UNFINISHED).unlink()
+        _check_free(folder, job)
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone(folder):
+            _write(folder, job, tensors, produce, companions, progress)
     except OSError as error:
         raise GlmError("write-failed", f"could not write: {error.strerror or error}", where=str(folder)) from error
 
 
+def _write(
+    folder: Path,
+    job: Mapping[str, Any],
+    tensors: Mapping[str, TensorInfo],
+    produce: Produce,
+    companions: Path | None,
+    progress: Progress | None,
+) -> None:
+    """What of ``job`` is not there yet, by whoever holds the folder's lock."""
+    shards: Mapping[str, Sequence[str]] = job["shards"]
+    total, done = sum(info.nbytes for info in tensors.values()), 0
+    finished = _start(folder, job)
+    missing = [name for file, names in shards.items() if file not in finished for name in names]
+    _check_room(folder, sum(tensors[name].nbytes for name in missing))
+    for file, names in shards.items():
+        layout = {name: tensors[name] for name in names}
+        if not finished.get(file) or finished[file] != _checksum(folder / file):
+            write_safetensors(folder / file, layout, produce(names), lambda n, at=done: _tell(progress, at + n, total))
+            finished[file] = _checksum(folder / file)
+            _write_json(folder / UNFINISHED, {**job, "finished": finished})
+        done += sum(info.nbytes for info in layout.values())
+        _tell(progress, done, total)
+    if len(shards) > 1:
+        _write_json(folder / INDEX, _index(shards, total))
+    if companions is not None:
+        _copy_companions(companions, folder)
+    _write_json(folder / "config.json", job["config"])
+    (folder / UNFINISHED).unlink()
+
+
 def _start(folder: Path, job: Mapping[str, Any]) -> dict[str, str]:
     """Claim the folder for ``job``; the checksums of the shards that an earlier run of the same job finished."""
-    folder.mkdir(parents=True, exist_ok=True)
+    finished = _check_free(folder, job)
+    for part in folder.glob(PART.format("*")):  # of a run that was killed
+        part.unlink()
+    if finished is None:
+        _write_json(folder / UNFINISHED, {**job, "finished": {}})
+    return finished or {}
+
+
+def _check_free(folder: Path, job: Mapping[str, Any]) -> dict[str, str] | None:
+    """What an earlier run of the same job finished; None where the folder is free. Errors: GlmError("write-failed")."""
     try:
-        found = json.loads((folder / UNFINISHED).read_text(encoding="utf-8"))
+        found = parse_json(read_bytes(folder / UNFINISHED, JSON_LIMIT))
     except (FileNotFoundError, ValueError):
         found = {}
     finished = found.pop("finished", {}) if isinstance(found, dict) else {}
     if found == job:
         return finished if isinstance(finished, dict) else {}
-    if any(folder.iterdir()):
+    ours = re.compile(f"{re.escape(LOCK)}|{PART.format('[0-9a-f]+')}")
+    if os.path.lexists(folder) and not all(ours.fullmatch(name) for name in os.listdir(folder)):
         what = "the folder is not empty" if not found else "the folder holds an unfinished checkpoint of something else"
         raise GlmError("write-failed", what, where=str(folder), hint="choose another folder, or empty this one")
-    _write_json(folder / UNFINISHED, {**job, "finished": {}})
-    return {}
+    return None
 
 
 def _check_room(folder: Path, needed: int) -> None:
@@ -139,9 +166,8 @@ def write_safetensors(
 ) -> None:
     """Write one file, each tensor to its place as it comes. ``progress`` is told the bytes written so far."""
     header, places = _header(layout)
-    part = path.with_name(f".{path.name}.part")
     done = 0
-    with part.open("wb") as file:
+    with replacing(path) as file:
         file.write(header)
         for name, tensor in tensors:
             info = layout[name]
@@ -150,9 +176,6 @@ def write_safetensors(
             _write_tensor(file, tensor.contiguous())
             done += info.nbytes
             progress(done)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
 
 
 def _header(layout: Mapping[str, TensorInfo]) -> tuple[bytes, dict[str, int]]:
@@ -183,7 +206,7 @@ def _checksum(path: Path) -> str:
     """SHA-256 of a file, "" where there is none."""
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     except FileNotFoundError:
@@ -191,19 +214,18 @@ def _checksum(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _index(files: Iterable[str], shards: Iterable[Iterable[str]], total: int) -> dict[str, Any]:
-    weight_map = {name: file for file, names in zip(files, shards, strict=True) for name in names}
+def _index(shards: Mapping[str, Iterable[str]], total: int) -> dict[str, Any]:
+    weight_map = {name: file for file, names in shards.items() for name in names}
     return {"metadata": {"total_size": total}, "weight_map": weight_map}
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    with replacing(path) as file:
+        file.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _copy_companions(source: Path, folder: Path) -> None:
     for pattern in COMPANIONS:
-        for path in source.glob(pattern):
-            if path.is_file():
-                shutil.copyfile(path, folder / path.name)
+        for path in filter(os.path.isfile, source.glob(pattern)):
+            with open_regular(path) as original, replacing(folder / path.name) as copy:
+                shutil.copyfileobj(original, copy)

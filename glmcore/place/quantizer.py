@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +37,7 @@ def quantize_checkpoint(
             "usage", f"{source.config.name} is already quantised to int{source.config.quantization_bit}",
             where=str(source.folder), hint="give the original checkpoint",
         )  # fmt: skip
-    if Path(folder).resolve() == source.folder.resolve():
+    if os.path.realpath(folder) == os.path.realpath(source.folder):
         raise GlmError("usage", "the checkpoint would overwrite itself", hint="choose another folder")
     # The original layout has room for packed embeddings in some generations only.
     config = replace(target_config(source.config, quantize), embedding_bits=0)
@@ -84,4 +85,4 @@ def _fingerprint(source: Checkpoint) -> str:
     """Tells one source from another: where it lies, and the size and time of its files."""
     files = sorted({source.path_of(name) for name in source.names})
     parts = [f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files]
-    return " ".join([str(source.folder.resolve()), *parts])
+    return " ".join([os.path.realpath(source.folder), *parts])

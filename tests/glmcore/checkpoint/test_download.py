@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import re
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -36,6 +38,7 @@ class Hub(ThreadingHTTPServer):
         self.files = {path.name: path.read_bytes() for path in source.iterdir() if path.name != "golden.safetensors"}
         self.files |= {"modeling_chatglm.py": b"raise SystemExit", "README.md": b"hello", "../evil.model": b"x"}
         self.requests: list[tuple[str, dict[str, str]]] = []
+        self.cut: Callable[[int], int] | None = None  # of a file's bytes, how many a connection brings
         self.cut_after: int | None = None  # bytes that a connection brings before it is cut
         self.ranges = True
         self.replaced: dict[str, bytes] = {}  # what is sent in place of a file
@@ -97,7 +100,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(206 if asked else 200)
         self.send_header("Content-Length", str(len(body) - start))
         self.end_headers()
-        rest = body[start:]
+        rest = body[start:] if hub.cut is None else body[start:][: hub.cut(len(body))]
         self.wfile.write(rest if hub.cut_after is None else rest[: hub.cut_after])
         self.close_connection = True
 
@@ -181,6 +184,44 @@ def test_a_server_without_ranges_that_always_cuts_is_given_up(hub: Hub, tmp_path
     hub.ranges, hub.cut_after = False, 5_000
     with pytest.raises(GlmError, match="the connection was cut"):
         fetch(hub, tmp_path)
+
+
+def test_a_server_without_ranges_that_cuts_at_random_is_given_up_and_said(hub: Hub, tmp_path: Path):
+    cuts = random.Random(5)
+    hub.ranges, hub.cut = False, lambda size: cuts.randrange(size * 3 // 4)
+    with pytest.raises(GlmError, match="brought anything new, and this server cannot go on where it was") as caught:
+        fetch(hub, tmp_path)
+    assert caught.value.code == "download-failed" and len(hub.requests) < 200
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "pipe"])
+def test_what_was_laid_in_the_folder_before_is_never_written_through(hub: Hub, tmp_path: Path, kind: str):
+    shard = next(name for name in hub.files if name.endswith(".safetensors"))
+    folder, part = tmp_path / "out", f".{shard}.{hashlib.sha256(hub.files[shard]).hexdigest()[:12]}.part"
+    folder.mkdir()
+    (tmp_path / "mine").write_text("mine")
+    if kind == "link":
+        (folder / part).symlink_to(tmp_path / "mine")
+    elif kind == "hard link":
+        (folder / part).hardlink_to(tmp_path / "mine")
+    else:
+        os.mkfifo(folder / part)
+    with pytest.raises(GlmError, match="no file of an earlier download"):
+        fetch(hub, folder)
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_second_download_into_the_same_folder_is_told_who_writes_there(hub: Hub, tmp_path: Path):
+    refused = []
+
+    def second(done: int, total: int) -> None:
+        if done < total:
+            with pytest.raises(GlmError, match=f"process {os.getpid()} on"):
+                fetch(hub, tmp_path)
+            refused.append(done)
+
+    fetch(hub, tmp_path, progress=second)
+    assert refused
 
 
 def test_a_file_with_another_checksum_never_gets_its_name(hub: Hub, tmp_path: Path):
