@@ -11,11 +11,11 @@ import hashlib
 import os
 import shutil
 import stat
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from glmcore import programs
 from glmdoctor.host.io import RealIO, resolve
 
 Kind = Literal["absent", "link", "file", "folder", "other"]
@@ -227,18 +227,13 @@ class Disk:
     def run(self, argv: Sequence[str], timeout: float = COMMAND_TIMEOUT) -> str:
         """Run a system command; its words where it fails, as OSError."""
         self.step("run", argv[0])
-        program = shutil.which(argv[0], path=os.environ.get("PATH", os.defpath) + SYSTEM_FOLDERS)
+        program = programs.which(argv[0], os.environ.get("PATH", os.defpath) + SYSTEM_FOLDERS)
         if program is None:
             raise FileNotFoundError(f"{argv[0]}: command not found")
-        try:
-            done = subprocess.run(
-                [program, *argv[1:]], capture_output=True, text=True, errors="replace", timeout=timeout, check=False
-            )
-        except subprocess.TimeoutExpired:
-            raise OSError(f"{argv[0]}: no answer within {timeout:g} s") from None
-        if done.returncode != 0:
-            raise OSError(f"{argv[0]}: {' '.join(done.stderr.split()) or f'exit status {done.returncode}'}")
-        return done.stdout
+        done = programs.run([program, *argv[1:]], timeout)
+        if done.code != 0:
+            raise OSError(f"{argv[0]}: {' '.join(done.err.split()) or f'exit status {done.code}'}")
+        return done.out
 
     # Inside
 

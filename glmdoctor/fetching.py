@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import posixpath
-import sys
 
+from glmcore import programs
 from glmdoctor.disk import Disk
 
 FETCH_SECONDS = 24 * 3600
@@ -17,7 +17,8 @@ def staging(path: str) -> str:
 
 
 def command(repository: str, name: str, folder: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", "glmcore", "download", repository, "--output", folder, "--file", name)
+    download = ("-m", "glmcore", "download", repository, "--output", folder, "--file", name)
+    return tuple(programs.with_packages(programs.own_python(), *download))
 
 
 def fetched(disk: Disk, path: str, repository: str, name: str, sha256: str | None) -> str:

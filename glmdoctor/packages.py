@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from glmcore import programs
 from glmdoctor.disk import Disk, Node
 from glmdoctor.messages import Text, text
 
@@ -46,6 +47,10 @@ print(json.dumps([name for name in wanted if name in there and name not in whole
 """
 
 
+def pip(python: str, *arguments: str) -> list[str]:
+    return programs.with_packages(python, *PIP, *arguments)
+
+
 def normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
@@ -56,7 +61,7 @@ def listed(output: str) -> dict[str, str]:
 
 
 def installed(python: str, disk: Disk) -> dict[str, str]:
-    return listed(disk.run([python, *PIP, "list", "--format=json"]))
+    return listed(disk.run(pip(python, "list", "--format=json")))
 
 
 def versions(pins: tuple[str, ...]) -> dict[str, str]:
@@ -79,7 +84,7 @@ class Reinstall:
 
     def apply(self, disk: Disk) -> None:
         new, old = versions(self.pins), versions(self.former)
-        half = json.loads(disk.run([self.python, "-c", AFTER_A_KILL, *self.pins]))
+        half = json.loads(disk.run(programs.isolated(self.python, "-c", AFTER_A_KILL, *self.pins)))
         if half:  # made whole first: pip takes away only what it knows of
             whole = [f"{name}=={new[name]}" for name in half]
             pip_install(self.python, ["--force-reinstall", *whole], self.options, disk)
@@ -92,7 +97,7 @@ class Reinstall:
         if back:
             pip_install(self.python, back, self.options, disk)
         if gone:
-            disk.run([self.python, *PIP, "uninstall", "--yes", *gone], INSTALL_SECONDS)
+            disk.run(pip(self.python, "uninstall", "--yes", *gone), INSTALL_SECONDS)
         if len(ours) < len(changed):
             raise FileExistsError(errno.EEXIST, "changed by others", self.path)
 
@@ -149,4 +154,4 @@ class InstallPackages:
 
 
 def pip_install(python: str, pins: tuple[str, ...] | list[str], options: tuple[str, ...], disk: Disk) -> None:
-    disk.run([python, *PIP, "install", "--quiet", "--no-deps", *options, *pins], INSTALL_SECONDS)
+    disk.run(pip(python, "install", "--quiet", "--no-deps", *options, *pins), INSTALL_SECONDS)

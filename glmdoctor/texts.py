@@ -12,7 +12,7 @@ from glmdoctor.host.io import IO
 from glmdoctor.host.probes.deep import recorded
 from glmdoctor.host.probes.weights import POINTER_LIMIT
 from glmdoctor.messages import text
-from glmdoctor.packages import PIP, listed, normalised
+from glmdoctor.packages import listed, normalised, pip
 from glmdoctor.recovery import Refused
 from glmdoctor.remedies import original, shell
 from glmdoctor.remedies.fetch import Wanted
@@ -109,7 +109,7 @@ def solved(io: IO, python: str, arguments: Sequence[str]) -> dict[str, str]:
 
 
 def _pip(io: IO, python: str, arguments: Sequence[str], seconds: float) -> str:
-    done = io.running().run([python, *PIP, *arguments], seconds, io.env())
+    done = io.running().run(pip(python, *arguments), seconds, io.env())
     if done.code:
         errors = [line for line in done.err.splitlines() if line.startswith("ERROR")] or done.err.splitlines()
         what = re.sub(r"^ERROR: ", "", errors[-1]) if errors else str(done.code)

@@ -71,7 +71,7 @@ GLMDOCTOR = {
     "host": {"host", "host.facts", "private", ""},
 }
 GLMDOCTOR_OF_GLMCORE = {
-    "plan", "config", "errors", "output", "reading", "kernels.build",
+    "plan", "config", "errors", "output", "programs", "reading", "kernels.build",
     "layout", "checkpoint.headers", "checkpoint.pickles",
 }  # fmt: skip
 
@@ -122,7 +122,8 @@ GLMCORE = {
     "huggingface": {"models", "quant", "kernels", "checkpoint", "tokenizers", "chat", "place", "config", "errors"},
     "models": {"quant", "kernels", "config", "errors"},
     "quant": {"kernels", "config", "errors", "checkpoint", "models"},
-    "kernels": {"quant.schemes", "config", "errors"},  # the packing is pure, and the reference unpacks by it
+    # The packing is pure, and the reference unpacks by it.
+    "kernels": {"programs", "quant.schemes", "config", "errors"},
     "checkpoint": {"layout", "config", "output", "reading", "errors"},
     "tokenizers": {"chat", "config", "reading", "errors"},
     "chat": {"config", "errors"},
@@ -133,12 +134,15 @@ GLMCORE = {
     "traits": set(),
     "output": {"errors"},
     "reading": set(),
+    "programs": set(),
+    "isolated": set(),
     "errors": set(),
 }
 WITHOUT_TORCH = [
     "glmcore/__init__.py", "glmcore/errors.py", "glmcore/output.py", "glmcore/reading.py", "glmcore/config.py",
     "glmcore/layout.py", "glmcore/traits.py", "glmcore/machine.py", "glmcore/plan", "glmcore/chat",
     "glmcore/kernels/build.py", "glmcore/engine/sequence.py", "glmdoctor",
+    "glmcore/programs.py", "glmcore/isolated.py",
     *(f"glmcore/checkpoint/{name}.py" for name in ("__init__", "headers", "pickles")),
     *(f"glmcore/server/{name}.py" for name in ("__init__", "address", "deltas", "errors", "guard", "schemas")),
 ]  # fmt: skip
@@ -216,6 +220,49 @@ def test_light_modules_import_no_torch() -> None:
                 f"{path.relative_to(ROOT)} imports {n}" for n, top in imports(path) if top and n.split(".")[0] in heavy
             ]
     assert not wrong, "\n".join(wrong)
+
+
+# What starts a program, or finds one, and the only files that do: all others go through glmcore.programs, which takes
+# nothing from the current folder. ``launch`` becomes the command that the user named.
+STARTERS = {"subprocess", "multiprocessing", "pty", "os.system", "os.popen", "os.fork", "os.startfile", "shutil.which"}
+STARTING = {"glmcore/programs.py", "glmdoctor/cli/launch.py"}
+# They ask which interpreter is examined.
+OWN_PYTHON = {"glmcore/programs.py", "glmdoctor/host/host.py", "glmdoctor/host/probes/python.py"}
+
+
+def starters(path: Path) -> set[str]:
+    """What of STARTERS (and os.exec…, os.spawn…, os.posix_spawn…, sys.executable) a module names."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imported = {name for name, _ in imports(path)}  # a fact may be called os too
+    used = imported | {
+        f"{node.value.id}.{node.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in imported
+    }
+    families = ("os.exec", "os.spawn", "os.posix_spawn", "sys.executable")
+    return {name for name in used if name in STARTERS or name.split(".")[0] in STARTERS or name.startswith(families)}
+
+
+def test_programs_are_started_in_one_place() -> None:
+    wrong = []
+    for path in (*modules("glmcore"), *modules("glmdoctor")):
+        name = str(path.relative_to(ROOT))
+        found = starters(path) - ({"sys.executable"} if name in OWN_PYTHON else set())
+        if found and name not in STARTING:
+            wrong.append(f"{name} uses {', '.join(sorted(found))}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_is_imported_before_the_current_folder_is_gone() -> None:
+    """``python -m`` puts it first: what comes before the guard of __main__ must be loaded already."""
+    loaded = {"os", "sys", "__future__"}
+    for package in ("glmcore", "glmdoctor"):
+        early = {name.split(".")[0] for name, top in imports(ROOT / package / "__init__.py") if top}
+        body = ast.parse((ROOT / package / "__main__.py").read_text(encoding="utf-8")).body
+        guard = next(i for i, node in enumerate(body) if isinstance(node, ast.If))
+        early |= {alias.name for node in body[:guard] if isinstance(node, ast.Import) for alias in node.names}
+        assert not any(isinstance(node, ast.ImportFrom) for node in body[:guard])
+        assert early <= loaded, (package, early)
 
 
 def test_rich_stays_in_the_reports() -> None:

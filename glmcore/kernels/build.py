@@ -12,12 +12,12 @@ import json
 import logging
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from glmcore import programs
 from glmcore.errors import GlmError
 from glmcore.kernels import keep
 from glmcore.kernels.compiler import (
@@ -158,7 +158,7 @@ def _given(path: Path, folders: Sequence[Path]) -> KernelLibrary:
 
 def _selftest(path: Path, code: str, words: str) -> dict[str, object]:
     """What the child says about a library; raises ``KernelError`` unless it passed."""
-    status, output = run([sys.executable or "python3", "-I", "-S", str(SELFTEST), str(path)], SELFTEST_SECONDS)
+    status, output = run(programs.isolated(programs.own_python(), "-S", str(SELFTEST), str(path)), SELFTEST_SECONDS)
     stage, reason = "crash", f"its self-test ended with status {status}: {output.strip()[-200:]}"
     if status < 0:
         name = signal.Signals(-status).name

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from glmcore import programs
 from glmcore.kernels.failure import KernelError
 from glmcore.kernels.threads import usable_cpus
 
@@ -19,8 +18,7 @@ FLAGS = ("-std=c11", "-D_DEFAULT_SOURCE", "-O3", "-pipe", "-fPIC", "-fvisibility
          "-fno-math-errno", "-fno-trapping-math")  # fmt: skip
 OPENMP = "-fopenmp"
 COMPILE_SECONDS = 120
-# Exit statuses of a program that could not be started (as shells have them) or did not end (as ``timeout`` has it).
-NOT_RUN = NO_END, NOT_STARTED = 124, 127
+NOT_RUN = programs.NO_END, programs.NOT_STARTED
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ def find_compilers() -> tuple[Compiler, ...]:
     """The C compilers on PATH, each program once, the preferred one first."""
     found: dict[str, Compiler] = {}
     for name in COMPILERS:
-        path = shutil.which(name)
+        path = programs.which(name)
         if path is not None:
             found.setdefault(os.path.realpath(path), Compiler(path, _identity(path)))
     return tuple(found.values())
@@ -49,7 +47,7 @@ def find_compilers() -> tuple[Compiler, ...]:
 
 def named_compiler(name: str) -> Compiler:
     """The compiler that was asked for; raises ``KernelError`` where it is not on PATH."""
-    path = shutil.which(name)
+    path = programs.which(name)
     if path is None:
         raise KernelError("kernel-build", "the compiler asked for is not there", stage="compiler", where=name)
     return Compiler(path, _identity(path))
@@ -117,12 +115,6 @@ def run(command: Sequence[str], seconds: float, scratch: Path | None = None) -> 
 
     ``scratch``: where the program is to keep its temporary files.
     """
-    environment = {**os.environ, "LC_ALL": "C"} | ({} if scratch is None else {"TMPDIR": str(scratch)})
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              timeout=seconds, env=environment, check=False)  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return NO_END, f"no end after {seconds} s"
-    except OSError as error:
-        return NOT_STARTED, f"{command[0]}: {error.strerror}"
-    return done.returncode, done.stdout.decode(errors="replace")
+    variables = {**os.environ, "LC_ALL": "C"} | ({} if scratch is None else {"TMPDIR": str(scratch)})
+    done = programs.run(command, seconds, variables, merged=True)
+    return done.code, done.out or done.err

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from glmcore import programs
 from glmdoctor.cli import options, output
 from glmdoctor.cli.launch import start
 from glmdoctor.host.facts import Unknown
@@ -39,7 +40,7 @@ def chat(context: click.Context, anyway: bool, arguments: tuple[str, ...]) -> No
     else:
         checked = text("{count} checks, nothing failed; starting the chat", count=len(diagnosis.report.findings))
         output.note(checked.render(output.language(None)))
-    command = [*interpreter(diagnosis.host), "-m", "glmcore", "chat", *arguments]
+    command = programs.with_packages(interpreter(diagnosis.host), "-m", "glmcore", "chat", *arguments)
     if kernel_file is None:
         command += found_kernel(diagnosis.host)
     context.exit(start(command, environment.repaired(host)))
@@ -64,9 +65,9 @@ def refuse(diagnosis: Diagnosis) -> None:
     output.note(text("`glmdoctor fix` repairs what it can; `glmdoctor chat --anyway` goes on").render(language))
 
 
-def interpreter(host: Host) -> list[str]:
+def interpreter(host: Host) -> str:
     examined = host.interpreter
-    return [host.python if isinstance(examined, Unknown) else examined.executable]
+    return host.python if isinstance(examined, Unknown) else examined.executable
 
 
 def found_kernel(host: Host) -> list[str]:

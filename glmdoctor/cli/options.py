@@ -30,12 +30,12 @@ def _interpreter(context: click.Context, parameter: click.Parameter, value: str 
     """An absolute path (links kept: a virtual environment is known by its link), or a usage error."""
     if value is None:
         return None
-    import shutil
+    from glmcore import programs
 
-    found = shutil.which(os.path.expanduser(value))
+    found = programs.which(os.path.expanduser(value))
     if found is None:
         raise click.BadParameter(f"{value} is no program that can be run", context, parameter)
-    return os.path.abspath(found)
+    return found
 
 
 python: Decorator = click.option(

@@ -11,13 +11,13 @@ import ntpath
 import os
 import platform
 import posixpath
-import shutil
 import stat as stat_module
-import subprocess
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO, NamedTuple
+
+from glmcore import programs
 
 MAX_LINKS = 40  # the kernel's own limit for one path
 READ_LIMIT = 1 << 20
@@ -241,22 +241,7 @@ class RealIO(IO):
     def which(self, command: str) -> str | None:
         if self.root != "/":
             return super().which(command)
-        return shutil.which(command, path=self._environ.get("PATH", os.defpath))
+        return programs.which(command, self._environ.get("PATH", os.defpath))
 
     def run(self, argv: Sequence[str], timeout: float, env: Mapping[str, str] | None = None, stdin: str = "") -> Result:
-        try:
-            done = subprocess.run(
-                list(argv),
-                input=stdin,
-                capture_output=True,
-                timeout=timeout,
-                env=None if env is None else dict(env),
-                encoding="utf-8",
-                errors="replace",
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return Result(124, "", f"no answer within {timeout:g} s")
-        except (OSError, ValueError) as error:
-            return Result(127, "", str(error))
-        return Result(done.returncode, done.stdout, done.stderr)
+        return Result(*programs.run(argv, timeout, self._environ if env is None else env, stdin=stdin))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from glmcore import programs
 from glmdoctor.host.facts import (
     DriverCeiling,
     GpuLink,
@@ -28,6 +28,7 @@ from glmdoctor.host.io import IO
 from glmdoctor.host.probes import elf
 
 CHILD = Path(__file__).resolve().parent.parent / "child"
+WITH_PACKAGES = ("nvml.py", "gpu_run.py")  # the others need the standard library alone
 SONAME = "libnvidia-ml.so.1"
 LIBCUDA = "libcuda.so.1"
 TIME_LIMIT = 10.0  # seconds; a healthy nvmlInit of 8 sleeping cards takes 2 to 3
@@ -128,11 +129,7 @@ def child(
     limit: float | None = None,
 ) -> dict[str, Any] | Unknown:
     """Run a script of host/child with JSON on both sides."""
-    own = python is None
-    # The doctor's own interpreter needs its packages (pynvml), an examined one only the standard library.
-    flags = ["-B"] if own else ["-I", "-B"]
-    command = [python or sys.executable, *flags, str(CHILD / script)]
-    done = io.run(command, limit or TIME_LIMIT, env, json.dumps(arguments))
+    done = io.run(command(script, python), limit or TIME_LIMIT, env, json.dumps(arguments))
     if done.code != 0:
         last = done.err.strip().splitlines()
         return Unknown(f"{last[-1] if last else 'no output'} (exit status {done.code})")
@@ -141,3 +138,11 @@ def child(
     except (ValueError, IndexError):
         return Unknown("the child process printed no answer")
     return answer if isinstance(answer, dict) else Unknown("the child process printed something else")
+
+
+def command(script: str, python: str | None = None) -> tuple[str, ...]:
+    """How a script of host/child is started, in the doctor's own Python unless one is given."""
+    python, path = python or programs.own_python(), str(CHILD / script)
+    if script in WITH_PACKAGES:
+        return tuple(programs.with_packages(python, path, flags=["-B"]))
+    return tuple(programs.isolated(python, path))

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
+from glmcore import programs
 from glmdoctor.cli import launch
 from glmdoctor.cli.application import application
 from glmdoctor.cli.chat import found_kernel, value_of
@@ -37,8 +38,8 @@ def test_all_arguments_are_passed_on(started: list[tuple[list[str], dict[str, st
     done = CliRunner().invoke(application, ["chat", "--anyway", "--once", "hi there", "--temperature=0", "-x"])
     assert isinstance(done.exception, Started)
     command = started[0][0]
-    assert command[:4] == [sys.executable, "-m", "glmcore", "chat"]
-    assert command[4:8] == ["--once", "hi there", "--temperature=0", "-x"]
+    assert command[:6] == programs.with_packages(sys.executable, "-m", "glmcore", "chat")
+    assert command[6:10] == ["--once", "hi there", "--temperature=0", "-x"]
 
 
 def test_a_kernel_that_the_user_names_is_left_alone(started: list[tuple[list[str], dict[str, str]]]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from glmcore import programs
 from glmdoctor.host.facts import DEEP, KernelRun, NvmlGpu, Unknown
 from glmdoctor.host.host import Host
 from glmdoctor.host.io import RealIO, Result
@@ -29,7 +30,7 @@ def test_the_cards_answers(gpu_facts):
     nvml, torch, python = gpu_facts
     row = {"device": "cuda:0", "name": "Tesla P4", "error": 0.0, "seconds": 0.02, "bandwidth": 1.6e11}
     rows = [row, {"device": "cuda:1", "name": "Tesla P4", "fault": "out of memory"}]
-    key = (python.executable, "-I", "-B", str(CHILD / "gpu_run.py"))
+    key = tuple(programs.with_packages(python.executable, str(CHILD / "gpu_run.py"), flags=["-B"]))
     io = RecordedIO({}, answers={key: Result(0, json.dumps({"runs": rows}), "")})
     first, second = gpu_runs(io, nvml, torch, python)
     assert first == KernelRun("cuda:0", "Tesla P4", None, 0.0, 0.02, 1.6e11)

@@ -16,7 +16,7 @@ from glmdoctor.findings import Status
 from glmdoctor.host.facts import Unknown
 from glmdoctor.host.host import Host
 from glmdoctor.host.io import RealIO, Result
-from glmdoctor.host.probes.nvml import CHILD
+from glmdoctor.host.probes.nvml import command
 from glmdoctor.host.recorded import RecordedIO
 from glmdoctor.reports import FORMATS, render
 
@@ -29,7 +29,7 @@ NO_NVML = {**NVML, "code": 12, "message": "NVML Shared Library Not Found", "driv
 def windows(*cudarts: str, nvml: dict = NVML, driver: bool = True) -> Host:
     answers = {}
     for script, answer in (("nvml.py", nvml), ("ceiling.py", {"code": 0, "message": "", "version": 12020})):
-        answers[(sys.executable, "-B", str(CHILD / script))] = Result(0, json.dumps(answer), "")
+        answers[command(script)] = Result(0, json.dumps(answer), "")
     answers[("C:\\mingw\\bin\\gcc.exe", "--version")] = Result(
         0, "gcc (tdm64-1) 10.3.0\nCopyright (C) 2020 Free Software Foundation, Inc.", ""
     )

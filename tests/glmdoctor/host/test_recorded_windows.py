@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 
 from glmdoctor.host.facts import DriverCeiling, Nvml, Unknown
 from glmdoctor.host.host import Host
 from glmdoctor.host.io import Result
 from glmdoctor.host.probes.cuda import WINDOWS_DEFAULT
-from glmdoctor.host.probes.nvml import CHILD
+from glmdoctor.host.probes.nvml import command
 from glmdoctor.host.recorded import RecordedIO
 
 NVML = {
@@ -23,7 +22,7 @@ NVML = {
 
 
 def answered(script: str, answer: dict) -> tuple[tuple[str, ...], Result]:
-    return (sys.executable, "-B", str(CHILD / script)), Result(0, json.dumps(answer), "")
+    return command(script), Result(0, json.dumps(answer), "")
 
 
 def machine() -> Host:
