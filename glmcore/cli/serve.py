@@ -8,7 +8,8 @@ import click
 
 from glmcore.cli.options import model_options
 from glmcore.errors import GlmError
-from glmcore.server.address import bind, is_loopback
+from glmcore.server.address import as_host, bind, is_loopback
+from glmcore.server.waits import WAITING
 
 INSTALL = "pip install 'glmdoctor[serve]'"
 
@@ -18,17 +19,26 @@ INSTALL = "pip install 'glmdoctor[serve]'"
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
 @click.option("--api-key", metavar="KEY", envvar="GLMCORE_API_KEY", help="Clients must send it. [env: GLMCORE_API_KEY]")
-def serve(host: str, port: int, api_key: str | None, debug: bool, **loading: Any) -> None:
+@click.option("--queue", type=click.IntRange(0), default=WAITING, show_default=True, help="Answers that may wait.")
+@click.option(
+    "--allowed-host", metavar="NAME", multiple=True, help="A name by which clients without a key may call this machine."
+)
+def serve(
+    host: str, port: int, api_key: str | None, queue: int, allowed_host: tuple[str, ...], debug: bool, **loading: Any
+) -> None:
     """Serve a model through OpenAI's API: chat, completions, models."""
     check_key(api_key, is_loopback(host))
+    hosts = [as_host(name) for name in allowed_host]
     bound = bind(host, port)  # before loading, which may take minutes
     try:
+        from glmcore.server.app import create_app
         from glmcore.server.run import serve as run
     except ModuleNotFoundError as error:
         raise GlmError("packages-missing", f"{error.name} is not installed", hint=INSTALL) from error
     from glmcore.cli.loading import load_engine
 
-    run(load_engine(**loading), bound, api_key, debug=debug)
+    engine = load_engine(**loading)
+    run(create_app(engine, api_key, queue=queue, hosts=hosts), bound, engine.describe(), debug=debug)
 
 
 def check_key(api_key: str | None, loopback: bool) -> None:

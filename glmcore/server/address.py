@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 
 from glmcore.errors import GlmError
@@ -30,6 +31,8 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         # As servers do: a port whose last connections have just ended may be taken again.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # A client whose machine has vanished says so to nobody; the system finds out.
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         bound.bind(address)
         bound.set_inheritable(False)
     except OSError as error:
@@ -37,6 +40,14 @@ def bind(host: str, port: int) -> socket.socket:
         hint = "end the other program, or give another --port (0 takes a free one)"
         raise GlmError("address-unusable", f"cannot serve here: {error.strerror}", where=where, hint=hint) from error
     return bound
+
+
+def as_host(name: str) -> str:
+    """A host name or address as a Host header has it. Errors: GlmError("usage") for anything else."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", name):
+        hint = "a name without scheme and port, for example host.docker.internal"
+        raise GlmError("usage", f"{name!r} is no host name", where="--allowed-host", hint=hint)
+    return name
 
 
 def url_of(bound: socket.socket) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from glmcore.engine.engine import Engine
 from glmcore.errors import GlmError
@@ -20,13 +21,20 @@ from glmcore.server.errors import ApiError, from_glm_error, from_validation
 from glmcore.server.figures import Figures, LiveMetrics, stats_report
 from glmcore.server.guard import Guard
 from glmcore.server.line import Line
+from glmcore.server.nearest import nearest
 from glmcore.server.schemas import ChatRequest, CompletionRequest
+from glmcore.server.waits import WAITING
 
 
-def create_app(engine: Engine, api_key: str | None = None) -> FastAPI:
-    """The server for one engine, which belongs to it from now on. ``app.state.line`` is its queue."""
+def create_app(
+    engine: Engine, api_key: str | None = None, *, queue: int = WAITING, hosts: Collection[str] = ()
+) -> FastAPI:
+    """The server for one engine, which belongs to it from now on. ``app.state.line`` is its queue.
+
+    queue: answers that may wait. hosts: names beside this machine's own that the Host header may have without a key.
+    """
     figures = Figures()
-    line = Line(engine, figures.ended)
+    line = Line(engine, figures.ended, queue)
     figures.registry.register(LiveMetrics(figures, line))
 
     @asynccontextmanager
@@ -36,7 +44,7 @@ def create_app(engine: Engine, api_key: str | None = None) -> FastAPI:
 
     app = FastAPI(title="glmcore", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.line = line
-    app.add_middleware(Guard, api_key=api_key)
+    app.add_middleware(Guard, api_key=api_key, hosts=hosts)
     add_error_handlers(app)
     add_answers(app, Answers(engine, line))
     add_reports(app, engine, figures, line)
@@ -63,12 +71,20 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
-        what = f"there is no {request.method} {request.url.path}" if error.status_code in (404, 405) else error.detail
+        what = no_route(app, request) if error.status_code in (404, 405) else error.detail
         return reply(ApiError(error.status_code, what, headers=error.headers))
 
     @app.exception_handler(Exception)
     async def unforeseen(_: Request, error: Exception) -> JSONResponse:
         return reply(ApiError(500, f"internal error: {type(error).__name__}", code="internal"))
+
+
+def no_route(app: FastAPI, request: Request) -> str:
+    """What is not there, and the nearest that is."""
+    routes = {route.path: route.methods for route in app.routes if isinstance(route, Route) and "{" not in route.path}
+    path = nearest(request.url.path, routes)
+    methods = "/".join(sorted(set(routes[path] or ()) - {"HEAD"}))
+    return f"there is no {request.method} {request.url.path[:100]} here; the nearest is {methods} {path}"
 
 
 def add_answers(app: FastAPI, answers: Answers) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -21,11 +22,13 @@ TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES // 2**20} MiB"
 class Guard:
     """An ASGI middleware. With a key every path but /health asks for it, as ``Authorization: Bearer KEY``.
 
-    Without one the Host header must name this machine: no web page can reach the server under a name of its own.
+    Without one the Host header must name this machine, or be one of ``hosts``: no web page can reach the server under a
+    name of its own.
     """
 
-    def __init__(self, app: ASGIApp, api_key: str | None) -> None:
+    def __init__(self, app: ASGIApp, api_key: str | None, hosts: Collection[str]) -> None:
         self.app = app
+        self.hosts = frozenset(host.lower() for host in hosts)
         self.expected = f"Bearer {api_key}".encode() if api_key else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,8 +45,10 @@ class Guard:
     def refusal(self, scope: Scope) -> ApiError | None:
         headers = Headers(scope=scope)
         if self.expected is None:
-            if not is_loopback(host_name(headers.get("host", "localhost"))):
-                return ApiError(403, "this server answers to names of this machine only", code="wrong_host")
+            host = host_name(headers.get("host", "localhost"))
+            if not (is_loopback(host) or host.lower() in self.hosts):
+                what = f"this server answers to names of this machine only; --allowed-host {host} allows this one"
+                return ApiError(403, what, code="wrong_host")
         elif scope["path"] not in OPEN_PATHS and not self.has_key(headers):
             bearer = {"WWW-Authenticate": "Bearer"}
             return ApiError(401, "the API key is missing or wrong", code="invalid_api_key", headers=bearer)

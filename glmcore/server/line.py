@@ -17,9 +17,7 @@ from glmcore.engine.stats import Stats
 from glmcore.errors import GlmError
 from glmcore.server.answering import Task, answer
 from glmcore.server.errors import ApiError
-
-# Answers that may wait for the one that is being made. More would wait so long that their clients give up.
-WAITING = 16
+from glmcore.server.waits import WAITING, Waits
 
 log = logging.getLogger("glmcore")
 
@@ -41,7 +39,7 @@ class Job:
         self.task, self.loop = task, loop
         self.future: Future[None] | None = None
         self.ending: Ending | None = None
-        self.asked = time.perf_counter()
+        self.asked = self.started = time.perf_counter()
         self.cancelled = threading.Event()
         self._items: asyncio.Queue[str | Ending | Exception] = asyncio.Queue()
 
@@ -93,7 +91,7 @@ class Line:
         self.engine, self.ended, self.limit = engine, ended, waiting
         self._jobs: set[Job] = set()
         self._pool = ThreadPoolExecutor(1, "engine")
-        self._last_took_s = 1.0
+        self._waits = Waits()
         self.refused = 0
 
     @property
@@ -108,13 +106,22 @@ class Line:
         """The task at the end of the line. Errors: ApiError(503) where it is full."""
         if len(self._jobs) > self.limit:
             self.refused += 1
-            again = {"Retry-After": str(math.ceil(self._last_took_s))}
-            raise ApiError(503, f"{self.limit} answers wait already; try again later", code="queue_full", headers=again)
+            raise self._full()
         job = Job(task, asyncio.get_running_loop())
         self._jobs.add(job)
         job.future = self._pool.submit(self._work, job)
         job.future.add_done_callback(lambda _: job.tell(self._jobs.discard, job))
         return job
+
+    def _full(self) -> ApiError:
+        now = time.perf_counter()
+        running_s = max((now - job.started for job in self._jobs if job.running), default=0.0)
+        seconds = self._waits.promise(now, self.waiting, running_s)
+        whole = math.ceil(seconds)
+        # openai's clients prefer the second: told whole seconds, those of short answers would come back in clumps.
+        headers = {"Retry-After": str(whole), "Retry-After-Ms": str(round(seconds * 1000))}
+        message = f"{self.limit} answers wait already; try again in {whole} s"
+        return ApiError(503, message, code="queue_full", headers=headers)
 
     def close(self) -> None:
         """Give up what is left; the line takes nothing more."""
@@ -128,19 +135,19 @@ class Line:
 
     def _work(self, job: Job) -> None:
         """In the engine's thread: one answer and its end."""
-        started = time.perf_counter()
+        job.started = time.perf_counter()
         try:
             reason = answer(self.engine, job.task, job.emit, job.cancelled.is_set)
         except Exception as error:
             self.engine.runner.forget()  # the cache may hold less than it says
             job.emit(failure(error))
             return
-        ending = Ending(reason, self.engine.stats, started - job.asked, time.perf_counter() - started)
+        ending = Ending(reason, self.engine.stats, job.started - job.asked, time.perf_counter() - job.started)
         job.tell(self._note, ending)
         job.emit(ending)
 
     def _note(self, ending: Ending) -> None:
-        self._last_took_s = max(1.0, ending.took_s)
+        self._waits.note(ending.took_s)
         self.ended(ending)
 
 

@@ -8,36 +8,36 @@ import os
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from functools import partial
+from typing import Any, NoReturn
 
 import uvicorn
+from fastapi import FastAPI
 
 from glmcore.server.address import url_of
 from glmcore.server.answers import CUT_S
-from glmcore.server.app import create_app
+from glmcore.server.connections import ACCEPTS, IDLE_S, Connection, most_connections
 from glmcore.server.line import Line
-
-if TYPE_CHECKING:
-    from glmcore.engine.engine import Engine
 
 # Seconds that answers have to come to their end once the server is told to end.
 GRACE_S = 5
 
 
-def serve(engine: Engine, bound: socket.socket, api_key: str | None, *, debug: bool) -> None:
+# Connections that the system keeps for us until we take them.
+BACKLOG = 1024
+# Seconds within which the same line is logged once: others can cause it as often as they like.
+QUIET_S = 60
+
+
+def serve(app: FastAPI, bound: socket.socket, description: str, *, debug: bool) -> None:
     """Answer until SIGINT or SIGTERM."""
-    app = create_app(engine, api_key)
     write_logs(debug)
-    config = uvicorn.Config(
-        # The end of the app is below: uvicorn would show a traceback of it at a second Ctrl-C.
-        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=CUT_S, lifespan="off"
-    )  # fmt: skip
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, leave)  # uvicorn takes them over while it runs, and hands them on at its end
     bound.listen()
-    print(f"{engine.describe()}\nServing on {url_of(bound)}; Ctrl-C ends it.", flush=True)
+    print(f"{description}\nServing on {url_of(bound)}; Ctrl-C ends it.", flush=True)
     try:
-        Server(config, app.state.line).run(sockets=[bound])
+        Server(configuration(app), app.state.line).run(sockets=[bound])
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # it is ending already
@@ -47,12 +47,26 @@ def serve(engine: Engine, bound: socket.socket, api_key: str | None, *, debug: b
             os._exit(0)  # a long prefill cannot be interrupted, and the interpreter would wait for its thread
 
 
+def configuration(app: FastAPI) -> uvicorn.Config:
+    """uvicorn's settings. The app is ended by ``serve``: uvicorn would show a traceback of it at a second Ctrl-C."""
+    return uvicorn.Config(
+        app, http=partial(Connection, limit=most_connections()), ws="none", lifespan="off", backlog=ACCEPTS,
+        timeout_keep_alive=IDLE_S, timeout_graceful_shutdown=CUT_S, log_config=None, access_log=False,
+        server_header=False,
+    )  # fmt: skip
+
+
 class Server(uvicorn.Server):
     """Once it is told to end, answers have GRACE_S seconds to do so; then they are given up, and their clients told."""
 
     def __init__(self, config: uvicorn.Config, line: Line) -> None:
         super().__init__(config)
         self.line = line
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listening in sockets or ():
+            listening.listen(BACKLOG)  # asyncio would also accept that many at once, and log each that fails
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().call_later(GRACE_S, self.line.close)
@@ -67,7 +81,27 @@ def write_logs(debug: bool) -> None:
     """Warnings and errors to standard error, a line each; tracebacks only with --debug."""
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine(debug))
+    handler.addFilter(Seldom())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+class Seldom(logging.Filter):
+    """The libraries' own lines, which tell of connections, at most once within QUIET_S each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name == "glmcore":
+            return True
+        what = f"{record.name} {record.getMessage()}".partition("\n")[0]
+        if record.created - self.said.get(what, 0.0) < QUIET_S:
+            return False
+        if len(self.said) > 1000:
+            self.said.clear()
+        self.said[what] = record.created
+        return True
 
 
 class OneLine(logging.Formatter):

@@ -88,14 +88,15 @@ class Served:
 
 
 @contextmanager
-def started(arguments: list[str], folder: Path) -> Iterator[Served]:
-    """``glmcore serve`` as a process on a free port."""
+def started(arguments: list[str], folder: Path, descriptors: int = 1024) -> Iterator[Served]:
+    """``glmcore serve`` as a process on a free port, with so many descriptors."""
     key = dict(pairwise(arguments)).get("--api-key")
     complaints = folder / "stderr.txt"
     with (
         complaints.open("w") as errors,
         subprocess.Popen(
-            [sys.executable, "-m", "glmcore", "serve", "--port", "0", *arguments],
+            ["bash", "-c", f'ulimit -n {descriptors} && exec "$@"', "bash",
+             sys.executable, "-m", "glmcore", "serve", "--port", "0", *arguments],
             stdout=subprocess.PIPE, stderr=errors, text=True, cwd=folder, env={**os.environ, "PYTHONUTF8": "1"},
         ) as process,
     ):  # fmt: skip
@@ -112,18 +113,23 @@ def beside(engine: Any, key: str | None) -> Iterator[Served]:
     """A server in a thread."""
     import uvicorn
 
+    from glmcore.server.address import bind
     from glmcore.server.app import create_app
+    from glmcore.server.run import configuration
 
-    server = uvicorn.Server(uvicorn.Config(create_app(engine, key), port=0, log_config=None, access_log=False))
-    thread = threading.Thread(target=server.run)
+    app = create_app(engine, key)
+    bound = bind("127.0.0.1", 0)
+    server = uvicorn.Server(configuration(app))
+    thread = threading.Thread(target=server.run, args=([bound],))
     thread.start()
     try:
         while not server.started:
             time.sleep(0.01)
-        yield Served(server.servers[0].sockets[0].getsockname()[1], key, engine=engine)
+        yield Served(bound.getsockname()[1], key, engine=engine)
     finally:
         server.should_exit = True
         thread.join(timeout=30)
+        app.state.line.close()
 
 
 @pytest.fixture(scope="session")
@@ -179,8 +185,8 @@ def reciting(
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Served]]:
     """Arguments → a server in a process of its own, ended with the module."""
     with ExitStack() as servers:
-        yield lambda *arguments: servers.enter_context(
-            started([str(part) for part in arguments], tmp_path_factory.mktemp("serve"))
+        yield lambda *arguments, **settings: servers.enter_context(
+            started([str(part) for part in arguments], tmp_path_factory.mktemp("serve"), **settings)
         )
 
 

@@ -14,6 +14,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ SHORT = {**LONG, "max_tokens": 2}
 @pytest.fixture(scope="module")
 def server(process: Callable[..., Any], endless: Path) -> Any:
     """A model whose answers do not end by themselves."""
-    return process("--model", endless, "--threads", "1")
+    return process("--model", endless, "--threads", "1", "--queue", "16", "--allowed-host", "host.docker.internal")
 
 
 @pytest.fixture
@@ -87,6 +88,31 @@ def test_the_queue_is_fair_bounded_and_left_at_will(idle: Any) -> None:
     for thread in threads:
         thread.join(timeout=30)
     assert order == [0, 1, 2]
+
+
+def test_a_name_that_is_allowed_is_answered_and_others_are_told_how(idle: Any) -> None:
+    for host in ("host.docker.internal", "HOST.docker.internal:8000", "localhost", "[::1]:80"):
+        assert idle.ask("GET", "/health", Host=host)[0] == 200, host
+    status, body, _ = idle.ask("GET", "/health", Host="host.lima.internal:8000")
+    assert status == 403 and "--allowed-host host.lima.internal" in body["error"]["message"]
+
+
+@pytest.mark.parametrize("count, queue, tokens", [(32, 8, 20), (64, 64, 5)])
+def test_the_official_clients_own_retries_answer_everybody(
+    process: Callable[..., Any], endless: Path, count: int, queue: int, tokens: int
+) -> None:
+    openai = pytest.importorskip("openai")
+    server = process("--model", endless, "--threads", "1", "--queue", queue)
+    client = openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="-")
+    messages = [{"role": "user", "content": "hello"}]
+
+    def ask(_: int) -> int:
+        reply = client.chat.completions.create(model="chatglm2-6b", messages=messages, temperature=0, max_tokens=tokens)
+        return reply.usage.completion_tokens
+
+    with ThreadPoolExecutor(count) as clients:
+        assert list(clients.map(ask, range(count))) == [tokens] * count
+    assert (server.stats()["queue"]["refused"] > 0) == (count > queue + 1)
 
 
 def test_stats_and_metrics_say_the_same(idle: Any) -> None:
@@ -165,6 +191,9 @@ def texts(stream: str) -> str:
         (["--host", "0.0.0.0", "--api-key", ""], 2, "usage"),
         (["--api-key", "schlüssel"], 2, "usage"),
         (["--port", "70000"], 2, "usage"),
+        (["--queue", "-1"], 2, "usage"),
+        (["--allowed-host", "http://box:80"], 2, "usage"),
+        (["--allowed-host", "*"], 2, "usage"),
         (["--port", "TAKEN"], 1, "address-unusable"),
         (["--host", "192.0.2.1", "--api-key", "k"], 1, "address-unusable"),
         (["--plan", "/nonexistent"], 1, "plan-invalid"),

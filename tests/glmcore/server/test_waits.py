@@ -1,0 +1,64 @@
+"""Who is sent away comes back when there is a place: the waits that are told, on a clock of the test's."""
+
+from __future__ import annotations
+
+import heapq
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glmcore.server.waits import LONGEST, SHORTEST, Waits
+
+
+def test_the_wait_is_the_rest_the_line_and_the_promised() -> None:
+    waits = Waits()
+    for seconds in (4.0, 6.0):
+        waits.note(seconds)
+    assert waits.promise(now=100, waiting=3, running_s=2) == 3 + 3 * 5
+    assert waits.promise(now=100, waiting=3, running_s=2) == 3 + 3 * 5 + 5
+    assert waits.promise(now=118.5, waiting=0, running_s=9) == 5  # the first has had its time
+    assert waits.promise(now=1000, waiting=50, running_s=0) == LONGEST
+
+
+def test_what_was_never_measured_takes_as_long_as_the_answer_that_is_under_way() -> None:
+    assert Waits().promise(now=0, waiting=2, running_s=7) == 14
+    assert Waits().promise(now=0, waiting=0, running_s=0) == 1
+    waits = Waits()
+    waits.note(0.01)
+    assert waits.promise(now=0, waiting=0, running_s=5) == SHORTEST
+
+
+@given(
+    queue=st.integers(4, 16),
+    mean=st.floats(0.1, 1.0),
+    measured=st.booleans(),
+    seed=st.integers(0, 2**32),
+)
+@settings(deadline=None)
+def test_two_retries_answer_everybody(queue: int, mean: float, measured: bool, seed: int) -> None:
+    assert answered(32, queue, mean, random.Random(seed), measured) == 32
+
+
+def answered(clients: int, queue: int, mean: float, chance: random.Random, measured: bool) -> int:
+    """How many of ``clients`` that come within half a second and try again twice get an answer, durations ± 30 %."""
+    waits = Waits()
+    if measured:
+        waits.note(mean)
+    events = [(chance.random() / 2, number, 2) for number in range(clients)]
+    heapq.heapify(events)
+    ends: list[tuple[float, float]] = []  # of what is in the line: begin and end
+    done = 0
+    while events:
+        now, number, retries = heapq.heappop(events)
+        for begin, end in [job for job in ends if job[1] <= now]:
+            waits.note(end - begin)
+            ends.remove((begin, end))
+        if len(ends) <= queue:
+            begin = ends[-1][1] if ends else now
+            ends.append((begin, begin + mean * chance.uniform(0.7, 1.3)))
+            done += 1
+        elif retries:
+            running_s = now - ends[0][0]
+            heapq.heappush(events, (now + waits.promise(now, len(ends) - 1, running_s), number, retries - 1))
+    return done
