@@ -5,5 +5,6 @@ set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-install_extra core
+install_extra serve
+[ "${VIRTUAL_ENV:-}" = "$venv" ] || say "for glmdoctor and glmcore in your shell: . $(printf %q "$venv")/bin/activate"
 exec "$venv/bin/glmdoctor" chat "$@"

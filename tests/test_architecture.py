@@ -95,6 +95,7 @@ GLMCORE = {
         "plan",
         "config",
         "errors",
+        "extras",
         "demo",
         "output",
         "reading",
@@ -137,6 +138,7 @@ GLMCORE = {
     "programs": set(),
     "isolated": set(),
     "errors": set(),
+    "extras": {"programs"},
 }
 WITHOUT_TORCH = [
     "glmcore/__init__.py", "glmcore/errors.py", "glmcore/output.py", "glmcore/reading.py", "glmcore/config.py",

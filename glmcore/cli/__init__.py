@@ -22,9 +22,6 @@ COMMANDS = {
 }
 
 
-INSTALL = "pip install 'glmdoctor[core]'"
-
-
 class LazyGroup(click.Group):
     """Knows every command's name and short help, and imports only the one that is called."""
 
@@ -63,7 +60,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if "--debug" in sys.argv:
             raise
-        sys.exit(complain(GlmError("packages-missing", f"{error.name} is not installed", hint=INSTALL)))
+        sys.exit(complain(missing(error.name or "a package")))
     except (click.Abort, KeyboardInterrupt):
         sys.stderr.write("\nglmcore: interrupted\n")
         sys.exit(130)
@@ -76,6 +73,12 @@ def main() -> None:
             raise
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
         sys.exit(complain(GlmError("internal", what, hint="--debug shows where; please report it")))
+
+
+def missing(module: str) -> GlmError:
+    from glmcore.extras import install_hint
+
+    return GlmError("packages-missing", f"{module} is not installed", hint=install_hint(module))
 
 
 def complain(error: GlmError) -> int:

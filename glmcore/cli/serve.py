@@ -11,8 +11,6 @@ from glmcore.errors import GlmError
 from glmcore.server.address import as_host, bind, is_loopback
 from glmcore.server.waits import WAITING
 
-INSTALL = "pip install 'glmdoctor[serve]'"
-
 
 @click.command()
 @model_options
@@ -30,12 +28,9 @@ def serve(
     check_key(api_key, is_loopback(host))
     hosts = [as_host(name) for name in allowed_host]
     bound = bind(host, port)  # before loading, which may take minutes
-    try:
-        from glmcore.server.app import create_app
-        from glmcore.server.run import serve as run
-    except ModuleNotFoundError as error:
-        raise GlmError("packages-missing", f"{error.name} is not installed", hint=INSTALL) from error
     from glmcore.cli.loading import load_engine
+    from glmcore.server.app import create_app
+    from glmcore.server.run import serve as run
 
     engine = load_engine(**loading)
     run(create_app(engine, api_key, queue=queue, hosts=hosts), bound, engine.describe(), debug=debug)
