@@ -1,8 +1,8 @@
 """From a log or a traceback to known problems: offline, in one pass, with bounded memory.
 
-Each page of the log is first compared by its set of words with what the signatures need; only pages that could match
-are made plain and searched. What decides the order is how surely a signature means its problem, then whether it stands
-in a line that raises, comes last, or is borne out by another signature of the same problem.
+Each page of the log is made plain, and signatures are compared where their words stand. What decides the
+order is how surely a signature means its problem, then whether it stands in a line that raises, comes last, or is borne
+out by another signature of the same problem.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
-from glmdoctor.explain.pages import Page, pages
+from glmdoctor.explain.pages import Page, Words, pages
 from glmdoctor.explain.signatures import Book, Own, Pattern, Signature, book, own_id
 
 __all__ = ["Explanation", "Match", "Own", "book", "explain", "own_id"]
@@ -59,24 +59,39 @@ class Sighting:
 
 
 class Wanted:
-    """The patterns still looked for, by the longest of their words, so that a page asks only for words it has."""
+    """The patterns still looked for, by their words, so that a page asks only for what it has."""
 
     def __init__(self, patterns: tuple[Pattern, ...]) -> None:
-        self._by_word: dict[str, list[Pattern]] = {}
+        self._by_words: dict[Words, list[Pattern]] = {}
+        self._by_fragment: dict[bytes, list[Pattern]] = {}
         for pattern in patterns:
-            self._by_word.setdefault(self._key(pattern), []).append(pattern)
+            self._group(pattern).append(pattern)
+        self._by_first: dict[bytes, set[Words]] = {}
+        for words in self._by_words:
+            self._by_first.setdefault(words[0], set()).add(words)
 
-    @staticmethod
-    def _key(pattern: Pattern) -> str:
-        return max(sorted(pattern.words), key=len, default="")
+    def _group(self, pattern: Pattern) -> list[Pattern]:
+        if pattern.anchor:
+            return self._by_words.setdefault(pattern.anchor, [])
+        return self._by_fragment.setdefault(pattern.fragment, [])
 
-    def on(self, page: Page) -> list[Pattern]:
-        """Those of which the page has every word."""
-        keys = {"", *(self._by_word.keys() & page.words)}
-        return [p for key in keys for p in self._by_word.get(key, ()) if p.possible(page)]
+    def on(self, page: Page) -> list[tuple[Pattern, list[int]]]:
+        """Those whose first piece stands on the page, and where."""
+        distinct, found = page.distinct, []
+        for words, at in page.places(self._by_first).items():
+            patterns = self._by_words.get(words, [])
+            found += [(p, starts) for p in patterns if p.needed <= distinct and (starts := p.starts(page, at))]
+        for fragment, patterns in self._by_fragment.items():
+            if patterns and fragment in page.vocabulary:
+                found += [(p, starts) for p in patterns if p.needed <= distinct and (starts := p.starts(page, ()))]
+        return found
 
     def drop(self, pattern: Pattern) -> None:
-        self._by_word[self._key(pattern)].remove(pattern)
+        self._group(pattern).remove(pattern)
+        if pattern.anchor and not self._by_words[pattern.anchor]:
+            self._by_first[pattern.anchor[0]].remove(pattern.anchor)
+            if not self._by_first[pattern.anchor[0]]:
+                del self._by_first[pattern.anchor[0]]
 
 
 def explain(stream: BinaryIO, known: Book | None = None) -> Explanation:
@@ -113,12 +128,13 @@ def _search(stream: BinaryIO, patterns: tuple[Pattern, ...]) -> dict[Pattern, Si
         tail.append(page)
         if not _is_new(page, known):
             continue
-        for pattern in wanted.on(page):
-            if _look(page, pattern, seen) >= ENOUGH:
+        for pattern, starts in wanted.on(page):
+            if _look(page, pattern, starts, seen) >= ENOUGH:
                 wanted.drop(pattern)
+    once_more = Wanted(tuple(seen))
     for page in tail:
-        for pattern in [p for p in seen if p.possible(page)]:
-            _look(page, pattern, seen)
+        for pattern, starts in once_more.on(page):
+            _look(page, pattern, starts, seen)
     return seen
 
 
@@ -130,14 +146,15 @@ def _is_new(page: Page, known: set[int]) -> bool:
     return bool(new)
 
 
-def _look(page: Page, pattern: Pattern, seen: dict[Pattern, Sighting]) -> int:
+def _look(page: Page, pattern: Pattern, starts: list[int], seen: dict[Pattern, Sighting]) -> int:
     """Note where the page shows the pattern; in how many pages it was seen by now."""
-    first = pattern.first(page)
+    first = next((start for start in starts if pattern.matches(page, start)), None)
     if first is None:
         return 0
+    last = next(start for start in reversed(starts) if pattern.matches(page, start))
     sighting = seen.setdefault(pattern, Sighting())
     sighting.pages += 1
-    for offset in sorted({first, pattern.last(page) or first}):
+    for offset in sorted({first, last}):
         sighting.add(page.line_of(offset), page.words_at(offset))
     return sighting.pages
 

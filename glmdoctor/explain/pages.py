@@ -1,7 +1,7 @@
 """Reading a log of any length in pages of bounded size, and making its text plain.
 
 Programs, terminals, containers and notebooks wrap the same words in colours, frames, escapes and line breaks. A page
-keeps the raw bytes, so that pages without any interesting word cost almost nothing, and is made plain on demand.
+is made plain once, and says where each of its words stands: searching costs what is found and not what is sought.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import codecs
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from functools import cached_property
+from itertools import accumulate
 from typing import BinaryIO
 
 PAGE = 1 << 16  # bytes
@@ -23,7 +24,9 @@ ANSI = re.compile(
 ESCAPED = (b'{"', b'\\n"', b"\\n',", b'\\"', b"\\u00")
 BREAK = "\r"  # a line break inside one line of the file: it separates words, and counts no line
 FRAME = " \t\xa0│┃║|"  # at the ends of lines: margins, and boxes around tracebacks
+BOX, FOLD = "│ ", " │\n"  # how a row of a box begins, and how one ends that the text fills to its edge
 QUOTED = FRAME + ">"  # at their beginning also the marks of mails
+Words = tuple[bytes, ...]  # one word, or two that follow each other
 UNICODE_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 QUOTES = '‘’“”`´"'
 
@@ -95,34 +98,37 @@ class Page:
         self.data = ANSI.sub(b"", data) if b"\x1b" in data or (b"[" in data and _has_escaped_colours(data)) else data
         self.first_line = first_line
         self.last = last
-        self._parts: dict[str, bool] = {}
 
     @cached_property
-    def words(self) -> set[str]:
-        """All ASCII words, lower case."""
-        data = self.data
-        if b"\\" in data:  # what follows an escaped break begins with its letter otherwise
-            data += data.replace(b"\\n\\t", b" ").replace(b"\\n", b" ")
-        return set(str(data.lower().translate(WORD_BYTES), "ascii").split())
-
-    def holds(self, part: str) -> bool:
-        """Is ``part`` a part of any word? (A number is one as a whole.)"""
-        if part not in self._parts:
-            self._parts[part] = part in (self.words if part.isdigit() else self._vocabulary)
-        return self._parts[part]
+    def words(self) -> list[bytes]:
+        """The text's ASCII words in their order, with an empty one for every further sign between two."""
+        return self.flat.encode("ascii", "replace").translate(WORD_BYTES).split(b" ")
 
     @cached_property
-    def _vocabulary(self) -> str:
-        return " ".join([word for word in self.words if not word.isdigit()])
+    def distinct(self) -> frozenset[bytes]:
+        return frozenset(self.words)
 
     @cached_property
-    def is_ascii(self) -> bool:
-        return self.data.isascii()
+    def vocabulary(self) -> bytes:
+        """Every word once, between blanks, but for numbers: a part of a number says nothing."""
+        return b" ".join([word for word in self.distinct if not word.isdigit()])
+
+    def places(self, wanted: Mapping[bytes, Set[Words]]) -> dict[Words, list[int]]:
+        """Where in ``flat`` the wanted words and pairs of neighbours stand; each is given under its first word."""
+        words, found = self.words, {}
+        first = wanted.keys() & self.distinct
+        before = list(accumulate(map(len, words), initial=0)) if first else []
+        for i in [i for i, word in enumerate(words) if word in first]:
+            keys, single = wanted[words[i]], (words[i],)
+            for key in (single, tuple(words[i : i + 2])):
+                if key in keys:
+                    found.setdefault(key, []).append(before[i] + i)
+        return found
 
     @cached_property
     def text(self) -> str:
-        """The plain text in lower case."""
-        return self.plain.lower()
+        """The plain text in lower case; paths of Windows as those of others."""
+        return self.plain.lower().replace("\\", "/")
 
     @cached_property
     def plain(self) -> str:
@@ -132,7 +138,7 @@ class Page:
             text = _unescaped(text)
         for quote in QUOTES:
             text = text.replace(quote, "'")
-        return _single_blanks(_unframed(text.replace("\\'", "'")))
+        return _single_blanks(_unframed(_unfolded(text.replace("\\'", "'").replace("\\\\", "\\"))))
 
     @cached_property
     def flat(self) -> str:
@@ -162,6 +168,19 @@ def _unframed(text: str) -> str:
     for mark in ("\n", BREAK) if BREAK in text else ("\n",):
         text = mark.join([line.lstrip(QUOTED).rstrip(FRAME) for line in text.split(mark)])
     return text
+
+
+def _unfolded(text: str) -> str:
+    """Paths that a box broke in the middle, whole again: the rest moves up a row, so that lines keep their count."""
+    if FOLD not in text:
+        return text
+    rows = text.split(FOLD)
+    for i, row in enumerate(rows[:-1]):
+        last = row[max(row.rfind(" "), row.rfind("\n")) + 1 :]
+        if ("/" in last or "\\" in last) and rows[i + 1].startswith(BOX):
+            rest, blank, after = rows[i + 1][len(BOX) :].partition(" ")
+            rows[i], rows[i + 1] = row + rest, BOX + blank + after
+    return FOLD.join(rows)
 
 
 def _single_blanks(text: str) -> str:

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glmdoctor.explain import book, explain
+from glmdoctor.explain.signatures import WORD
 
 SIZE = 1 << 18  # four pages
 SECONDS = 1.5  # a page that makes every pattern search costs some 30 ms
 PIECES = sorted({piece for pattern in book().patterns for piece in pattern.pieces if piece.strip()})
-WORDS = sorted({word for pattern in book().patterns for word in (*pattern.words, *pattern.parts)})
+WORDS = sorted({word for piece in PIECES for word in WORD.findall(piece)})
 MARKS = ["\x1b[", "\x1b]", "\\u001b[", "\\u4e2d", '{"', "\\n", "\\'", "  ", "│", ">", "\r", "\t", "^[[", "“", "0" * 99]
 JOINTS = ["", " ", "\n", "\r\n", " x " * 90, "错"]
 
