@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import platformdirs
 import psutil
 
+from glmcore.folders import user_folder
 from glmcore.plan import Device
 
 # Left to the system and other programs.
@@ -104,9 +104,6 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def _memory_file() -> Path | None:
-    """In the user's cache; None where there is no such folder (platformdirs raises so, or gives a relative path)."""
-    try:
-        folder = platformdirs.user_cache_path("glmcore")
-    except RuntimeError:
-        return None
-    return folder / "memory.json" if folder.is_absolute() else None
+    """In the user's cache; None where there is no such folder."""
+    folder = user_folder("cache", "glmcore")
+    return None if folder is None else Path(folder, "memory.json")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from glmcore import programs
+from glmcore.folders import is_root, who_else
 from glmdoctor.host.io import RealIO, resolve
 
 Kind = Literal["absent", "link", "file", "folder", "other"]
@@ -60,6 +61,10 @@ def _kind(mode: int) -> Kind:
     if stat.S_ISREG(mode):
         return "file"
     return "folder" if stat.S_ISDIR(mode) else "other"
+
+
+def _is_mine(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
 class Disk:
@@ -116,7 +121,17 @@ class Disk:
         return self._eyes.exists(path)
 
     def is_mine(self, path: str) -> bool:
-        return os.lstat(self.real(path)).st_uid == os.geteuid()
+        """Is it a regular file of this user that nobody else can write to?"""
+        return _is_mine(os.lstat(self.real(path)))
+
+    def insist_on_ours(self, folder: str) -> None:
+        """Raise PermissionError where somebody else could put files into ``folder``, or replace it as a whole."""
+        status = os.lstat(self.real(folder))
+        doubt = None if status.st_uid == os.geteuid() and not status.st_mode & 0o022 else "others can write there"
+        if doubt is None and is_root():
+            doubt = who_else(self.canonical(folder), self.root)
+        if doubt:
+            raise PermissionError(errno.EPERM, f"not for this user alone: {doubt}", folder)
 
     def may_write(self, folder: str) -> bool:
         """May this process create names in ``folder``? False where it is no folder."""
@@ -208,8 +223,11 @@ class Disk:
     def append(self, path: str, data: bytes) -> None:
         """Add to a file (made where it is missing, for this user alone) and wait until it is on the disk."""
         self.step("append", path)
-        descriptor = os.open(self.real(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(self.real(path), flags, 0o600)
         try:
+            if not _is_mine(os.fstat(descriptor)):
+                raise PermissionError(errno.EPERM, "not a file of this user alone", path)
             self._write_all(descriptor, data)
             os.fsync(descriptor)
         finally:

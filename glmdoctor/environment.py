@@ -5,12 +5,10 @@ Decided anew from the facts each time: a private folder counts only while its li
 
 from __future__ import annotations
 
-import os
 import posixpath
 from collections.abc import Iterable
 
-import platformdirs
-
+from glmcore.folders import user_folder
 from glmdoctor.actions import PlaceLink
 from glmdoctor.host.facts import Unknown
 from glmdoctor.host.host import Host
@@ -20,11 +18,7 @@ from glmdoctor.remedies import chains, kernel, links, variables
 
 def private_folder() -> str | None:
     """The doctor's own folder of this user; None where the user has no home."""
-    try:
-        folder = platformdirs.user_data_dir("glmdoctor", appauthor=False)
-    except RuntimeError:  # as platformdirs 4.4 and later have it; before that the path was relative
-        return None
-    return folder if os.path.isabs(folder) else None
+    return user_folder("data", "glmdoctor")
 
 
 def repaired(host: Host) -> dict[str, str]:

@@ -18,8 +18,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import count
 from typing import Any
 
-import platformdirs
-
+from glmcore.folders import user_folder
 from glmdoctor import chain
 from glmdoctor.actions import Action, Changes, missing_folders
 from glmdoctor.disk import Disk, Node
@@ -83,11 +82,8 @@ class Run:
 
 def state_folder() -> str:
     """Where the journal of this user lies."""
-    try:
-        folder = platformdirs.user_state_dir("glmdoctor", appauthor=False)
-    except RuntimeError as error:  # as platformdirs 4.4 and later have it; before that the path was relative
-        raise NoHome from error
-    if not os.path.isabs(folder):
+    folder = user_folder("state", "glmdoctor")
+    if folder is None:
         raise NoHome
     return folder
 
@@ -163,6 +159,7 @@ class Store:
         """Make the folder; it is the doctor's own and no part of a repair."""
         for folder in missing_folders(self._path(""), self.disk):
             self.disk.make_folder(folder, PRIVATE_MODE)
+        self.disk.insist_on_ours(self.folder)
 
     def _path(self, run: str) -> str:
         return posixpath.join(self.folder, run + ENDING)

@@ -71,14 +71,14 @@ GLMDOCTOR = {
     "host": {"host", "host.facts", "private", ""},
 }
 GLMDOCTOR_OF_GLMCORE = {
-    "plan", "config", "errors", "output", "programs", "reading", "kernels.build",
+    "plan", "config", "errors", "output", "folders", "programs", "workers", "reading", "kernels.build",
     "layout", "checkpoint.headers", "checkpoint.pickles",
 }  # fmt: skip
 
 GLMCORE = {
     "": {"config", "errors", "engine", "place"},
     "__main__": {"cli"},
-    "machine": {"plan", "kernels"},
+    "machine": {"folders", "plan", "kernels"},
     "cli": {
         "machine",
         "server",
@@ -124,7 +124,7 @@ GLMCORE = {
     "models": {"quant", "kernels", "config", "errors"},
     "quant": {"kernels", "config", "errors", "checkpoint", "models"},
     # The packing is pure, and the reference unpacks by it.
-    "kernels": {"programs", "quant.schemes", "config", "errors"},
+    "kernels": {"folders", "programs", "workers", "quant.schemes", "config", "errors"},
     "checkpoint": {"layout", "config", "output", "reading", "errors"},
     "tokenizers": {"chat", "config", "reading", "errors"},
     "chat": {"config", "errors"},
@@ -135,8 +135,10 @@ GLMCORE = {
     "traits": set(),
     "output": {"errors"},
     "reading": set(),
-    "programs": set(),
+    "folders": set(),
+    "programs": {"folders"},
     "isolated": set(),
+    "workers": set(),
     "errors": set(),
     "extras": {"programs"},
 }
@@ -144,7 +146,7 @@ WITHOUT_TORCH = [
     "glmcore/__init__.py", "glmcore/errors.py", "glmcore/output.py", "glmcore/reading.py", "glmcore/config.py",
     "glmcore/layout.py", "glmcore/traits.py", "glmcore/machine.py", "glmcore/plan", "glmcore/chat",
     "glmcore/kernels/build.py", "glmcore/engine/sequence.py", "glmdoctor",
-    "glmcore/programs.py", "glmcore/isolated.py",
+    "glmcore/folders.py", "glmcore/programs.py", "glmcore/isolated.py", "glmcore/workers.py",
     *(f"glmcore/checkpoint/{name}.py" for name in ("__init__", "headers", "pickles")),
     *(f"glmcore/server/{name}.py" for name in ("__init__", "address", "deltas", "errors", "guard", "schemas")),
 ]  # fmt: skip

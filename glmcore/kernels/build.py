@@ -53,6 +53,7 @@ class KernelLibrary:
     cached: bool
     max_error: float
     log: str
+    sha256: str  # of the file that was verified; what is loaded must be that
 
 
 def ensure_kernel(
@@ -125,13 +126,14 @@ def _build_one(
         target = Path(scratch) / LIBRARY
         words = compile_library(compiler, (*([OPENMP] if openmp else []), *isa.flags), target)
         answer = _selftest(target, "kernel-build", words)
+        digest = _digest(target)
         # What failed before this one is the reason for a lesser choice: keep it with the library.
         earlier = "\n".join(failure.log for failure in failures)
         library = KernelLibrary(folder / LIBRARY, str(answer["isa"]), f"{compiler.path}: {compiler.version}", openmp,
-                                False, float(str(answer["max_error"])), f"{earlier}\n{words}".strip())  # fmt: skip
-        digest = _digest(target)
+                                False, float(str(answer["max_error"])), f"{earlier}\n{words}".strip(),
+                                digest)  # fmt: skip
         os.replace(target, folder / LIBRARY)
-    _write_stamp(folder / STAMP, library, digest)
+    _write_stamp(folder / STAMP, library)
     return library
 
 
@@ -150,9 +152,9 @@ def _given(path: Path, folders: Sequence[Path]) -> KernelLibrary:
             return known
     answer = _selftest(path, "kernel-file", "")
     library = KernelLibrary(path, str(answer["isa"]), "given", bool(answer["openmp"]), False,
-                            float(str(answer["max_error"])), "")  # fmt: skip
+                            float(str(answer["max_error"])), "", digest)  # fmt: skip
     with contextlib.suppress(OSError, KernelError):  # not remembering it only costs the next call its milliseconds
-        _write_stamp(keep.writable(folders) / name, library, digest)
+        _write_stamp(keep.writable(folders) / name, library)
     return library
 
 
@@ -186,16 +188,16 @@ def _cached(folder: Path) -> KernelLibrary | None:
 def _read_stamp(stamp: Path, digest: str, library: Path) -> KernelLibrary | None:
     try:
         saved = json.loads(stamp.read_text())
-        if saved.pop("sha256") != digest:
+        if saved["sha256"] != digest:
             return None
         return KernelLibrary(**{**saved, "path": library, "cached": True})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # damaged or of an older layout: as if it were not there
 
 
-def _write_stamp(stamp: Path, library: KernelLibrary, digest: str) -> None:
+def _write_stamp(stamp: Path, library: KernelLibrary) -> None:
     temporary = stamp.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps({**asdict(library), "path": str(library.path), "sha256": digest}))
+    temporary.write_text(json.dumps({**asdict(library), "path": str(library.path)}))
     os.replace(temporary, stamp)
 
 

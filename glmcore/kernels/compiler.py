@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from glmcore import programs
+from glmcore import programs, workers
 from glmcore.kernels.failure import KernelError
 from glmcore.kernels.threads import usable_cpus
 
@@ -64,14 +64,11 @@ def compile_library(compiler: Compiler, options: Sequence[str], target: Path) ->
 
     ``target``'s folder takes the objects and what the compiler writes for itself. Raises ``KernelError``.
     """
-    from concurrent.futures import ThreadPoolExecutor  # here: a kernel that is there already need not pay for it
-
     # The longest first: they take longest, and nothing should be left to wait for at the end.
     sources = sorted(SOURCES.glob("*.c"), key=lambda path: path.stat().st_size, reverse=True)
     objects = [target.with_name(f"{path.stem}.o") for path in sources]
     steps = _Steps(compiler, (*FLAGS, *options), target.parent)
-    with ThreadPoolExecutor(usable_cpus()) as pool:
-        logs = list(pool.map(steps.compile, sources, objects))
+    logs = workers.each(lambda pair: steps.compile(*pair), list(zip(sources, objects, strict=True)), usable_cpus())
     return "\n".join(filter(None, [*logs, steps.link(objects, target)]))
 
 

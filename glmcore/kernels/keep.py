@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import platformdirs
-
+from glmcore.folders import is_root, user_folder, who_else
 from glmcore.kernels.failure import KernelError
 
 PROBE_BYTES = 1 << 20  # objects and library together
@@ -21,11 +19,9 @@ def folders(asked: Path | None, temporary: bool) -> Iterator[Path]:
     if asked is not None:
         yield asked
     else:
-        # Without HOME and a known user there is none: platformdirs raises so from 4.4 on, earlier the path is relative.
-        with contextlib.suppress(RuntimeError):
-            user = platformdirs.user_cache_path("glmcore")
-            if user.is_absolute():
-                yield user / "kernels"
+        user = user_folder("cache", "glmcore")
+        if user is not None:
+            yield Path(user, "kernels")
     if temporary:
         yield Path(tempfile.gettempdir()) / f"glmcore-kernels-{_user()}"
 
@@ -40,6 +36,8 @@ def ours(folder: Path) -> bool:
     try:
         info = folder.stat()
     except OSError:
+        return False
+    if is_root() and who_else(os.path.realpath(folder)):
         return False
     return info.st_uid == _user() and not info.st_mode & stat.S_IWOTH
 

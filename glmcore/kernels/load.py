@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import logging
 import os
 import time
@@ -36,7 +37,7 @@ class Kernel:
         self.threads = threads or default_threads()
         # Torch's own OpenMP runtime is loaded for everybody to see, so the library's calls are bound to it: one pool of
         # threads for both, which is why torch must be imported first (it is, above).
-        code = ctypes.CDLL(str(library.path))
+        code = opened(library)
         self._linear, self._linear16, self._read = code.glm_linear, code.glm_linear16, code.glm_read
         pointer, size = ctypes.c_void_p, ctypes.c_int64
         self._linear.argtypes = [ctypes.c_int, ctypes.c_int, *[pointer] * 5, *[size] * 3, ctypes.c_int]
@@ -109,6 +110,28 @@ class Kernel:
         started = time.perf_counter()
         self._read(data.data_ptr(), data.nbytes, self.threads)
         return data.nbytes / (time.perf_counter() - started) / 1e9
+
+
+def opened(library: KernelLibrary) -> ctypes.CDLL:
+    """The library that was verified, and no other: a private copy is hashed, compared, and loaded.
+
+    Raises ``KernelError`` where the file has been replaced since.
+    """
+    content = library.path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != library.sha256:
+        raise KernelError("kernel-file", "the kernel has been replaced since it was verified", stage="load",
+                          where=str(library.path), hint="start again")  # fmt: skip
+    if not hasattr(os, "memfd_create"):  # Linux alone has files without a name
+        return ctypes.CDLL(str(library.path))
+    # Never closed: the loader knows libraries by their names, and this number must not name another one later.
+    descriptor = os.memfd_create("glm_kernel", os.MFD_CLOEXEC)
+    with open(descriptor, "wb", closefd=False) as copy:
+        copy.write(content)
+    try:
+        return ctypes.CDLL(f"/proc/self/fd/{descriptor}")
+    except OSError:  # no /proc, or a system that runs nothing of unnamed files
+        os.close(descriptor)
+        return ctypes.CDLL(str(library.path))
 
 
 def load_kernel(

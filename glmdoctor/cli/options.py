@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from glmdoctor.host.host import Host
 
 Decorator = Callable[[Any], Any]
+ANYWAY = "glmdoctor.anyway"
 
 model: Decorator = click.option(
     "--model", metavar="DIR_OR_NAME", help="A checkpoint folder or a model's name to check for."
@@ -35,12 +36,34 @@ def _interpreter(context: click.Context, parameter: click.Parameter, value: str 
     found = programs.which(os.path.expanduser(value))
     if found is None:
         raise click.BadParameter(f"{value} is no program that can be run", context, parameter)
+    _for_root(context, parameter, found)
     return found
 
 
-python: Decorator = click.option(
-    "--python", metavar="PATH", callback=_interpreter, help="The Python interpreter to examine."
-)
+def _for_root(context: click.Context, parameter: click.Parameter, path: str) -> None:
+    """Refuse what root would run out of another user's hands, unless it is wanted all the same."""
+    from glmcore.folders import is_root, who_else
+
+    if not is_root() or context.meta.get(ANYWAY):
+        return
+    places = (os.path.realpath(os.path.dirname(path)), os.path.realpath(path))
+    doubt = next(filter(None, map(who_else, places)), None)
+    if doubt:
+        raise click.BadParameter(f"{path} is not run as root: {doubt} (--anyway does it)", context, parameter)
+
+
+def _anyway(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    context.meta[ANYWAY] = value
+
+
+def python(command: Any) -> Any:
+    """``--python``, and ``--anyway`` for one that root would not run."""
+    named = click.option("--python", metavar="PATH", callback=_interpreter, help="The Python interpreter to examine.")
+    anyway = click.option(
+        "--anyway", is_flag=True, is_eager=True, expose_value=False, callback=_anyway,
+        help="As root: examine a --python that another user could change.",
+    )  # fmt: skip
+    return named(anyway(command))
 
 
 def _known(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:

@@ -19,11 +19,15 @@ BAR = 30  # characters
 PROBE = "检查"  # what an output must be able to carry for a Chinese report
 
 
+CLOSED: set[str] = set()  # the streams that were closed before we began
+
+
 def prepare() -> None:
     """Make both streams safe to write to: never None, never an encoding error."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by the caller (`>&-`)
+            CLOSED.add(name)
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace" if name == "stdout" else "backslashreplace")
@@ -39,6 +43,8 @@ def finish() -> None:
 
 def emit(text: str) -> None:
     """Write a report. A reader that closed the pipe has what it wanted: the exit status stays the report's."""
+    if "stdout" in CLOSED:
+        raise click.ClickException("cannot write the report: standard output is closed")
     try:
         sys.stdout.write(text if text.endswith("\n") or not text else text + "\n")
         sys.stdout.flush()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 
 import click
 
@@ -36,17 +35,11 @@ def snapshot(
 
 
 def write(path: str, content: str) -> None:
-    """All of it or nothing: by a temporary name in the same folder."""
-    folder = os.path.dirname(os.path.abspath(path))
+    """All of it or nothing, for those whom the umask lets read it."""
+    from glmcore.errors import GlmError
+    from glmcore.output import write_text
+
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=".glmdoctor-", dir=folder)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(content)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise click.ClickException(f"cannot write {path}: {error.strerror}") from error
+        write_text(path, content)
+    except GlmError as error:
+        raise click.ClickException(f"cannot write {path}: {error.what.removeprefix('could not write: ')}") from error

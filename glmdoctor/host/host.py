@@ -6,9 +6,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar, overload
 
+from glmcore import workers
 from glmdoctor.host import facts, snapshot
 from glmdoctor.host.facts import Unknown
 from glmdoctor.host.io import IO, RealIO
@@ -136,9 +136,7 @@ class Host:
         """Read the named facts (by default all that are quickly read) concurrently."""
         quick = (name for name in self.names() if name not in facts.DEEP)
         wanted = [name for name in names or quick if name not in self._values]
-        if wanted:
-            with ThreadPoolExecutor(min(WORKERS, len(wanted))) as pool:
-                list(pool.map(lambda name: getattr(self, name), wanted))
+        workers.each(lambda name: getattr(self, name), wanted, WORKERS)
         return self
 
     def reading(self, name: str, probe: Callable[[IO], object]) -> object | Unknown:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 
-import platformdirs
-
+from glmcore.folders import user_folder
 from glmdoctor.host.facts import Settings, State, Unknown
 from glmdoctor.host.io import IO
 
@@ -52,13 +50,10 @@ def settings(io: IO) -> Settings:
 
 def state(io: IO) -> State | Unknown:
     """The private CUDA_PATH folder and the runs of the journal, by the last record of each."""
-    try:
-        private = platformdirs.user_data_dir("glmdoctor", appauthor=False) + "/cuda"
-        runs = platformdirs.user_state_dir("glmdoctor", appauthor=False) + "/runs"
-    except RuntimeError:  # as platformdirs 4.4 and later have it; before that the paths were relative
+    data, kept = user_folder("data", "glmdoctor"), user_folder("state", "glmdoctor")
+    if data is None or kept is None:
         return Unknown("this user has no home folder")
-    if not os.path.isabs(runs):
-        return Unknown("this user has no home folder")
+    private, runs = f"{data}/cuda", f"{kept}/runs"
     ends = {
         name.removesuffix(".jsonl"): _end(io, f"{runs}/{name}") for name in io.names(runs) if name.endswith(".jsonl")
     }

@@ -153,13 +153,10 @@ def _address_space_limit(io: IO) -> Iterator[tuple[int, int]]:
 
 def disk_cache(io: IO) -> Disk | Unknown:
     """The file system of glmcore's cache."""
-    import platformdirs
+    from glmcore.folders import user_folder
 
-    try:
-        path = platformdirs.user_cache_dir("glmcore", appauthor=False)
-    except RuntimeError:  # as platformdirs 4.4 and later have it; before that the path was relative
-        path = ""
-    return disk(io, path) if os.path.isabs(path) else Unknown("this user has no home folder")
+    path = user_folder("cache", "glmcore")
+    return disk(io, path) if path else Unknown("this user has no home folder")
 
 
 def disk(io: IO, path: str) -> Disk:

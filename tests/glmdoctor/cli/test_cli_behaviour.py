@@ -118,9 +118,11 @@ def test_a_full_disk_is_one_line() -> None:
     assert done.returncode == 1 and one_line(done.stderr) and "No space left" in done.stderr
 
 
-def test_standard_output_may_be_closed() -> None:
-    done = subprocess.run(["/bin/sh", "-c", f"exec {sys.executable} -m glmdoctor check --only system.cpu >&-"])
-    assert done.returncode == 0
+def test_a_report_that_standard_output_cannot_take_is_a_failure() -> None:
+    """A job with a closed standard output must not take silence for health."""
+    command = f"exec {sys.executable} -m glmdoctor check --only system.cpu >&-"
+    done = subprocess.run(["/bin/sh", "-c", command], stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and one_line(done.stderr) and "standard output is closed" in done.stderr
 
 
 def test_an_interrupt_is_one_line_and_status_130() -> None:

@@ -1,0 +1,145 @@
+"""Root works in a home that belongs to somebody else, as `sudo -E` and some containers have it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glmcore import programs
+from glmcore.folders import home_of_root, user_folder, who_else
+from glmcore.kernels.build import KernelError, ensure_kernel
+from glmdoctor.disk import Disk
+from glmdoctor.journal import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+OTHER = 65534
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can stand in another user's home as root")
+
+
+@pytest.fixture
+def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home of another user, which HOME and XDG's variables name."""
+    home = tmp_path / "home"
+    for name in ("", ".cache", ".local", ".local/state", ".local/share"):
+        (home / name).mkdir()
+        os.chown(home / name, OTHER, OTHER)
+    monkeypatch.setenv("HOME", str(home))
+    for name, folder in (("CACHE", ".cache"), ("STATE", ".local/state"), ("DATA", ".local/share")):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(home / folder))
+    return home
+
+
+@needs_root
+@pytest.mark.parametrize("kind", ["cache", "data", "state"])
+def test_folders_come_from_the_password_database(foreign: Path, kind: str) -> None:
+    found = user_folder(kind, "glmdoctor")  # type: ignore[arg-type]
+    assert found is None or found.startswith(os.path.realpath(home_of_root()) + "/")
+
+
+@needs_root
+def test_children_get_the_home_of_root(foreign: Path) -> None:
+    """Else pip would install from the index that another user's pip.conf names."""
+    done = programs.run(["sh", "-c", 'echo "$HOME:$XDG_CACHE_HOME"'], 20)
+    assert done.out.strip() == f"{home_of_root()}:"
+
+
+@needs_root
+def test_a_folder_that_another_user_could_replace_is_nobodys_to_trust(tmp_path: Path) -> None:
+    own = tmp_path / "theirs" / "roots"
+    own.mkdir(parents=True)
+    assert who_else(str(own)) is None
+    os.chown(own.parent, OTHER, OTHER)
+    assert "belongs to user 65534" in str(who_else(str(own)))
+    os.chown(own.parent, 0, 0)
+    own.parent.chmod(0o777)
+    assert "changed by others" in str(who_else(str(own)))
+    own.parent.chmod(0o755)
+    (tmp_path / "link").symlink_to("theirs")
+    assert "is a link" in str(who_else(str(tmp_path / "link" / "roots")))
+
+
+@needs_root
+def test_undo_does_not_run_what_was_renamed_into_the_journal(tmp_path: Path) -> None:
+    """The file is root's own, laid there by the owner of a folder above."""
+    state = tmp_path / "state"
+    store = Store(Disk("/"), str(state))
+    store.make()
+    os.chown(state, OTHER, OTHER)
+    with pytest.raises(PermissionError, match="belongs to user"):
+        store.make()
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])
+def test_a_journal_that_others_can_write_to_is_refused(tmp_path: Path, mode: int) -> None:
+    store = Store(Disk("/"), str(tmp_path / "state"))
+    store.make()
+    (tmp_path / "state" / "runs").chmod(mode)
+    with pytest.raises(PermissionError, match="others can write there"):
+        store.make()
+
+
+def test_the_journal_does_not_append_through_links(tmp_path: Path) -> None:
+    store = Store(Disk("/"), str(tmp_path / "state"))
+    store.make()
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "state" / "runs" / "a.jsonl").symlink_to(victim)
+    with pytest.raises(OSError):
+        store.disk.append(str(tmp_path / "state" / "runs" / "a.jsonl"), b"{}")
+    assert victim.read_text() == "precious"
+    assert store.ids() == []
+
+
+def test_a_kernel_swapped_after_its_verification_is_not_loaded(tmp_path: Path) -> None:
+    """The swap comes between the check and the loading, as the owner of the folder could have it."""
+    pytest.importorskip("torch")
+    from glmcore.kernels.load import opened
+
+    try:
+        library = ensure_kernel(isa="plain", cache=tmp_path / "cache")
+    except KernelError as error:
+        pytest.skip(f"no kernel here: {error}")
+    code, target = library.path.read_bytes(), tmp_path / "other.so"
+    target.write_bytes(code + b"\0")
+    os.replace(target, library.path)
+    with pytest.raises(KernelError, match="replaced since"):
+        opened(library)
+    library.path.write_bytes(code)
+    assert opened(library).glm_abi() > 0
+
+
+def test_a_kernel_that_was_loaded_is_a_copy_that_nobody_can_change(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    if not sys.platform.startswith("linux"):
+        pytest.skip("files without a name are Linux's")
+    from glmcore.kernels.load import opened
+
+    try:
+        library = ensure_kernel(isa="plain", cache=tmp_path / "cache")
+    except KernelError as error:
+        pytest.skip(f"no kernel here: {error}")
+    opened(library)
+    assert str(library.path) not in Path("/proc/self/maps").read_text()
+
+
+@needs_root
+@pytest.mark.parametrize("anyway", [False, True])
+@pytest.mark.parametrize("owned", ["interpreter", "folder"])
+def test_a_python_of_another_user_is_refused_unless_anyway(tmp_path: Path, owned: str, anyway: bool) -> None:
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(f"#!/bin/sh\ntouch {tmp_path}/run\nexit 3\n")
+    python.chmod(0o755)
+    os.chown(python if owned == "interpreter" else python.parent, OTHER, OTHER)
+    arguments = ["check", "--only", "system.cpu", "--python", str(python), *(["--anyway"] if anyway else [])]
+    done = subprocess.run(
+        [sys.executable, "-m", "glmdoctor", *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert (tmp_path / "run").exists() == anyway
+    assert anyway or "belongs to user 65534" in done.stderr
