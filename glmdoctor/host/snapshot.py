@@ -20,11 +20,18 @@ from typing import Any
 
 from glmdoctor.host import facts
 from glmdoctor.host.facts import Unknown
-from glmdoctor.private import without_addresses, without_credentials
+from glmdoctor.private import (
+    telling,
+    within,
+    without_addresses,
+    without_credentials,
+    without_identities,
+    without_machines,
+    without_urls,
+)
 
 SCHEMA = 1
 SECRET_FIELDS = {"uuid"}
-COMMON_NAMES = {"", "root", "user", "localhost", "admin"}  # tell nothing, and occur in paths and texts
 Redact = Callable[[str], str]
 
 
@@ -54,33 +61,33 @@ def _plain(value: Any, redact: Redact) -> Any:
 
 
 def redactor(home: str | None = None, user: str | None = None, host: str | None = None) -> Redact:
-    """A function that takes home folders, names of user and machine, credentials and addresses out of a text."""
+    """A function that takes home folders, names of users and machines, identities and addresses out of a text."""
     home = os.path.expanduser("~") if home is None else home
-    names = {_user() if user is None else user: "<user>", platform.node() if host is None else host: "<host>"}
+    host = platform.node() if host is None else host
+    users = telling([os.path.basename(home), *(_users() if user is None else [user])])
+    marks = {**dict.fromkeys(telling([host, host.split(".")[0]]), "<host>"), **dict.fromkeys(users, "<user>")}
     rules = [(re.compile(re.escape(home) + r"(?=[/\\:;\s'\"]|$)"), "~")] if len(home) > 1 else []
     word = r"[^/\\\s:;'\"]+"  # a name of several words ends at the next folder, else at a blank
     rules.append((re.compile(rf"(/home/|/Users/|\\Users\\)(?:{word}(?: {word}){{1,3}}(?=[/\\])|{word})"), r"\1<user>"))
-    rules += [
-        (re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])"), mark)
-        for name, mark in names.items()
-        if name not in COMMON_NAMES and len(name) > 2
-    ]
+    rules += [(within(name), mark) for name, mark in marks.items()]
 
     def redact(text: str) -> str:
-        text = without_credentials(text)
+        text = without_urls(without_identities(without_credentials(text)))
         for pattern, mark in rules:
             # A function, since a mark such as \1<user> is a template only for the rule that has the group.
             text = pattern.sub(mark, text)
-        return without_addresses(text)
+        return without_machines(without_addresses(text))
 
     return redact
 
 
-def _user() -> str:
+def _users() -> list[str]:
+    """Whoever is here, also behind sudo."""
+    names = [os.environ.get(name, "") for name in ("USER", "LOGNAME", "USERNAME", "SUDO_USER")]
     try:
-        return getpass.getuser()
+        return [getpass.getuser(), *names]
     except (KeyError, OSError):  # a user id without a name, as containers have
-        return ""
+        return names
 
 
 def decode(data: Mapping[str, Any]) -> dict[str, object]:

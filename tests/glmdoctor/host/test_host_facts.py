@@ -200,7 +200,7 @@ def test_names_are_taken_out():
     assert redact("C:\\Users\\carol\\x") == "C:\\Users\\<user>\\x"
     assert redact("alice@wonder-land") == "<user>@<host>"
     assert redact("malice wonder-landing") == "malice wonder-landing"
-    assert redact("https://user:token@mirror/simple") == "https://mirror/simple"
+    assert redact("https://user:token@mirror/simple") == "https://[address]"  # a mirror of one's own names its owner
 
 
 def test_a_snapshot_of_this_machine_tells_neither_home_nor_name(monkeypatch, tmp_path):

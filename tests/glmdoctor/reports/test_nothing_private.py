@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html as html_module
+import importlib
 import ipaddress
 import json
 import string
@@ -13,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glmdoctor import reports
 from glmdoctor.diagnosis import Diagnosis
 from glmdoctor.findings import Finding, Remedy, Report, Status
 from glmdoctor.host import facts, snapshot
@@ -45,6 +45,24 @@ mails = st.builds(
     names,
     st.one_of(domains, st.sampled_from(["163.com", "126.com", "qq.com"]), names.map("zq{}".format)),
 )
+
+uuids = st.uuids().map(str)
+cards = st.one_of(uuids, uuids.map(lambda uuid: uuid[:13]).filter(lambda part: any(c.isdigit() for c in part)))
+serials = st.builds("9{}".format, st.text(string.digits, min_size=9, max_size=14))
+remotes = st.builds("team{}/zp{}.git".format, names, names)
+
+AROUND_CARD = (
+    *("CUDA_VISIBLE_DEVICES=GPU-{}", "MIG-{} is busy", "GPU 0: NVIDIA A100 (UUID: GPU-{})", "'0,GPU-{}'"),
+    "MIG-GPU-{}/1/0",
+)
+AROUND_SERIAL = ("Serial Number : {}", "serial={}", "Board ID: {}", "machine-id: {}", "Asset Tag: {}")
+AROUND_SIGNED = ("https://pypi.org/simple?sig={}&x=1", "https://huggingface.co/x?X-Amz-Signature={}")
+AROUND_REMOTE = ("origin git@github.com:{}", "scp zb@zhost:{} .", "ssh://git@zhost.lan/{}", "git+https://zhost.lan/{}")
+AROUND_HOST = (
+    *("HF_ENDPOINT=https://{}", "https://me:pw123456x@{}/simple", "--index-url http://{}:8080/x", "mirror {} is down"),
+    "wss://{}/socket",
+)
+PUT_TOGETHER = ("cuda-{}", "{}_env", "venv-{}", "grp.{}", "/opt/conda/envs/{}-glm", "users-{}:x", "/data/home/{}/x")
 
 AROUND_ADDRESS = (
     "refused by {}",
@@ -106,9 +124,16 @@ def somebody(draw: st.DrawFn, *, paths: bool) -> Somebody:
         around(AROUND_KEY, keys),
         around(AROUND_PASSWORD, passwords),
         around(("user {} is new", "{}'s shell", "owned by {}:{}".replace(":{}", ":staff")), st.just(user)),
-        around(("on {}: up", "{} login:", "ssh {}"), st.just(host)),
+        around(("on {}: up", "{} login:", "ssh {}", "{}.lan is up"), st.just(host)),
+        around(AROUND_CARD, cards),
+        around(("boot {}", "UUID={} /data ext4", "{}: gone"), uuids),
+        around(AROUND_SERIAL, serials),
+        around(AROUND_SIGNED, keys.map(lambda key: key.replace("_", "x").replace("-", "y"))),
+        around(AROUND_REMOTE, remotes),
+        around(AROUND_HOST, domains),
+        around(PUT_TOGETHER, st.just(user)),
     ]
-    more = [on_a_path(), around(("ssh {}", "mirror {} is down"), domains)] if paths else []
+    more = [on_a_path(), around(("ssh {}",), domains)] if paths else []
     return Somebody(user, host, [draw(kind) for kind in (*kinds, *more)])
 
 
@@ -124,6 +149,7 @@ def machine(who: Somebody) -> Host:
         ),
         "cpm": facts.Cpm("1.0.11", (facts.CpmHit("cuda", f"{home}/libcuda.so", f"{home}/lib64", (), True),)),
         "memory": facts.Memory(16 << 30, 12 << 30, 0, None, None),
+        "settings": facts.Settings({str(n): sentence for n, (sentence, _) in enumerate(who.sentences)}),
         "nvml": facts.Unknown(" ".join(sentence for sentence, _ in who.sentences)),
     }  # fmt: skip
     values |= {name: facts.Unknown("not recorded") for name in Host.names() if name not in values}
@@ -153,7 +179,9 @@ def seen(words: str, private: list[str]) -> list[str]:
 @settings(max_examples=40, deadline=None)
 def test_no_report_for_others_tells_who_or_where(form: str, who: Somebody) -> None:
     redact = Redactor(f"/home/{who.user}", (who.user, who.host))
-    words = getattr(reports, form).render(Diagnosis(machine(who), Report(findings(who))), "en", redact)
+    words = importlib.import_module(f"glmdoctor.reports.{form}").render(
+        Diagnosis(machine(who), Report(findings(who))), "en", redact
+    )
     assert "It says" in words
     for sentence, private in who.sentences:
         assert seen(words, [*private, who.user, who.host]) == [], sentence
