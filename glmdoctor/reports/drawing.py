@@ -53,8 +53,11 @@ def consumers(cpm: Cpm | Unknown, loader: Loader | Unknown, nvml: Nvml | Unknown
     return found
 
 
-def draw(host: Host, language: str, redact: Callable[[str], str]) -> str:
-    """The drawing as an ``<svg>`` element."""
+def draw(host: Host, language: str, redact: Callable[[str], str], *, failing: bool) -> str:
+    """The drawing as an ``<svg>`` element; faults are red only where a check of libraries is ``failing``.
+
+    On a machine that needs no card nothing is wrong with a library that is not there.
+    """
     libraries = () if isinstance(host.libraries, Unknown) else host.libraries
     users = [replace(user, rule=redact(user.rule)) for user in consumers(host.cpm, host.loader, host.nvml)]
     libraries = (*libraries, *_other_names(libraries, users))
@@ -67,8 +70,9 @@ def draw(host: Host, language: str, redact: Callable[[str], str]) -> str:
     parts = [f'{head} width="{width:.0f}" height="{height}"><title>{title}</title>', ARROW]
     parts += _links(libraries, nodes, starts)
     parts += _arrows(users, nodes, starts, language)
-    parts += [_box(node, starts) for node in nodes.values()]
-    parts += [_consumer_box(i, user, starts, language) for i, user in enumerate(users)]
+    fault = "bad" if failing else "odd"
+    parts += [_box(node, starts, fault) for node in nodes.values()]
+    parts += [_consumer_box(i, user, starts, language, fault) for i, user in enumerate(users)]
     return "\n".join([*parts, "</svg>"])
 
 
@@ -168,13 +172,13 @@ def _line(kind: str, x1: float, row1: int, x2: float, row2: int) -> str:
     return f'<path class="{kind}" d="{curve}" marker-end="url(#tip)"/>'
 
 
-def _box(node: Node, starts: list[float]) -> str:
-    return _labelled("bad" if node.bad else "file", starts[node.column], node.row, node.label, node.note)
+def _box(node: Node, starts: list[float], fault: str) -> str:
+    return _labelled(fault if node.bad else "file", starts[node.column], node.row, node.label, node.note)
 
 
-def _consumer_box(row: int, user: Consumer, starts: list[float], language: str) -> str:
+def _consumer_box(row: int, user: Consumer, starts: list[float], language: str, fault: str) -> str:
     nothing = text("finds nothing").render(language)
-    kind = "consumer" if user.takes else "nothing"
+    kind = "consumer" if user.takes else fault
     return _labelled(kind, starts[0], row, user.name.render(language), user.rule if user.takes else nothing)
 
 

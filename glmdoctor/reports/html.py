@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from glmdoctor import __version__
-from glmdoctor.findings import Finding, Remedy
+from glmdoctor.findings import Finding, Remedy, Report, Status
 from glmdoctor.messages import text
 from glmdoctor.reports import drawing, machine
 from glmdoctor.reports.redact import Redactor
@@ -16,6 +16,7 @@ from glmdoctor.reports.view import STATUS_WORDS, VERDICTS, Entry, entries, shown
 if TYPE_CHECKING:
     from glmdoctor.diagnosis import Diagnosis
 
+OF_LIBRARIES = {"cuda", "cpm", "driver", "torch"}  # checks of what the drawing shows
 STYLE = """
 :root { --ink: #1c1e21; --paper: #ffffff; --faint: #667080; --rule: #d5dae0; --box: #f3f5f8;
         --fail: #b3261e; --warn: #8a5a00; --ok: #1b6e3c; --take: #2457c5; }
@@ -26,6 +27,10 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
        max-width: 84rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; } th, td { text-align: left; padding: .2rem 1rem .2rem 0; vertical-align: top; }
 th { color: var(--faint); font-weight: normal; } td { overflow-wrap: anywhere; }
+td.name { overflow-wrap: normal; word-break: keep-all; } td.word { white-space: nowrap; }
+@media (max-width: 40rem) {
+  .checked td { display: block; padding: 0; } .checked td.word, .checked td.name { display: inline-block; }
+  .checked td.word { margin-right: .6rem; } .checked tr { display: block; margin: .6rem 0; } }
 section { border-left: 4px solid var(--rule); padding-left: 1rem; margin: 1.5rem 0; }
 h2, h3 { line-height: 1.25; } h3 { margin-bottom: .2rem; }
 .fail { border-color: var(--fail); } .warn { border-color: var(--warn); }
@@ -34,7 +39,8 @@ h2, h3 { line-height: 1.25; } h3 { margin-bottom: .2rem; }
 pre { background: var(--box); padding: .6rem .8rem; overflow-x: auto; } .words { white-space: pre-wrap; }
 .drawing { overflow-x: auto; } svg { font: 11px ui-monospace, monospace; } svg text { fill: var(--ink); }
 svg rect { fill: var(--box); stroke: var(--rule); } svg .note { fill: var(--faint); }
-svg .bad rect, svg .nothing rect { stroke: var(--fail); } svg .bad .note, svg .nothing .note { fill: var(--fail); }
+svg .bad rect { stroke: var(--fail); } svg .bad .note { fill: var(--fail); }
+svg .odd rect { stroke: var(--faint); stroke-dasharray: 4 3; }
 svg .consumer rect { stroke: var(--take); } svg path { fill: none; stroke: var(--faint); }
 svg .takes { stroke: var(--take); stroke-width: 1.5; } svg marker path { fill: var(--faint); stroke: none; }
 """
@@ -57,11 +63,16 @@ def _page(diagnosis: Diagnosis, language: str, redact: Redactor) -> Iterator[str
     for entry in entries(report):
         yield from _entry(entry, language, redact)
     yield f"<h2>{escape(text('Libraries: which file each consumer gets').render(language))}</h2>"
-    yield f'<div class="drawing">{drawing.draw(diagnosis.host, language, redact)}</div>'
-    yield f"<h2>{escape(text('What was checked').render(language))}</h2><table>"
+    drawn = drawing.draw(diagnosis.host, language, redact, failing=_libraries_fail(report))
+    yield f'<div class="drawing">{drawn}</div>'
+    yield f'<h2>{escape(text("What was checked").render(language))}</h2><table class="checked">'
     for finding in report.findings:
         yield _row(finding, language, redact)
     yield "</table></body></html>"
+
+
+def _libraries_fail(report: Report) -> bool:
+    return any(each.status is Status.FAIL and each.id.split(".")[0] in OF_LIBRARIES for each in report.findings)
 
 
 def _entry(entry: Entry, language: str, redact: Redactor) -> Iterator[str]:
@@ -99,4 +110,5 @@ def _remedy(remedy: Remedy, language: str, redact: Redactor) -> str:
 
 def _row(finding: Finding, language: str, redact: Redactor) -> str:
     words = escape(redact(shown(finding.detail, language) or shown(finding.title, language)))
-    return f"<tr><td>{_word(finding, language)}</td><td>{escape(finding.id)}</td><td>{words}</td></tr>"
+    name = f'<td class="name">{escape(finding.id)}</td>'
+    return f'<tr><td class="word">{_word(finding, language)}</td>{name}<td>{words}</td></tr>'

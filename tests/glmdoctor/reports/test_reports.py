@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import xml.etree.ElementTree as xml
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import pytest
 
 from glmdoctor import reports
 from glmdoctor.diagnosis import Diagnosis
+from glmdoctor.findings import Finding, Report, Status
+from glmdoctor.messages import text
 from glmdoctor.reports import github, html, junit, markdown, terminal
 from glmdoctor.reports.redact import Redactor
 from glmdoctor.reports.view import abridged, entries
@@ -221,6 +224,50 @@ def test_the_page_in_a_real_browser(diagnosis: Diagnosis, language: str, tmp_pat
     measured = json.loads(found.group(1))
     assert len(measured["spare"]) >= 9 and min(measured["spare"]) >= 0
     assert measured["arrows"] == 2 and measured["loaded"] == 0
+
+
+@pytest.mark.parametrize(("status", "red"), [(Status.OK, False), (Status.WARN, False), (Status.FAIL, True)])
+def test_the_drawing_has_the_colour_of_a_failure_only_where_a_check_fails(
+    diagnosis: Diagnosis, status: Status, red: bool
+) -> None:
+    """The machine lacks libraries; whether that is a fault is for the checks to say."""
+    finding = Finding("cuda.libcuda-link", status, text("libcuda"), text("there or not"))
+    source = html.render(Diagnosis(diagnosis.host, Report((finding,))), "en", ALICE)
+    drawn = source.split("<svg", 1)[1]
+    assert ('<g class="bad">' in drawn) == red and "finds nothing" in drawn
+    colours = dict(re.findall(r"svg \.(\w+) rect \{ ([^}]*)\}", html.STYLE))
+    red_kinds = {kind for kind, style in colours.items() if "--fail" in style}
+    assert red_kinds == {"bad"} and set(re.findall(r'<g class="(\w+)"', drawn)) <= {*colours, "file"}
+
+
+NARROW = """<script>document.title = JSON.stringify({
+  over: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  words: [...document.querySelectorAll('.name')].map(cell => { const range = document.createRange(); let broken = 0;
+    const walk = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+    while (walk.nextNode()) { range.selectNodeContents(walk.currentNode);
+      broken += new Set([...range.getClientRects()].map(r => r.top)).size > 1; }
+    return broken; })})</script>"""
+
+
+def test_names_of_checks_are_not_broken_within_words_on_a_narrow_page(diagnosis: Diagnosis, tmp_path: Path) -> None:
+    browser = os.environ.get("GLM_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip("no Chromium here (GLM_BROWSER names one)")
+    names = ("cuda.libcuda-chain", "environment.variables", "transformers.combination-with-everything")
+    long = text("Words. /usr/lib/x86_64-linux-gnu/a-long-path/libcuda.so.550.54.14 and more words after it")
+    report = Report(tuple(Finding(name, Status.OK, text("t"), long) for name in names))
+    source = html.render(Diagnosis(diagnosis.host, report), "en", ALICE).replace("</body>", f"{NARROW}</body>")
+    page = tmp_path / "report.html"
+    # A frame: headless Chromium has no window narrower than 500 pixels.
+    page.write_text(f"<body><iframe width=375 height=900 srcdoc='{escape(source)}'></iframe>{FRAME}", encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile", "--dump-dom"]
+    dom = subprocess.run([browser, *options, page.as_uri()], capture_output=True, text=True, timeout=120).stdout
+    found = re.search(r"<title>(\{.*?\})</title>", dom)
+    assert found, dom[:500]
+    assert json.loads(found.group(1)) == {"over": 0, "words": [0, 0, 0]}
+
+
+FRAME = """<script>onload = () => { document.title = frames[0].document.title; }</script>"""
 
 
 def test_a_healthy_machine_is_said_to_be_healthy(healthy: Diagnosis) -> None:
