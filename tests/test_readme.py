@@ -1,0 +1,140 @@
+"""The README's commands, run as printed and in order in a clone; its session, run anew; the options that it names.
+
+A fenced command has to be classified here: a new one fails until it is.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import click
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+# What a command of a plain fence is given on standard input, or the reason why it is not run here.
+RUN = {"bash scripts/start.sh": "What does 'nvcc not found' mean?", ". .venv/bin/activate": ""}
+NOT_RUN = {"bash scripts/test.sh": "it runs this very suite"}
+NEEDS = {"/models/chatglm2-6b-int4", "/models/chatglm3-6b"}  # 6B checkpoints, for which the demo model stands here
+DEMO = ROOT / "glmcore" / "demo" / "model"
+
+
+def fences(language: str) -> list[str]:
+    return [text for kind, text in FENCE.findall(README) if kind == language]
+
+
+def plain_commands() -> list[str]:
+    lines = (line for text in fences("") if not text.startswith("$ ") for line in text.splitlines())
+    return [line.partition("  #")[0].strip() for line in lines if line.strip()]
+
+
+def ids(text: str) -> list[str]:
+    """Of a session: findings by check and problem, how many checks there are and failed, verdicts, what was mended."""
+    telling = (
+        r"\[([\w.-]+(?:, [\w-]+)?)\]|^(\d+ checks): |(\d+ failed)|^(broken|healthy): |^\d\. (repaired)|(/\S+\.so\.1)$"
+    )
+    return ["".join(found) for found in re.findall(telling, text, re.MULTILINE)]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tracked files as they are, with a .venv that borrows the packages of the environment of the tests.
+
+    A stand-in for pip's part alone, which takes a network and minutes; start.sh takes it for done by its stamp.
+    """
+    folder = tmp_path_factory.mktemp("clone") / "repository"
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("no git checkout")
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    environment = folder / ".venv"
+    venv.create(environment, with_pip=False, symlinks=True)
+    [site] = environment.glob("lib/python3*/site-packages")
+    lent = [entry for entry in sys.path if "-packages" in entry]
+    (site / "borrowed.pth").write_text("\n".join([str(folder), *lent]) + "\n")
+    for program in ("glmdoctor", "glmcore"):
+        script = f"#!{environment}/bin/python\nfrom {program}.cli import main\nmain()\n"
+        (environment / "bin" / program).write_text(script)
+        (environment / "bin" / program).chmod(0o755)
+    stamp = "cat setup.cfg pyproject.toml scripts/choose_torch.py | sha256sum >.venv/.installed-serve"
+    subprocess.run(stamp, shell=True, cwd=folder, check=True)
+    return folder
+
+
+def test_every_command_is_classified() -> None:
+    assert sorted(plain_commands()) == sorted([*RUN, *NOT_RUN])
+
+
+def test_the_commands_run_as_printed_and_in_order(clone: Path) -> None:
+    """In one shell without the programs on PATH; at its end both are there, and the server's packages with them."""
+    clean = [folder for folder in os.environ["PATH"].split(os.pathsep) if not (Path(folder) / "glmdoctor").exists()]
+    lines = ["set -e"]
+    for command in filter(RUN.__contains__, plain_commands()):
+        lines.append(f"{command} <<'END'\n{RUN[command]}\nEND" if RUN[command] else command)
+    lines += ["command -v glmdoctor glmcore", "glmcore serve --help >/dev/null && echo served"]
+    environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    environment |= {"PATH": os.pathsep.join(clean), "PIP_NO_INDEX": "1"}
+    done = subprocess.run(["bash", "-c", "\n".join(lines)], cwd=clone, capture_output=True, text=True, timeout=200,
+                          env=environment)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    *answer, doctor, core, served = done.stdout.splitlines()
+    assert "".join(answer).strip() and served == "served"
+    assert [doctor, core] == [f"{clone}/.venv/bin/glmdoctor", f"{clone}/.venv/bin/glmcore"]
+    assert f". {clone}/.venv/bin/activate" in done.stderr
+
+
+def test_the_session_is_as_a_run_gives_it() -> None:
+    """Timings, sizes and names of this machine apart."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("the session's machine is made by root on Linux")
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        session = importlib.import_module("readme_session")
+    finally:
+        sys.path.remove(str(ROOT / "scripts"))
+    printed = session.BLOCK.search(README).group(1)
+    try:
+        made = session.block(session.outputs())
+    except (RuntimeError, FileNotFoundError) as error:
+        pytest.skip(f"no machine can be made here: {error}")
+    commands = [[line for line in text.splitlines() if line.startswith("$ ")] for text in (printed, made)]
+    assert commands[0] == commands[1]
+    assert ids(printed) == ids(made) and len(ids(made)) > 10, made
+    told = [text.partition("$ glmcore chat")[2].partition("$ glmdoctor undo")[0] for text in (printed, made)]
+    assert told[0] == told[1]
+
+
+def test_the_programs_run_as_printed() -> None:
+    """Each in its order, with the demo model in place of 6B checkpoints that are not here."""
+    code = "\n".join(fences("python"))
+    for path in NEEDS:
+        assert path in code
+        code = code.replace(path, str(DEMO))
+    assert "/models/" not in code
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "decode_tokens_per_s" in done.stdout
+
+
+def test_every_command_and_option_that_is_named_exists() -> None:
+    named = re.findall(r"`(glmdoctor|glmcore) ([a-z]+)([^`]*)`", README)
+    assert len(named) > 15
+    wrong = []
+    for program, name, rest in named:
+        command = getattr(importlib.import_module(f"{program}.cli.{name}"), {"list": "list_catalogue"}.get(name, name))
+        assert isinstance(command, click.Command)
+        options = {option for parameter in command.params for option in parameter.opts}
+        own = rest.partition(" -- ")[0]
+        wrong += [f"{program} {name} {option}" for option in re.findall(r"--[a-z][\w-]*", own) if option not in options]
+    assert not wrong
