@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from glmcore import programs
+from glmcore.folders import is_root, who_else
 from glmdoctor.host.facts import (
     DriverCeiling,
     GpuLink,
@@ -47,6 +48,9 @@ def nvml(io: IO, driver: KernelDriver | Unknown, loader: Loader | Unknown) -> Nv
     header = elf.read(io, path)
     if header is None or header.fault:
         return Nvml(NOT_FOUND, f"{path} cannot be loaded", path, None, None, asked=False)
+    doubt = not_for_root(io, path)
+    if doubt:
+        return Unknown(doubt)
     if not _may_ask(io, driver):
         return Nvml(NOT_LOADED, "Driver Not Loaded", path, None, None, asked=False)
     answer = _ask(io, path, io.env())
@@ -56,6 +60,12 @@ def nvml(io: IO, driver: KernelDriver | Unknown, loader: Loader | Unknown) -> Nv
     again = _ask(io, path, without)
     code = again.code if isinstance(again, Nvml) else None
     return Nvml(**{**vars(answer), "code_without_ld_library_path": code})
+
+
+def not_for_root(io: IO, path: str) -> str | None:
+    """Why root does not load a library, as one that LD_LIBRARY_PATH finds in another user's folder; None if it may."""
+    doubt = who_else(os.path.realpath(path)) if is_root() and io.root == "/" else None
+    return f"{path} is not loaded as root: {doubt}" if doubt else None
 
 
 def _may_ask(io: IO, driver: KernelDriver | Unknown) -> bool:
@@ -106,7 +116,8 @@ def ceiling(io: IO, loader: Loader | Unknown) -> DriverCeiling | Unknown:
     header = elf.read(io, path)
     if header is None or header.fault:
         return Unknown(f"{path} cannot be loaded: {header.fault if header else 'missing'}")
-    return _ceiling(io, path)
+    doubt = not_for_root(io, path)
+    return Unknown(doubt) if doubt else _ceiling(io, path)
 
 
 def _ceiling(io: IO, path: str) -> DriverCeiling | Unknown:
