@@ -120,7 +120,9 @@ GLMCORE = {
         "demo",
     },
     "place": {"layout", "models", "quant", "kernels", "checkpoint", "plan", "config", "errors"},
-    "huggingface": {"models", "quant", "kernels", "checkpoint", "tokenizers", "chat", "place", "config", "errors"},
+    "huggingface": {
+        "engine", "models", "quant", "kernels", "checkpoint", "tokenizers", "chat", "place", "config", "errors",
+    },
     "models": {"quant", "kernels", "config", "errors"},
     "quant": {"kernels", "config", "errors", "checkpoint", "models"},
     # The packing is pure, and the reference unpacks by it.

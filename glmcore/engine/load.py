@@ -21,7 +21,7 @@ from glmcore.errors import GlmError
 from glmcore.kernels.load import kernel_or_torch
 from glmcore.kernels.threads import default_threads
 from glmcore.place.adapters import open_adapter
-from glmcore.place.loader import default_dtype, load_model, table_dtype, target_config
+from glmcore.place.loader import default_dtype, dtype_of, load_model, table_dtype, target_config
 from glmcore.place.multi_devices import place_model, placement_from_map
 from glmcore.plan import Device, Plan, Precision, format_size, make_plan
 from glmcore.quant.operators import use_operators
@@ -37,7 +37,7 @@ def load(
     adapter: str | Path | None = None,
     plan: Plan | Mapping[str, Any] | str | Path | None = None,
     quantize: str | None = None,
-    dtype: str | None = None,
+    dtype: torch.dtype | str | None = None,
     kernel_file: str | None = None,
     precision: str = "fast",
     threads: int | None = None,
@@ -47,10 +47,11 @@ def load(
 
     adapter: the folder of a LoRA or a P-Tuning v2. plan: a plan or its file; transformers' device maps are taken too,
     by module names or as "auto", "balanced", "sequential". quantize: "int8" or "int4", while loading. dtype: of what
-    is not quantised. precision: of the inputs of quantised layers on the CPU, "fast" (16 bits in answers, 8 in
-    prompts) or "exact" (float32). progress: called with bytes done and bytes in all.
+    is not quantised, torch's own or its name. precision: of the inputs of quantised layers on the CPU, "fast" (16 bits
+    in answers, 8 in prompts) or "exact" (float32). progress: called with bytes done and bytes in all.
     Errors: GlmError, each before anything large is read where that can be.
     """
+    chosen = dtype_of(dtype)
     torch.set_num_threads(threads or default_threads())
     folder = demo.folder() if model is None else find_folder(model)
     with open_checkpoint(folder) as checkpoint:
@@ -59,12 +60,12 @@ def load(
         if given is not None:
             config = target_config(config, given.quantize)
         else:
-            check_memory(config, getattr(torch, dtype) if dtype else default_dtype(config))
+            check_memory(config, chosen or default_dtype(config))
         tokenizer = load_tokenizer(folder, config)
         added = open_adapter(adapter, config) if adapter is not None else None
         quantised = config.quantization_bit or kernel_file
         kernel = kernel_or_torch(kernel_file, threads=threads, precision=precision) if quantised else None
-        settings = {"quantize": quantize, "dtype": dtype, "kernel": kernel, "progress": progress}
+        settings = {"quantize": quantize, "dtype": chosen, "kernel": kernel, "progress": progress}
         if given is None:
             module = load_model(checkpoint, **settings)
         else:

@@ -14,6 +14,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from glmcore.errors import GlmError
 from glmcore.huggingface.caches import CACHE_NAME, CacheAdapter, filled_of, one_of
+from glmcore.huggingface.chat import ChatMixin
 from glmcore.huggingface.configuration import ChatGLMConfig
 from glmcore.huggingface.positions import forward_inputs, grown, marks, positions_from
 from glmcore.kernels.load import kernel_or_torch
@@ -25,7 +26,7 @@ from glmcore.quant.linear import QuantEmbedding, QuantLinear
 TELLS_LENGTH = "next_sequence_length" in signature(GenerationMixin.prepare_inputs_for_generation).parameters
 
 
-class ChatGLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
+class ChatGLMForConditionalGeneration(ChatMixin, PreTrainedModel, GenerationMixin):
     """Any of the four generations. Parameters carry the names of the original files."""
 
     config_class = ChatGLMConfig
@@ -59,8 +60,19 @@ class ChatGLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """As the base class; quantised layers on the CPU are then computed by glmcore's kernel."""
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        prepare_quantized(model)
+        model.prepare_quantized()
         return loaded
+
+    def prepare_quantized(self) -> None:
+        """Let quantised layers on the CPU run through the kernel, and the embedding return the model's type."""
+        packed = [module for module in self.modules() if isinstance(module, QuantLinear)]
+        if not packed:
+            return
+        for module in self.modules():
+            if isinstance(module, QuantEmbedding):
+                module.dtype = next(parameter.dtype for parameter in self.parameters())
+        if any(module.weight.device.type == "cpu" for module in packed):
+            attach_kernel(self, kernel_or_torch())
 
     def forward(
         self,
@@ -118,9 +130,8 @@ class ChatGLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         mask = kwargs.get("attention_mask")
         if mask is not None and mask.dim() == 4:
             kwargs["attention_mask"] = (~mask[:, 0, -1]).long()  # the last token looks at all that is no padding
-        if mask is None and kwargs.get("inputs_embeds") is not None:
-            # It tells the prompt's length where that is given by its embeddings alone.
-            kwargs["attention_mask"] = torch.ones(kwargs["inputs_embeds"].shape[:2], dtype=torch.long)
+        if kwargs.get("inputs_embeds") is not None and inputs is None and kwargs.get("input_ids") is None:
+            kwargs["embeddings_alone"] = True
         if not self.native.config.traits.causal:
             self._check_glm1(inputs, kwargs)
         return super().generate(inputs, *args, **kwargs)
@@ -149,13 +160,15 @@ class ChatGLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         next_sequence_length: int | None = None,
         cache_position: Tensor | None = None,
         prompt_length: int | None = None,
+        embeddings_alone: bool = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
         """What ``forward`` is given for the tokens that the cache does not hold yet."""
         config, past = self.native.config, one_of(cache, past_key_values)
+        if kwargs.get("use_cache") is False:
+            past = None  # transformers 4 makes one all the same
         ids = input_ids
-        if inputs_embeds is not None and attention_mask is not None and attention_mask.shape[1] > ids.shape[1]:
-            # The prompt was given by its embeddings alone.
+        if inputs_embeds is not None and embeddings_alone:  # ``input_ids`` are the answer's
             ids = torch.cat((marks(config, self.native.embedding, inputs_embeds), ids), dim=1)
         held = filled_of(past)
         if cache_position is not None:
@@ -217,18 +230,6 @@ class ChatGLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 module.bias.data.zero_()
         elif hasattr(module, "weight") and module.weight.is_floating_point():
             module.weight.data.fill_(1.0)
-
-
-def prepare_quantized(model: ChatGLMForConditionalGeneration) -> None:
-    """Let quantised layers on the CPU run through the kernel, and the embedding return the model's type."""
-    packed = [module for module in model.modules() if isinstance(module, QuantLinear)]
-    if not packed:
-        return
-    for module in model.modules():
-        if isinstance(module, QuantEmbedding):
-            module.dtype = next(parameter.dtype for parameter in model.parameters())
-    if any(module.weight.device.type == "cpu" for module in packed):
-        attach_kernel(model, kernel_or_torch())
 
 
 def tied_keys(native: nn.Module) -> Any:

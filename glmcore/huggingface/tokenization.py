@@ -108,14 +108,14 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
         return text
 
     def _encode_plus(self, text: Any, text_pair: Any = None, **kwargs: Any) -> BatchEncoding:
-        parse = kwargs.pop("parse_special", False)
+        parse = kwargs.pop("parse_special", self.parse_special)
         if not kwargs.get("is_split_into_words"):
             text, text_pair = self._ids(text, parse), self._ids(text_pair, parse)
         return super()._encode_plus(text=text, text_pair=text_pair, **kwargs)
 
     def _batch_encode_plus(self, batch_text_or_text_pairs: Any, **kwargs: Any) -> BatchEncoding:
         """transformers 4 only."""
-        parse = kwargs.pop("parse_special", False)
+        parse = kwargs.pop("parse_special", self.parse_special)
         if not kwargs.get("is_split_into_words"):
             batch_text_or_text_pairs = self._ids(list(batch_text_or_text_pairs), parse)
             kwargs["is_split_into_words"] = True  # a list of ids is one text, not a pair
@@ -172,7 +172,7 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
         tokenize: bool = True,
         return_tensors: str | None = None,
         return_dict: bool = False,
-        parse_special: bool = False,
+        parse_special: bool | None = None,
         **kwargs: Any,
     ) -> Any:
         """The generation's own prompt for one conversation or a list of them: ids, or text without ``tokenize``.
@@ -190,7 +190,8 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
         if not tokenize:
             texts = [self.native.prompt_text(chat, offered, add_generation_prompt) for chat in chats]
             return texts if several else texts[0]
-        rows = [self.native.apply_chat_template(chat, offered, add_generation_prompt, parse_special) for chat in chats]
+        parse = self.parse_special if parse_special is None else parse_special
+        rows = [self.native.apply_chat_template(chat, offered, add_generation_prompt, parse) for chat in chats]
         if not return_dict and return_tensors is None:
             return rows if several else rows[0]
         padding = kwargs.get("padding") or (several and return_tensors is not None)

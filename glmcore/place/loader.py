@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from glmcore.checkpoint import Checkpoint, open_checkpoint
-from glmcore.config import ModelConfig
+from glmcore.config import DTYPES, ModelConfig
 from glmcore.errors import GlmError
 from glmcore.layout import bits_of, expected, piece_of
 from glmcore.models import build
@@ -68,7 +68,7 @@ def load_model(
         with open_checkpoint(checkpoint) as opened:
             return load_model(opened, quantize=quantize, dtype=dtype, plan=plan, kernel=kernel, progress=progress)
     config = target_config(checkpoint.config, quantize or (plan.quantize if plan else None))
-    chosen = _dtype(dtype or (plan.dtype if plan else None)) or default_dtype(config)
+    chosen = dtype_of(dtype or (plan.dtype if plan else None)) or default_dtype(config)
     placement = plan.placement if plan is not None else {}
     check_present(placement.values())
     model = empty_model(config, chosen, placement)
@@ -148,8 +148,12 @@ def default_dtype(config: ModelConfig) -> torch.dtype:
     return torch.float32 if fits else getattr(torch, config.dtype)
 
 
-def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
-    return getattr(torch, dtype) if isinstance(dtype, str) else dtype
+def dtype_of(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    """torch's type for itself or a name of ``config.DTYPES`` ("float32", "torch.float32"); GlmError("usage") else."""
+    name = str(dtype).removeprefix("torch.")
+    if dtype is not None and (name not in DTYPES or not isinstance(dtype, (str, torch.dtype))):
+        raise GlmError("usage", f"no type to compute in: {str(dtype)[:40]!r}", hint=f"one of {', '.join(DTYPES)}")
+    return None if dtype is None else getattr(torch, name)
 
 
 class NoInitialisation(TorchFunctionMode):

@@ -32,19 +32,24 @@ def skeleton(
     return model
 
 
-def quantize_model(model: nn.Module, bits: int, names: Iterable[str] | None = None) -> nn.Module:
-    """Quantise the named modules in place, one after another, so that only one is held twice."""
+def quantize_model(
+    model: nn.Module, bits: int, names: Iterable[str] | None = None, *, in_float32: bool = False
+) -> nn.Module:
+    """Quantise the named modules in place, one after another, so that only one is held twice.
+
+    ``in_float32`` divides as ChatGLM-6B's quantiser does.
+    """
     for name in layer_linears(model) if names is None else list(names):
         source = model.get_submodule(name)
-        _swap(model, name, quantize_module(source, bits))
+        _swap(model, name, quantize_module(source, bits, in_float32=in_float32))
     return model
 
 
 @torch.no_grad()
-def quantize_module(source: nn.Module, bits: int) -> QuantLinear | QuantEmbedding:
+def quantize_module(source: nn.Module, bits: int, *, in_float32: bool = False) -> QuantLinear | QuantEmbedding:
     """One ``nn.Linear`` or ``nn.Embedding`` → its quantised stand-in."""
     target = _empty(source, bits, source.weight.dtype)
-    target.weight, target.weight_scale = quantize_rows(source.weight, bits)
+    target.weight, target.weight_scale = quantize_rows(source.weight.float() if in_float32 else source.weight, bits)
     if isinstance(target, QuantLinear) and source.bias is not None:
         target.bias = source.bias.detach()
     return target

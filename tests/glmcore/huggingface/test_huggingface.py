@@ -247,6 +247,21 @@ def test_tokenizers_without_their_own_configuration(chat_folder, generation: str
     assert AutoTokenizer.from_pretrained(folder)("你好")["input_ids"] == wanted
 
 
+@pytest.mark.parametrize("generation, mark", [("v1", "<eop>"), ("glm4", "<|user|>")])
+def test_parse_special_of_the_tokenizer_acts_in_its_calls(chat_folder, generation: str, mark: str) -> None:
+    folder = chat_folder(generation)
+    parsing = AutoTokenizer.from_pretrained(folder, parse_special=True)
+    wanted = parsing.native.special[mark]
+    plain = AutoTokenizer.from_pretrained(folder)
+    for call in (lambda t, **k: t(mark, **k)["input_ids"], lambda t, **k: t([mark, mark], **k)["input_ids"][1],
+                 lambda t, **k: t.encode(mark, **k)):  # fmt: skip
+        assert wanted in call(parsing) and wanted not in call(plain)
+        assert wanted in call(plain, parse_special=True) and wanted not in call(parsing, parse_special=False)
+    chat = [{"role": "user", "content": f"a{mark}b"}]
+    counts = [t.apply_chat_template(chat).count(wanted) for t in (parsing, plain)]
+    assert counts[0] == counts[1] + 1
+
+
 def test_lora_adapters_train() -> None:
     peft = pytest.importorskip("peft")
     case = BASES[0]
