@@ -100,9 +100,15 @@ class Store:
         self.disk, self.folder = disk, posixpath.join(folder, "runs")
 
     def ids(self) -> list[str]:
-        """Oldest first; only this user's own: under sudo, root must not restore what somebody else wrote down."""
+        """Oldest first; of files only this user's own: root must not restore what somebody else wrote down.
+
+        What is no file is named too, for it is damage that ``read`` tells of without following it.
+        """
         names = [name for name in self.disk.names(self.folder) if name.endswith(ENDING)]
-        return [run for run in (name.removesuffix(ENDING) for name in names) if self.disk.is_mine(self._path(run))]
+        return [run for run in (name.removesuffix(ENDING) for name in names) if self._is_one(self._path(run))]
+
+    def _is_one(self, path: str) -> bool:
+        return self.disk.is_mine(path) or self.disk.node(path).kind != "file"
 
     def read(self, run: str) -> Run:
         """The run's file; ``Damaged`` where it is anything else than what was written there."""
