@@ -74,7 +74,12 @@ def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
     if home and is_root() and who_else(os.path.realpath(home)):  # pip's settings are read from there, for one
         variables = {name: value for name, value in variables.items() if not name.startswith("XDG_")}
         variables["HOME"] = home_of_root() or WORKING_FOLDER
-    return {**variables, **{name: absolute(variables[name]) for name in FOLDER_LISTS if name in variables}}
+    return {**variables, **folder_lists(variables)}
+
+
+def folder_lists(variables: Mapping[str, str]) -> dict[str, str]:
+    """The lists of folders among ``variables``, without what leads to the current folder."""
+    return {name: absolute(variables[name]) for name in FOLDER_LISTS if name in variables}
 
 
 def run(

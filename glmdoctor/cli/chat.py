@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -43,7 +44,9 @@ def chat(context: click.Context, anyway: bool, arguments: tuple[str, ...]) -> No
     command = programs.with_packages(interpreter(diagnosis.host), "-m", "glmcore", "chat", *arguments)
     if kernel_file is None:
         command += found_kernel(diagnosis.host)
-    context.exit(start(command, environment.repaired(host)))
+    variables = environment.repaired(host)
+    # The chat stays in the user's folder, and must not load a library out of it.
+    context.exit(start(command, {**variables, **programs.folder_lists({**os.environ, **variables})}))
 
 
 def value_of(option: str, arguments: tuple[str, ...]) -> str | None:

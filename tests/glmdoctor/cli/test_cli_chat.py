@@ -42,6 +42,15 @@ def test_all_arguments_are_passed_on(started: list[tuple[list[str], dict[str, st
     assert command[6:10] == ["--once", "hi there", "--temperature=0", "-x"]
 
 
+def test_the_chat_loads_no_library_of_the_current_folder(
+    started: list[tuple[list[str], dict[str, str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`export LD_LIBRARY_PATH=$LD_LIBRARY_PATH:/opt/lib` leaves an empty entry, which means the current folder."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", ":/opt/lib:.")
+    CliRunner().invoke(application, ["chat", "--anyway"])
+    assert started[0][1].get("LD_LIBRARY_PATH") == "/opt/lib"
+
+
 def test_a_kernel_that_the_user_names_is_left_alone(started: list[tuple[list[str], dict[str, str]]]) -> None:
     CliRunner().invoke(application, ["chat", "--anyway", "--kernel-file", "/no/such/kernel.so"])
     assert started[0][0].count("--kernel-file") == 1
