@@ -8,6 +8,7 @@ import sys
 import click
 
 from glmcore import __version__
+from glmcore.cli.failures import told
 from glmcore.errors import GlmError
 from glmcore.kernels.threads import share_cores
 
@@ -49,36 +50,13 @@ def main() -> None:
     share_cores()
     try:
         group.main(standalone_mode=False)
-    except click.ClickException as error:
-        if "--debug" in sys.argv:
-            raise
-        sys.exit(complain(GlmError("usage", error.format_message(), hint="see --help")))
-    except GlmError as error:
-        if "--debug" in sys.argv:
-            raise
-        sys.exit(complain(error))
-    except ModuleNotFoundError as error:
-        if "--debug" in sys.argv:
-            raise
-        sys.exit(complain(missing(error.name or "a package")))
     except (click.Abort, KeyboardInterrupt):
         sys.stderr.write("\nglmcore: interrupted\n")
         sys.exit(130)
-    except MemoryError as error:
-        if "--debug" in sys.argv:
-            raise
-        sys.exit(complain(GlmError("memory-short", str(error) or "out of memory", hint="try --quant int4")))
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        sys.exit(complain(GlmError("internal", what, hint="--debug shows where; please report it")))
-
-
-def missing(module: str) -> GlmError:
-    from glmcore.extras import install_hint
-
-    return GlmError("packages-missing", f"{module} is not installed", hint=install_hint(module))
+        sys.exit(complain(told(error)))
 
 
 def complain(error: GlmError) -> int:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glmcore.cli.terminal import read_line, use_line_editing, write_through
+from glmcore.cli.failures import told
+from glmcore.cli.history import History, history_file
+from glmcore.cli.terminal import LineEditing, read_line, write_through
 from glmcore.errors import GlmError
 from glmcore.output import write_text
 
@@ -20,7 +24,9 @@ HELP = """\
 /system TEXT    instructions before the conversation (without TEXT: none)
 /save FILE      write the conversation as JSON
 /stats          figures of the last answer
-/exit           leave (Ctrl-D too); Ctrl-C stops an answer"""
+/exit           leave (Ctrl-D too); Ctrl-C stops an answer
+\"""             begins and ends a message of several lines; a paste of several lines is one message"""
+QUOTES = '"""'
 
 
 class Session:
@@ -66,7 +72,7 @@ class Repl:
         }
 
     def run(self) -> None:
-        use_line_editing()
+        self.editing = LineEditing(History(history_file()))
         write_through(f"{self.session.engine.describe()}\nType a question, or /help.\n")
         while True:
             try:
@@ -82,25 +88,43 @@ class Repl:
             self.handle(line.strip())
 
     def handle(self, line: str) -> None:
-        """One line of input; a failure of one answer does not end the chat."""
+        """What was typed or pasted; no failure of it ends the chat."""
         try:
-            if line.startswith("/"):
-                self.command(line[1:])
+            if line.startswith(QUOTES):
+                line = read_on(line)
+                self.editing.remember(line)
+                self.ask(line[len(QUOTES) : -len(QUOTES)].strip())
             elif line:
-                write_through("glm> ")
-                self.session.answer(line, write_through)
-                write_through("\n")
+                self.editing.remember(line)
+                if not self.obey(line):
+                    self.ask(line)
         except KeyboardInterrupt:
             write_through("\n(stopped)\n")
-        except GlmError as error:
-            write_through(f"\n{error.line()}\n")
+        except EOFError:
+            write_through("\n(the message is dropped)\n")
+        except Exception as error:
+            if "--debug" in sys.argv:
+                traceback.print_exc()
+            write_through(f"\n{told(error).line()}\n")
 
-    def command(self, line: str) -> None:
-        name, _, argument = line.partition(" ")
-        if name not in self.commands:
+    def ask(self, text: str) -> None:
+        if text:
+            write_through("glm> ")
+            self.session.answer(text, write_through)
+            write_through("\n")
+
+    def obey(self, line: str) -> bool:
+        """Carry a command out. A line that only looks like one, say a path, is none; a lone word may be mistyped."""
+        name, _, argument = line.removeprefix("/").partition(" ")
+        if not line.startswith("/") or "\n" in line:
+            return False
+        if name in self.commands:
+            self.commands[name](argument.strip())
+        elif line == f"/{name}" and name.isalpha():
             write_through(f"There is no /{name}.\n{HELP}\n")
-            return
-        self.commands[name](argument.strip())
+        else:
+            return False
+        return True
 
     def help(self, argument: str) -> None:
         write_through(HELP + "\n")
@@ -116,7 +140,11 @@ class Repl:
     def save(self, argument: str) -> None:
         if not argument:
             raise GlmError("usage", "/save needs a file", hint="for example /save talk.json")
-        self.session.save(Path(argument).expanduser())
+        try:
+            path = Path(argument).expanduser()
+        except RuntimeError as error:  # ~NAME of nobody
+            raise GlmError("usage", str(error), where=argument) from error
+        self.session.save(path)
         write_through(f"(saved {len(self.session.messages)} messages)\n")
 
     def stats(self, argument: str) -> None:
@@ -130,3 +158,10 @@ class Repl:
             f"decode {stats.generated_tokens} tokens, {stats.decode_tokens_per_s:.1f} tokens/s\n"
             f"backend {stats.backend}\n"
         )
+
+
+def read_on(line: str) -> str:
+    """The line that begins with three quotes, with those after it up to one that ends with three."""
+    while len(line) < 2 * len(QUOTES) or not line.rstrip().endswith(QUOTES):
+        line += "\n" + read_line("...> ")
+    return line.rstrip()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from glmcore.cli.history import KEPT, History
+
 CLOSED_PIPE = 141  # 128 + SIGPIPE; Windows has no such signal
 
 
@@ -33,10 +35,33 @@ def read_line(prompt: str) -> str:
     return line.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
 
 
-def use_line_editing() -> None:
-    """Arrow keys, history and the right width of Chinese and emoji come from readline, where Python has it."""
-    try:
-        import readline
-    except ImportError:
-        return
-    readline.set_auto_history(True)
+class LineEditing:
+    """Arrow keys, the right width of Chinese and emoji, and pasting many lines as one come from readline.
+
+    Where Python has none, lines are read as they are. GNU readline knows where a paste ends (Python turns that off);
+    with libedit a paste of several lines is as many messages.
+    """
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        sys.stdin.reconfigure(errors="surrogateescape")
+        try:
+            import readline
+        except ImportError:
+            self._remember = None
+            return
+        readline.parse_and_bind("set enable-bracketed-paste on")
+        readline.set_auto_history(False)
+        readline.set_history_length(KEPT)
+        self._remember = readline.add_history
+        for message in history.load():
+            self._recall(message)
+
+    def remember(self, message: str) -> None:
+        """Keep a message for the arrow keys, of this chat and later ones."""
+        self._recall(message)
+        self.history.add(message)
+
+    def _recall(self, message: str) -> None:
+        if self._remember is not None and "\0" not in message:
+            self._remember(message)

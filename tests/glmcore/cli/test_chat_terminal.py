@@ -40,18 +40,38 @@ def endless(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def chat(tiny: Path, tmp_path: Path):
-    """A chat on a terminal of 80 columns, ended with the test."""
-    arguments = ["-m", "glmcore", "chat", "--model", str(tiny), "--temperature", "0", "--max-new-tokens", "24"]
-    environment = {**os.environ, "LANG": "C.UTF-8", "HOME": str(tmp_path), "TERM": "xterm"}
+def environment(home: Path) -> dict[str, str]:
+    return {**os.environ, "LANG": "C.UTF-8", "HOME": str(home), "XDG_STATE_HOME": str(home / "state"), "TERM": "xterm"}
+
+
+def begin(model: Path, home: Path, *more: str, encoding: str = "utf-8") -> pexpect.spawn:
+    """A chat on a terminal of 80 columns."""
+    arguments = ["-m", "glmcore", "chat", "--model", str(model), "--temperature", "0", "--max-new-tokens", "24", *more]
     child = pexpect.spawn(
-        sys.executable, arguments, env=environment, encoding="utf-8", timeout=60, dimensions=(24, 80), cwd=str(tmp_path)
-    )
+        sys.executable, arguments, env=environment(home), encoding=encoding, timeout=60, dimensions=(24, 80),
+        codec_errors="replace", cwd=str(home),
+    )  # fmt: skip
+    child.delaybeforesend = None
     child.expect_exact("Type a question, or /help.")
     child.expect_exact(PROMPT)
+    return child
+
+
+@pytest.fixture
+def chat(tiny: Path, tmp_path: Path):
+    """A chat that ends with the test."""
+    child = begin(tiny, tmp_path)
     yield child
     child.close(force=True)
+
+
+def saved(chat: pexpect.spawn, folder: Path) -> list[dict[str, str]]:
+    say(chat, "/save talk.json")
+    return json.loads((folder / "talk.json").read_text(encoding="utf-8"))
+
+
+def questions(chat: pexpect.spawn, folder: Path) -> list[str]:
+    return [message["content"] for message in saved(chat, folder) if message["role"] == "user"]
 
 
 def say(chat: pexpect.spawn, line: str) -> str:
@@ -91,9 +111,93 @@ def test_end_of_input_leaves(chat: pexpect.spawn) -> None:
     assert chat.exitstatus == 0
 
 
-def test_interrupt_stops_the_answer_and_keeps_the_chat(endless: Path) -> None:
+TRACEBACK = """\
+Traceback (most recent call last):
+  File "/usr/lib/python3/x.py", line 1, in <module>
+    import cpm_kernels
+  File "/usr/lib/python3/y.py", line 2
+OSError: libcuda.so.1: cannot open shared object file"""
+
+
+def test_a_paste_is_one_message(chat: pexpect.spawn, tmp_path: Path) -> None:
+    chat.send(f"\x1b[200~{TRACEBACK}\x1b[201~")
+    assert say(chat, "").count("glm> ") == 1
+    assert questions(chat, tmp_path) == [TRACEBACK]
+
+
+def test_only_known_commands_are_commands(chat: pexpect.spawn, tmp_path: Path) -> None:
+    path = "/usr/lib/x86_64-linux-gnu/libcuda.so.1: file too short"
+    assert "glm> " in say(chat, path) and "glm> " in say(chat, "/etc/hosts") and "glm> " in say(chat, "/saved it")
+    assert "glm> " not in say(chat, "/nonsense")
+    chat.send("\x1b[200~/clear\nis a command\x1b[201~")
+    say(chat, "")
+    assert questions(chat, tmp_path) == [path, "/etc/hosts", "/saved it", "/clear\nis a command"]
+
+
+def test_three_quotes_begin_and_end_a_long_message(chat: pexpect.spawn, tmp_path: Path) -> None:
+    for line in ('"""What does', "/help", "", "do?"):
+        chat.sendline(line)
+        chat.expect_exact("...> ")
+    assert "glm> " in say(chat, 'say it"""')
+    assert "glm> " in say(chat, '"""/etc"""')
+    chat.sendline('"""never mind')
+    chat.expect_exact("...> ")
+    chat.sendintr()
+    chat.expect_exact(PROMPT)
+    chat.sendline('"""nor this')
+    chat.expect_exact("...> ")
+    chat.sendeof()
+    chat.expect_exact(PROMPT)
+    assert questions(chat, tmp_path) == ["What does\n/help\n\ndo?\nsay it", "/etc"]
+
+
+def test_history_lasts_between_runs_and_is_private(chat: pexpect.spawn, tiny: Path, tmp_path: Path) -> None:
+    say(chat, "first 你好")
+    chat.send(f"\x1b[200~{TRACEBACK}\x1b[201~")
+    say(chat, "")
+    [file] = (tmp_path / "state").rglob("chat_history")
+    assert file.stat().st_mode & 0o777 == 0o600
+    again = begin(tiny, tmp_path)
+    try:
+        for keys in ("\x1b[A", "\x1b[A\x1b[A\x1b[A"):  # the arrow up: the last one; the first, behind the one just sent
+            again.send(keys)
+            say(again, "")
+        assert questions(again, tmp_path) == [TRACEBACK, "first 你好"]
+    finally:
+        again.close(force=True)
+
+
+def test_the_conversation_survives_what_fails(tiny: Path, tmp_path: Path) -> None:
+    chat = begin(tiny, tmp_path, "--system", "be ÿ brief", encoding="latin-1")  # bytes that are no UTF-8
+    try:
+        assert "glm> " in say(chat, "hello")
+        for command, complaint in (
+            ("/save ~nobody-of-this-name/x", "error[usage]"), ("/save", "error[usage]"),
+            ("/save /", "error[write-failed]"),
+            ("/save /dev/full", "error[write-failed]"), ("/save /nonexistent/x", "error[write-failed]"),
+        ):  # fmt: skip
+            assert complaint in say(chat, command), command
+        assert Path("/dev/full").is_char_device()
+        assert [message["role"] for message in saved(chat, tmp_path)] == ["system", "user", "assistant"]
+        assert saved(chat, tmp_path)[0]["content"] == "be \udcff brief"
+        assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["talk.json"]
+    finally:
+        chat.close(force=True)
+
+
+def test_bytes_that_are_no_text_do_not_end_the_chat(tiny: Path, tmp_path: Path) -> None:
+    child = begin(tiny, tmp_path)
+    try:
+        os.write(child.child_fd, b"caf\xe9 \x00 \xed\xa0\x80\r")
+        child.expect_exact(PROMPT)
+        assert "glm> " in say(child, "hello")
+    finally:
+        child.close(force=True)
+
+
+def test_interrupt_stops_the_answer_and_keeps_the_chat(endless: Path, tmp_path: Path) -> None:
     arguments = ["-m", "glmcore", "chat", "--model", str(endless), "--temperature", "0", "--max-new-tokens", "30000"]
-    chat = pexpect.spawn(sys.executable, arguments, encoding="utf-8", timeout=60, env={**os.environ, "LANG": "C.UTF-8"})
+    chat = pexpect.spawn(sys.executable, arguments, encoding="utf-8", timeout=60, env=environment(tmp_path))
     try:
         chat.expect_exact(PROMPT)
         chat.sendline("What is 2+2?")

@@ -1,0 +1,27 @@
+"""Any failure as the one line that users see."""
+
+from __future__ import annotations
+
+import click
+
+from glmcore.errors import GlmError
+
+
+def told(error: Exception) -> GlmError:
+    """``error`` with a code of ours."""
+    if isinstance(error, GlmError):
+        return error
+    if isinstance(error, click.ClickException):
+        return GlmError("usage", error.format_message(), hint="see --help")
+    if isinstance(error, ModuleNotFoundError):
+        return missing(error.name or "a package")
+    if isinstance(error, MemoryError):
+        return GlmError("memory-short", str(error) or "out of memory", hint="try --quant int4")
+    what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return GlmError("internal", what, hint="--debug shows where; please report it")
+
+
+def missing(module: str) -> GlmError:
+    from glmcore.extras import install_hint
+
+    return GlmError("packages-missing", f"{module} is not installed", hint=install_hint(module))
