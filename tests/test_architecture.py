@@ -72,7 +72,7 @@ GLMDOCTOR = {
 }
 GLMDOCTOR_OF_GLMCORE = {
     "plan", "config", "errors", "output", "folders", "programs", "workers", "reading", "kernels.build",
-    "layout", "checkpoint.headers", "checkpoint.pickles",
+    "layout", "checkpoint.headers", "checkpoint.pickles", "tokenizers.ranks",
 }  # fmt: skip
 
 GLMCORE = {
@@ -150,6 +150,7 @@ WITHOUT_TORCH = [
     "glmcore/kernels/build.py", "glmcore/engine/sequence.py", "glmdoctor",
     "glmcore/folders.py", "glmcore/programs.py", "glmcore/isolated.py", "glmcore/workers.py",
     *(f"glmcore/checkpoint/{name}.py" for name in ("__init__", "headers", "pickles")),
+    "glmcore/tokenizers/ranks.py",
     *(f"glmcore/server/{name}.py" for name in ("__init__", "address", "deltas", "errors", "guard", "schemas")),
 ]  # fmt: skip
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ import tiktoken
 from glmcore.chat.incremental import TextStream, Utf8
 from glmcore.tokenizers.base import Tokenizer
 from glmcore.tokenizers.files import content, damaged
+from glmcore.tokenizers.ranks import parse_ranks
 
 PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -155,12 +154,7 @@ class Glm4Stream:
 
 
 def _ranks(path: Path) -> dict[bytes, int]:
-    """The rank file's tokens: lines of ``base64 rank``, the ranks counting from 0."""
     try:
-        lines = [line.split() for line in content(path).splitlines() if line.strip()]
-        ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in lines}
-    except (ValueError, binascii.Error) as error:
-        raise damaged(path, "it holds lines that are no `base64 rank`") from error
-    if sorted(ranks.values()) != list(range(len(lines))) or any(bytes([value]) not in ranks for value in range(256)):
-        raise damaged(path, "ranks are missing or appear twice")
-    return ranks
+        return parse_ranks(content(path))
+    except ValueError as error:
+        raise damaged(path, str(error)) from error

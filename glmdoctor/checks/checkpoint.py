@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterator
 from posixpath import join
 
+from glmcore.checkpoint import pickles
+from glmcore.config import ModelConfig
+from glmcore.errors import GlmError
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped, unknown
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import Checkpoint, CheckpointFile, Tensor
@@ -15,23 +18,17 @@ PATH = text("Model folder")
 FILES = text("Files of the checkpoint")
 WHOLE = text("Contents of the checkpoint's files")
 CONFIG = text("Configuration of the model")
+PICKLED = text("Weights in pickles")
 SHAPES = text("Configuration beside the weights")
 NO_FILES = text("There is no folder of files to look at.")
 
+CORE_FILES = (
+    "config.json", "tokenizer_config.json", "model.safetensors.index.json", "pytorch_model.bin.index.json",
+)  # fmt: skip
 WEIGHTS = (".bin", ".safetensors", ".pt", ".pth")
 TOKENIZERS = {"v1": "ice_text.model", "v2": "tokenizer.model", "v3": "tokenizer.model", "glm4": "tokenizer.model"}
 # ChatGLM-6B came with two vocabularies; the ids of one do not exist in the other.
 VOCABULARIES = {150528: range(150000, 150010), 130528: range(130000, 130010)}
-
-# What torch.save names for tensors: as `weights_only` admits it, and no function that could do anything else.
-TENSORS = re.compile(
-    r"collections\.OrderedDict|_codecs\.encode|torch\.(Size|Tensor|device|storage\.(Untyped|Typed|_Typed)Storage)"
-    r"|torch\._utils\._rebuild_(tensor|tensor_v2|tensor_v3|parameter|parameter_with_state|qtensor|sparse_tensor)"
-    r"|torch\._tensor\._rebuild_from_type_v2|torch\.nn\.parameter\.(Parameter|Buffer)|torch\.serialization\._get_layout"
-    r"|torch\.(Untyped|Double|Float|Half|Long|Int|Short|Char|Byte|Bool|BFloat16|ComplexFloat|ComplexDouble|QInt8)Storage"
-    r"|torch\.(float|float16|float32|float64|bfloat16|float8_e4m3fn|float8_e5m2|half|double|bool|complex64|complex128)"
-    r"|torch\.(u?int(8|16|32|64)|int|long|short|qu?int(8|32))"
-)
 
 # What a training run leaves beside the weights; loading a model does not touch it.
 TRAINING = re.compile(r"training_args|optimizer|scheduler|rng_state|scaler|trainer")
@@ -164,15 +161,15 @@ def whole(host: Machine) -> Iterator[Finding]:
 
 def _foreign(file: CheckpointFile) -> list[str]:
     """What the file's pickle calls besides what torch writes for tensors."""
-    return [name for name in file.imports if not TENSORS.fullmatch(name) and not TRAINING.match(file.name)]
+    return [] if TRAINING.match(file.name) else list(pickles.foreign_calls(file.imports))
 
 
 def _runs_code(checkpoint: Checkpoint, foreign: dict[str, list[str]]) -> Finding:
-    """A file that was changed on its way: it is as damaged as one that is cut, and worse."""
+    """A file that was changed on its way."""
     name, calls = next(iter(foreign.items()))
     return bad(
         Status.FAIL,
-        "truncated-checkpoint",
+        "unsafe-pickle",
         text("A weight file holds more than tensors"),
         text(
             "Loading {file} with pickle would call {calls}; glmcore refuses it. Do not load it elsewhere; "
@@ -186,21 +183,51 @@ def _runs_code(checkpoint: Checkpoint, foreign: dict[str, list[str]]) -> Finding
     )
 
 
+def pickled(host: Machine) -> Iterator[Finding]:
+    """Weights in pickles are read by a torch that keeps what ``weights_only`` promises, or not at all."""
+    checkpoint, torch = known(host.checkpoint), known(host.torch)
+    names = [file.name for file in checkpoint.files if file.kind in ("torch-zip", "torch-pickle")]
+    names = [name for name in names if not TRAINING.match(name)]
+    if not names or any(file.kind == "safetensors" for file in checkpoint.files):
+        yield skipped(PICKLED, text("No weights of this model are read from pickles."))
+    elif pickles.reads_safely(torch.version):
+        yield ok(PICKLED, text("torch {version} reads them safely.", version=torch.version), version=torch.version)
+    else:
+        yield bad(
+            Status.FAIL,
+            "torch-unsafe-pickle",
+            text("This torch does not read .bin files safely"),
+            text(
+                "torch {version} may run code in {file} (CVE-2025-32434, CVE-2026-24747); glmcore reads it with torch "
+                "{wanted} or later. Update torch, or convert the files to safetensors.",
+                version=torch.version,
+                file=join(checkpoint.path, names[0]),
+                wanted=".".join(map(str, pickles.SAFE_TORCH)),
+            ),
+            version=torch.version,
+            files=names,
+        )
+
+
 def _file_problem(checkpoint: Checkpoint, file: CheckpointFile) -> str | None:
-    needed = file.name.endswith((*WEIGHTS, ".model")) or file.name in ("config.json", "tokenizer_config.json")
+    needed = file.name.endswith((*WEIGHTS, ".model")) or file.name in CORE_FILES
+    if _foreign(file):  # unsafe, and not merely damaged
+        return None
     if file.kind == "lfs-pointer":
         return "lfs-pointer-checkpoint"
     if file.kind == "html" and needed:
         return "html-instead-of-weights"
     if file.name == TOKENIZERS.get(checkpoint.generation or "") and _no_tokenizer(checkpoint, file):
         return "sentencepiece-model-corrupt"
-    damaged = file.kind == "empty" or (file.fault or "").startswith(("truncated", "damaged"))
+    unreadable = pickles.UNREADABLE in file.imports and not TRAINING.match(file.name)
+    damaged = file.kind == "empty" or unreadable or (file.fault is not None and file.kind != "missing")
     return "truncated-checkpoint" if damaged and needed else None
 
 
 def _no_tokenizer(checkpoint: Checkpoint, file: CheckpointFile) -> bool:
     """GLM-4's tokenizer.model is a text of ranks; the others' are sentencepiece models."""
-    return file.kind == "empty" or (checkpoint.generation != "glm4" and file.kind != "sentencepiece")
+    wanted = "tiktoken" if checkpoint.generation == "glm4" else "sentencepiece"
+    return file.kind not in (wanted, "missing") or file.fault is not None
 
 
 def _described(file: CheckpointFile) -> str:
@@ -233,6 +260,13 @@ def config(host: Machine) -> Iterator[Finding]:
             vocab_size=checkpoint.config.get("vocab_size"),
             **stray,
         )
+    elif fault := _config_fault(checkpoint):
+        yield bad(
+            Status.FAIL,
+            "config-weights-mismatch",
+            text("config.json holds a value that no model has"),
+            text("In {folder}: {fault}.", folder=checkpoint.path, fault=fault),
+        )
     else:
         bits = checkpoint.quantization_bit
         yield ok(
@@ -243,6 +277,15 @@ def config(host: Machine) -> Iterator[Finding]:
             generation=checkpoint.generation,
             quantization_bit=bits,
         )
+
+
+def _config_fault(checkpoint: Checkpoint) -> str | None:
+    """What glmcore says of a value in config.json, None where it takes them all."""
+    try:
+        ModelConfig.from_dict(checkpoint.config)
+    except GlmError as error:
+        return error.what
+    return None
 
 
 def _ids_outside(checkpoint: Checkpoint) -> dict[str, object]:
@@ -258,7 +301,7 @@ def _ids_outside(checkpoint: Checkpoint) -> dict[str, object]:
 def fits(host: Machine) -> Iterator[Finding]:
     """The configuration beside the shapes that the files' headers give."""
     checkpoint = known(host.checkpoint)
-    wrong = list(_differences(checkpoint))
+    wrong = list(_differences(checkpoint)) or ([checkpoint.misfit] if checkpoint.misfit else [])
     if not checkpoint.tensors or not checkpoint.config:
         yield skipped(SHAPES, text("There are no safetensors files or no config.json to compare."))
     elif wrong:
@@ -319,9 +362,22 @@ CHECKS = (
         "model.contents",
         WHOLE,
         whole,
-        problems=tuple(TITLES),
+        problems=(*TITLES, "unsafe-pickle"),
         needs=("checkpoint",),
     ),
-    Check("model.config", CONFIG, config, problems=("token-ids-mismatch",), needs=("checkpoint",)),
+    Check(
+        "model.pickles",
+        PICKLED,
+        pickled,
+        problems=("torch-unsafe-pickle",),
+        needs=("checkpoint", "torch"),
+    ),
+    Check(
+        "model.config",
+        CONFIG,
+        config,
+        problems=("token-ids-mismatch", "config-weights-mismatch"),
+        needs=("checkpoint",),
+    ),
     Check("model.shapes", SHAPES, fits, problems=("config-weights-mismatch",), needs=("checkpoint",)),
 )

@@ -145,10 +145,9 @@ def written(work: Repair, language: str, file: str) -> int:
     prepared, beyond = prepare(plans, work.disk, new_id()), work.beyond(plans)
     content = script.script(prepared, beyond, language)
     if file == "-":
-        output.emit(content)
+        output.emit_bytes(content.encode("utf-8", "surrogateescape"))
     else:
-        with open(file, "w", encoding="utf-8", newline="\n") as out:
-            out.write(content)
+        output.write_file(file, content, errors="surrogateescape")
     return repairs.exit_status((), beyond, work.choice.named)
 
 

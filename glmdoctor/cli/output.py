@@ -43,16 +43,36 @@ def finish() -> None:
 
 def emit(text: str) -> None:
     """Write a report. A reader that closed the pipe has what it wanted: the exit status stays the report's."""
+    _emit(lambda: sys.stdout.write(text if text.endswith("\n") or not text else text + "\n"))
+
+
+def emit_bytes(content: bytes) -> None:
+    """Write a script whose paths may be no UTF-8: their bytes as they are."""
+    _emit(lambda: sys.stdout.buffer.write(content))
+
+
+def _emit(write: Callable[[], object]) -> None:
     if "stdout" in CLOSED:
         raise click.ClickException("cannot write the report: standard output is closed")
     try:
-        sys.stdout.write(text if text.endswith("\n") or not text else text + "\n")
+        write()
         sys.stdout.flush()
     except BrokenPipeError:
         _discard_rest()
     except OSError as error:
         _discard_rest()
         raise click.ClickException(f"cannot write the report: {error.strerror}") from error
+
+
+def write_file(path: str, content: str, errors: str = "backslashreplace") -> None:
+    """All of it or nothing where ``path`` is a file or absent; into whatever else lies there."""
+    from glmcore.errors import GlmError
+    from glmcore.output import write_text
+
+    try:
+        write_text(path, content, errors=errors)
+    except GlmError as error:
+        raise click.ClickException(f"cannot write {path}: {error.what.removeprefix('could not write: ')}") from error
 
 
 def _discard_rest() -> None:

@@ -31,15 +31,4 @@ def snapshot(
     if path is None:
         output.emit(facts)
     else:
-        write(path, facts + "\n")
-
-
-def write(path: str, content: str) -> None:
-    """All of it or nothing, for those whom the umask lets read it."""
-    from glmcore.errors import GlmError
-    from glmcore.output import write_text
-
-    try:
-        write_text(path, content)
-    except GlmError as error:
-        raise click.ClickException(f"cannot write {path}: {error.what.removeprefix('could not write: ')}") from error
+        output.write_file(path, facts + "\n")

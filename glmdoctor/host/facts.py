@@ -480,6 +480,7 @@ class Checkpoint:
     # what its own Python files show about their age ("tokenizer-init-early", …; "present" first); () where it has none
     remote_code: tuple[str, ...] = ()
     tensors: tuple[Tensor, ...] = ()  # the embedding and each layer's last projection; of safetensors files only
+    misfit: str | None = None  # the first tensor that is not as config.json asks; of safetensors files only
 
 
 @dataclass(frozen=True)

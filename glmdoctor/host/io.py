@@ -1,7 +1,8 @@
 """The doctor's eyes: files, variables and the output of commands, without judging any of it.
 
 ``RealIO`` reads this machine, or a *fake root*: a folder that stands for ``/`` and whose links are followed inside it,
-as chroot would. ``recorded.RecordedIO`` replays a machine from plain data. Nothing here writes or opens a device node.
+as chroot would. ``recorded.RecordedIO`` replays a machine from plain data. Nothing here writes, and nothing but regular
+files is opened: a pipe or a device could block, or have an effect.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO, NamedTuple
 
 from glmcore import programs
+from glmcore.reading import open_regular
 
 MAX_LINKS = 40  # the kernel's own limit for one path
 READ_LIMIT = 1 << 20
@@ -218,7 +220,7 @@ class RealIO(IO):
             return None
 
     def open(self, path: str) -> BinaryIO:
-        return open(self.place(path), "rb")
+        return open_regular(self.place(path))
 
     def stat(self, path: str) -> os.stat_result:
         return os.stat(self.place(path))

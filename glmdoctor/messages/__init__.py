@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 
+from glmcore.errors import plain
+
 LANGUAGES = ("en", "zh")
+LONGEST = 1000  # characters of one value
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,18 @@ class Text:
 
     def render(self, language: str = "en") -> str:
         template = catalogue(language).get(self.template, self.template)
-        values = {k: v.render(language) if isinstance(v, Text) else v for k, v in self.values.items()}
+        values = {name: _shown(value, language) for name, value in self.values.items()}
         return template.format(**values) if values else template
 
     def __str__(self) -> str:
         return self.render("en")
+
+
+def _shown(value: object, language: str) -> object:
+    """A value within a sentence: words out of files, paths and other programs neither drive a terminal nor fill it."""
+    if isinstance(value, Text):
+        return value.render(language)
+    return plain(value, LONGEST) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)

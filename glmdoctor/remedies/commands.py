@@ -333,6 +333,8 @@ BY_PROBLEM: Mapping[str, Callable[[Finding, Machine], Commands]] = {
     "cuda-oom": smaller,
     "lfs-pointer-checkpoint": pull_lfs,
     "truncated-checkpoint": fetch_again,
+    "unsafe-pickle": fetch_again,
+    "torch-unsafe-pickle": _packages("torch>=2.10"),
     "html-instead-of-weights": fetch_again,
     "sentencepiece-model-corrupt": fetch_again,
     "missing-shard": fetch_again,

@@ -19,6 +19,7 @@ PROBLEMS = frozenset(
     (
         "lfs-pointer-checkpoint",
         "truncated-checkpoint",
+        "unsafe-pickle",
         "html-instead-of-weights",
         "sentencepiece-model-corrupt",
         "missing-shard",

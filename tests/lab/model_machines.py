@@ -234,7 +234,7 @@ CASES = (
     Case(changed(SHARDS[0], "", "empty_shard"), {"model.contents": "truncated-checkpoint"}),
     Case(cut_shard, {"model.contents": "truncated-checkpoint"}),
     Case(garbage_in_a_header, {"model.contents": "truncated-checkpoint"}),
-    Case(pickle_with_a_call, {"model.contents": "truncated-checkpoint"}),
+    Case(pickle_with_a_call, {"model.contents": "unsafe-pickle"}),
     Case(cut_pickle, {"model.contents": "truncated-checkpoint"}),
     Case(changed(SHARDS[1], None, "missing_shard"), {"model.files": "missing-shard"}),
     Case(changed("config.json", None, "missing_config"), {"model.files": "missing-checkpoint-file"}),

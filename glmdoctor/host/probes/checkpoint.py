@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import posixpath
 from collections.abc import Mapping
 from pathlib import Path
 
+from glmcore.reading import JSON_LIMIT, parse_json
 from glmdoctor.host.facts import Checkpoint, CheckpointFile, Unknown
 from glmdoctor.host.io import IO
 from glmdoctor.host.probes import remote_code, tensors, weights
@@ -45,6 +45,7 @@ def checkpoint(io: IO, model: str | None) -> Checkpoint | Unknown:
         weight_bytes=_weight_bytes(files, shards),
         remote_code=remote_code.marks(io, path),
         tensors=tuple(tensors.telltale(io, path, names)),
+        misfit=tensors.misfit(io, path, _weight_files(files, shards), config) if config else None,
     )
 
 
@@ -70,8 +71,8 @@ def _named(model: str) -> Mapping[str, object] | None:
 
 def _json(io: IO, path: str) -> dict[str, object]:
     try:
-        value = json.loads(io.read_text(path))
-    except (OSError, ValueError, RecursionError):
+        value = parse_json(io.read_bytes(path, JSON_LIMIT))
+    except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -98,6 +99,12 @@ def _shards(io: IO, path: str) -> list[str]:
         if isinstance(shards, dict):
             return list(dict.fromkeys(str(shard) for shard in shards.values()))
     return []
+
+
+def _weight_files(files: list[CheckpointFile], shards: list[str]) -> list[str]:
+    """The files that glmcore reads: the single one, else the index's shards."""
+    names = {file.name for file in files}
+    return next(([single] for single in SINGLE_FILES[:1] if single in names), shards)
 
 
 def _weight_bytes(files: list[CheckpointFile], shards: list[str]) -> int:

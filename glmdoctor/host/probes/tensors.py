@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
+from glmcore.checkpoint.headers import SHOWN, Entry, read_header
+from glmcore.config import ModelConfig
+from glmcore.errors import GlmError, plain
+from glmcore.layout import expected, is_ignored
 from glmdoctor.host.facts import Tensor
 from glmdoctor.host.io import IO
 
@@ -14,32 +18,43 @@ from glmdoctor.host.io import IO
 TELLTALE = re.compile(
     r"transformer\.(embedding\.)?word_embeddings\.weight|.*\.layers\.\d{1,4}\.mlp\.dense_4h_to_h\.weight"
 )
-HEADER_LIMIT = 8 << 20  # bytes; that of a 9B checkpoint's largest shard is 20 KB
 
 
 def telltale(io: IO, folder: str, names: Iterable[str]) -> Iterator[Tensor]:
     for name in names:
-        header = _header(io, posixpath.join(folder, name)) if name.endswith(".safetensors") else {}
-        for tensor, entry in header.items():
-            if TELLTALE.fullmatch(tensor) and (described := _described(tensor, entry)):
-                yield described
+        header = _header(io, posixpath.join(folder, name)) if name.endswith(".safetensors") else None
+        for tensor, entry in (header or {}).items():
+            if TELLTALE.fullmatch(tensor):
+                yield Tensor(tensor, entry.dtype, entry.shape)
 
 
-def _header(io: IO, path: str) -> Mapping[str, object]:
+def misfit(io: IO, folder: str, names: Iterable[str], config: Mapping[str, object]) -> str | None:
+    """The first tensor in safetensors files ``names`` that is not as config.json asks; None where all are, or unknown.
+
+    It is what glmcore itself says when it opens the checkpoint.
+    """
+    held: dict[str, Entry] = {}
+    for name in names:
+        header = _header(io, posixpath.join(folder, name)) if name.endswith(".safetensors") else None
+        if header is None:
+            return None
+        held |= header
+    try:
+        wanted = expected(ModelConfig.from_dict(config, folder=Path(io.place(folder)))) if held else {}
+    except GlmError:
+        return None
+    for name, spec in wanted.items():
+        if name not in held and not spec.optional:
+            return f"{name} is not in the files"
+        if name in held and held[name].shape != spec.shape:
+            return f"{name} is {list(held[name].shape)}, not {list(spec.shape)}"
+    strange = (plain(name, SHOWN) for name in held if name not in wanted and not is_ignored(name))
+    return next((f"{name} is none of this model's" for name in strange), None) if held else None
+
+
+def _header(io: IO, path: str) -> dict[str, Entry] | None:
     try:
         with io.open(path) as file:
-            length = int.from_bytes(file.read(8), "little")
-            raw = file.read(length) if length <= HEADER_LIMIT else b""
-        header = json.loads(raw)
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return header if isinstance(header, dict) else {}
-
-
-def _described(name: str, entry: object) -> Tensor | None:
-    if not isinstance(entry, dict):
+            return read_header(file, io.stat(path).st_size)
+    except (OSError, ValueError):
         return None
-    kind, shape = entry.get("dtype"), entry.get("shape")
-    if not isinstance(kind, str) or not isinstance(shape, list) or not all(isinstance(n, int) for n in shape):
-        return None
-    return Tensor(name, kind, tuple(shape))

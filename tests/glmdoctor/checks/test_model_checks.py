@@ -270,7 +270,7 @@ def test_files_that_are_missing(cpu_machine: Stub, chatglm2: Any, without: str, 
 
 
 def test_the_tokenizer_of_glm4_is_no_sentencepiece_model(cpu_machine: Stub, chatglm2: Any) -> None:
-    ranks = CheckpointFile("tokenizer.model", 1 << 20, "other")
+    ranks = CheckpointFile("tokenizer.model", 1 << 20, "tiktoken")
     glm4 = checkpoint(chatglm2, ranks, generation="glm4")
     assert finding(cpu_machine.having(checkpoint=glm4), "model.contents").status is Status.OK
 

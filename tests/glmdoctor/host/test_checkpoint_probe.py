@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import pickle
@@ -48,8 +49,8 @@ def test_kinds_of_files(tmp_path):
         "pytorch_model.bin": pickle.dumps({"a": 1}, protocol=2),
         "pointer.safetensors": b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n",
         "page.bin": b"\n <!DOCTYPE html><html>",
-        "ice_text.model": b"\x0a\x0e\x0a\x05<unk>",
-        "tokenizer.model": b"IQ== 0\nIg== 1\n",
+        "ice_text.model": b"\x0a\x07\x0a\x05<unk>",
+        "tokenizer.model": b"".join(b"%s %d\n" % (base64.b64encode(bytes([n])), n) for n in range(256)),
         "config.json": b"{}",
         "none.bin": b"",
         "README.md": b"# text",
@@ -117,7 +118,7 @@ def test_links_as_the_hubs_cache_has_them(tmp_path):
     assert described(tmp_path / "snapshot") == {
         "model.safetensors": ("safetensors", None),
         "ice_text.model": ("missing", "unreadable: the link leads nowhere"),
-        "pipe.bin": ("other", None),
+        "pipe.bin": ("other", "damaged: not a regular file"),
     }
 
 

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from glmcore.checkpoint import pickles
 from glmdoctor.host.io import RealIO
-from glmdoctor.host.probes import pickles, weights
+from glmdoctor.host.probes import weights
 
 torch = pytest.importorskip("torch", reason="torch writes the files of this test")
 
@@ -65,35 +66,35 @@ def test_a_call_hidden_among_tensors_is_named_and_not_made(tmp_path: Path, moder
 
 def test_a_second_pickle_in_the_archive_counts(tmp_path: Path) -> None:
     file = archive(pickle.dumps({}), pickle.dumps(Harm(tmp_path / "made")))
-    assert pickles.imported(file, "torch-zip") == (f"{os.name}.mkdir",)
+    assert pickles.imported(file) == (f"{os.name}.mkdir",)
 
 
 def test_a_name_that_is_put_together_is_flagged() -> None:
     """The module's name comes out of a tuple, so that no plain search for it finds it."""
     computed = b"\x80\x04\x8c\x02os\x8c\x06system\x86\x93."
-    assert pickles.imported(io.BytesIO(computed), "torch-pickle") == (pickles.COMPUTED,)
+    assert pickles.imported(io.BytesIO(computed)) == (pickles.COMPUTED,)
     stored = pickle.dumps(["os", "system"], 4)[:-1] + b"0h\x01h\x02\x93."  # both by their places in the memo
     assert list(pickletools.genops(stored))
-    assert pickles.imported(io.BytesIO(stored), "torch-pickle") in ((pickles.COMPUTED,), ("os.system",))
+    assert pickles.imported(io.BytesIO(stored)) in ((pickles.COMPUTED,), ("os.system",))
 
 
 def test_a_bomb_is_read_no_further_than_the_limit() -> None:
     padding = b"\x80\x02" + b"0N" * (pickles.PICKLE_LIMIT // 2)
     file = archive(padding + b"cos\nsystem\n.", compression=zipfile.ZIP_DEFLATED)
-    assert pickles.imported(file, "torch-zip")[-1] == pickles.UNREADABLE
+    assert pickles.imported(file)[-1] == pickles.UNREADABLE
 
 
 def test_a_directory_beyond_measure_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pickles, "DIRECTORY_LIMIT", 10)
-    assert pickles.imported(archive(pickle.dumps({})), "torch-zip") == (pickles.UNREADABLE,)
+    assert pickles.imported(archive(pickle.dumps({}))) == (pickles.UNREADABLE,)
 
 
-@given(st.binary(max_size=300), st.sampled_from(["torch-zip", "torch-pickle"]))
+@given(st.binary(max_size=300))
 @settings(max_examples=150, deadline=None)
-def test_no_bytes_break_it(content: bytes, kind: str) -> None:
-    assert all(isinstance(name, str) for name in pickles.imported(io.BytesIO(content), kind))
+def test_no_bytes_break_it(content: bytes) -> None:
+    assert all(isinstance(name, str) for name in pickles.imported(io.BytesIO(content)))
     for inner in (content, b"\x80\x04" + content, pickle.dumps([1, "a"], 4)[:-1] + content):
-        assert len(pickles.imported(archive(inner), "torch-zip")) <= pickles.NAMES_LIMIT
+        assert len(pickles.imported(archive(inner))) <= pickles.NAMES_LIMIT
 
 
 @given(st.integers(0, 400), st.integers(0, 255))
@@ -101,4 +102,4 @@ def test_no_bytes_break_it(content: bytes, kind: str) -> None:
 def test_no_changed_byte_of_an_archive_breaks_it(at: int, value: int) -> None:
     raw = bytearray(archive(pickle.dumps({"a": [1, 2]}, 4)).read())
     raw[at % len(raw)] = value
-    assert all(isinstance(name, str) for name in pickles.imported(io.BytesIO(bytes(raw)), "torch-zip"))
+    assert all(isinstance(name, str) for name in pickles.imported(io.BytesIO(bytes(raw))))
