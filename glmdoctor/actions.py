@@ -281,7 +281,7 @@ class WriteFile(_Undoable):
         change = changes[self.path]
         if change.kept:
             disk.keep(self.path, change.kept, change.temporary)
-        disk.write(change.temporary, self.content.encode(), self.results(changes)[self.path])
+        disk.write(change.temporary, self.content.encode("utf-8", "surrogateescape"), self.results(changes)[self.path])
         disk.rename(change.temporary, self.path)
 
     def results(self, changes: Changes) -> Mapping[str, Node]:
@@ -345,7 +345,7 @@ class FetchFile(_Undoable):
 
 
 def digest(content: str) -> str:
-    return hashlib.sha256(content.encode()).hexdigest()
+    return hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def change_of(path: str, disk: Disk, run: str, number: int) -> Change:

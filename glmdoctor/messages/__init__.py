@@ -16,7 +16,7 @@ from importlib import resources
 from glmcore.errors import plain
 
 LANGUAGES = ("en", "zh")
-LONGEST = 1000  # characters of one value
+LONGEST = 4000  # characters of one value; a compiler's complaint has some hundreds
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,14 @@ class Text:
 
 
 def _shown(value: object, language: str) -> object:
-    """A value within a sentence: words out of files, paths and other programs neither drive a terminal nor fill it."""
+    """A value within a sentence: a path is one line, and no words out of files or programs fill a terminal."""
     if isinstance(value, Text):
         return value.render(language)
-    return plain(value, LONGEST) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    if value.startswith("/"):
+        return plain(value, LONGEST)
+    return value if len(value) <= LONGEST else f"{value[: LONGEST // 2]}…{value[-LONGEST // 2 :]}"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,10 @@ from glmdoctor.findings import Finding, Report, Status
 from glmdoctor.messages import Text, text
 
 # Escape sequences and control characters of a compiler's or a log's words must not reach a terminal or an XML file.
-CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff]")
+CONTROL = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff]"
+    r"|[\u200e\u200f\u2028-\u202e\u2066-\u2069]"  # what turns the direction of text, and breaks its lines
+)
 
 STATUS_WORDS = {
     Status.OK: text("ok"),
