@@ -54,11 +54,11 @@ def test_check_ends_with_a_report(limit: str, tmp_path: Path) -> None:
 
 
 def test_a_snapshot_keeps_to_the_umask(tmp_path: Path) -> None:
-    from glmdoctor.cli.snapshot import write
+    from glmdoctor.cli.output import write_file
 
     before = os.umask(0o077)
     try:
-        write(str(tmp_path / "machine.json"), "{}\n")
+        write_file(str(tmp_path / "machine.json"), "{}\n")
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "machine.json").stat().st_mode) == 0o600
