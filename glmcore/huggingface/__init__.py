@@ -9,8 +9,11 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 from glmcore.huggingface.configuration import ChatGLMConfig
 from glmcore.huggingface.modeling import ChatGLMForConditionalGeneration
 from glmcore.huggingface.tokenization import ChatGLM4Tokenizer, ChatGLMTokenizer
+from glmcore.huggingface.versions import warn_untested
 
 __all__ = ["ChatGLM4Tokenizer", "ChatGLMConfig", "ChatGLMForConditionalGeneration", "ChatGLMTokenizer"]
+
+warn_untested()
 
 
 class _Name(ChatGLMConfig):

@@ -33,10 +33,13 @@ def needed(host: Machine) -> Iterator[Finding]:
         yield ok(PACKAGES, text("{names}.", names=", ".join(f"{k} {v}" for k, v in found.items())), **found)
         return
     wanted = {row["package"]: row["specifier"] for row in rows}
+    floors = {name: specifier.split(",")[0] for name, specifier in wanted.items()}
+    untested = all(matches(floors[name], version) for name, version in wrong.items() if version)
+    untested = untested and all(wrong.values())
     yield bad(
-        model_grade(host),
+        Status.WARN if untested else model_grade(host),
         "python-deps-missing",
-        text("Python packages are missing or too old"),
+        text("Python packages are newer than tested") if untested else text("Python packages are missing or too old"),
         text(
             "{python} needs {packages}.",
             python=known(host.interpreter).executable,

@@ -176,7 +176,7 @@ def test_packages_that_the_named_model_needs(cpu_machine: Stub, chatglm2: Any) -
 
 def test_a_package_that_is_too_old(cpu_machine: Stub) -> None:
     found = finding(with_packages(cpu_machine, torch="2.1.0+cpu"), "python.packages")
-    assert found.evidence["missing"] == ["torch>=2.4"] and "2.1.0+cpu" in str(found.detail)
+    assert found.evidence["missing"] == ["torch>=2.4,<2.14"] and "2.1.0+cpu" in str(found.detail)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +194,17 @@ def test_a_package_that_is_too_old(cpu_machine: Stub) -> None:
 )
 def test_packages_that_do_not_go_together(cpu_machine: Stub, packages: dict[str, str], problem: str | None) -> None:
     assert finding(with_packages(cpu_machine, **packages), "python.clashes").problem == problem
+
+
+TESTED = {"torch": "2.13.0", "transformers": "5.24.0", "safetensors": "0.8.0", "sentencepiece": "0.2.3",
+          "tiktoken": "0.14.0"}  # fmt: skip
+
+
+def test_packages_newer_than_tested_are_told_and_fail_nothing(cpu_machine: Stub) -> None:
+    found = finding(with_packages(cpu_machine, **TESTED | {"transformers": "5.25.0"}), "python.packages")
+    assert (found.status, found.problem) == (Status.WARN, "python-deps-missing")
+    assert found.evidence["packages"] == {"transformers": {"needed": ">=4.44,<5.25", "installed": "5.25.0"}}
+    assert finding(with_packages(cpu_machine, **TESTED), "python.packages").status is Status.OK
 
 
 def test_protobuf_in_pure_python_takes_old_code(cpu_machine: Stub) -> None:
