@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
-from glmdoctor.explain.pages import Page, Words, pages
+from glmdoctor.explain.pages import Page, pages
 from glmdoctor.explain.signatures import Book, Own, Pattern, Signature, book, own_id
 
 __all__ = ["Explanation", "Match", "Own", "book", "explain", "own_id"]
@@ -20,6 +20,7 @@ __all__ = ["Explanation", "Match", "Own", "book", "explain", "own_id"]
 LEAST = 0.5  # confidence below which a match is no match
 SURE = 0.8  # confidence from which a cause goes before its consequences
 ENOUGH = 3  # pages in which a pattern is looked up; after that only where it comes last matters
+FEW = 32  # likely patterns up to which each is searched for at once; of more, the pairs of words are compared first
 TAIL = 4  # pages at the end that are searched for everything once more
 KNOWN_LINES = 100_000  # different lines that are kept, to pass over pages that only repeat them
 SHOWN_LINES = 8
@@ -62,36 +63,31 @@ class Wanted:
     """The patterns still looked for, by their words, so that a page asks only for what it has."""
 
     def __init__(self, patterns: tuple[Pattern, ...]) -> None:
-        self._by_words: dict[Words, list[Pattern]] = {}
+        self._by_word: dict[bytes, list[Pattern]] = {}
         self._by_fragment: dict[bytes, list[Pattern]] = {}
         for pattern in patterns:
-            self._group(pattern).append(pattern)
-        self._by_first: dict[bytes, set[Words]] = {}
-        for words in self._by_words:
-            self._by_first.setdefault(words[0], set()).add(words)
+            groups, key = self._group(pattern)
+            groups.setdefault(key, []).append(pattern)
 
-    def _group(self, pattern: Pattern) -> list[Pattern]:
-        if pattern.anchor:
-            return self._by_words.setdefault(pattern.anchor, [])
-        return self._by_fragment.setdefault(pattern.fragment, [])
+    def _group(self, pattern: Pattern) -> tuple[dict[bytes, list[Pattern]], bytes]:
+        return (self._by_word, pattern.word) if pattern.word else (self._by_fragment, pattern.fragment)
 
     def on(self, page: Page) -> list[tuple[Pattern, list[int]]]:
-        """Those whose first piece stands on the page, and where."""
-        distinct, found = page.distinct, []
-        for words, at in page.places(self._by_first).items():
-            patterns = self._by_words.get(words, [])
-            found += [(p, starts) for p in patterns if p.needed <= distinct and (starts := p.starts(page, at))]
-        for fragment, patterns in self._by_fragment.items():
-            if patterns and fragment in page.vocabulary:
-                found += [(p, starts) for p in patterns if p.needed <= distinct and (starts := p.starts(page, ()))]
-        return found
+        """Those of which the page may hold a match, and where."""
+        distinct = page.distinct
+        likely = [p for word in self._by_word.keys() & distinct for p in self._by_word[word] if p.needed <= distinct]
+        if len(likely) > FEW:
+            pairs = page.pairs
+            likely = [p for p in likely if p.pair is None or p.pair in pairs]
+        fragments = [part for part in self._by_fragment if part in page.vocabulary]
+        likely += [p for part in fragments for p in self._by_fragment[part] if p.needed <= distinct]
+        return [(p, starts) for p in likely if (starts := p.starts(page))]
 
     def drop(self, pattern: Pattern) -> None:
-        self._group(pattern).remove(pattern)
-        if pattern.anchor and not self._by_words[pattern.anchor]:
-            self._by_first[pattern.anchor[0]].remove(pattern.anchor)
-            if not self._by_first[pattern.anchor[0]]:
-                del self._by_first[pattern.anchor[0]]
+        groups, key = self._group(pattern)
+        groups[key].remove(pattern)
+        if not groups[key]:
+            del groups[key]
 
 
 def explain(stream: BinaryIO, known: Book | None = None) -> Explanation:

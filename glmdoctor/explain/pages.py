@@ -1,7 +1,7 @@
 """Reading a log of any length in pages of bounded size, and making its text plain.
 
 Programs, terminals, containers and notebooks wrap the same words in colours, frames, escapes and line breaks. A page
-is made plain once, and says where each of its words stands: searching costs what is found and not what is sought.
+says at small cost which words it has, and which follow each other: only what may stand on it is searched for.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import codecs
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator
 from functools import cached_property
-from itertools import accumulate
 from typing import BinaryIO
 
 PAGE = 1 << 16  # bytes
@@ -22,11 +21,11 @@ ANSI = re.compile(
     rb"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\^_]"  # window titles and links; single controls
 )
 ESCAPED = (b'{"', b'\\n"', b"\\n',", b'\\"', b"\\u00")
+LETTERS = 3  # of a word's beginning that tell it from most others
 BREAK = "\r"  # a line break inside one line of the file: it separates words, and counts no line
 FRAME = " \t\xa0│┃║|"  # at the ends of lines: margins, and boxes around tracebacks
 BOX, FOLD = "│ ", " │\n"  # how a row of a box begins, and how one ends that the text fills to its edge
 QUOTED = FRAME + ">"  # at their beginning also the marks of mails
-Words = tuple[bytes, ...]  # one word, or two that follow each other
 UNICODE_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 QUOTES = '‘’“”`´"'
 
@@ -101,8 +100,13 @@ class Page:
 
     @cached_property
     def words(self) -> list[bytes]:
-        """The text's ASCII words in their order, with an empty one for every further sign between two."""
-        return self.flat.encode("ascii", "replace").translate(WORD_BYTES).split(b" ")
+        """The text's ASCII words in their order."""
+        return self.flat.encode("ascii", "replace").translate(WORD_BYTES).split()
+
+    @cached_property
+    def pairs(self) -> set[tuple[bytes, bytes]]:
+        """Each word with the first letters of the one that follows it."""
+        return set(zip(self.words, [word[:LETTERS] for word in self.words[1:]], strict=False))
 
     @cached_property
     def distinct(self) -> frozenset[bytes]:
@@ -112,18 +116,6 @@ class Page:
     def vocabulary(self) -> bytes:
         """Every word once, between blanks, but for numbers: a part of a number says nothing."""
         return b" ".join([word for word in self.distinct if not word.isdigit()])
-
-    def places(self, wanted: Mapping[bytes, Set[Words]]) -> dict[Words, list[int]]:
-        """Where in ``flat`` the wanted words and pairs of neighbours stand; each is given under its first word."""
-        words, found = self.words, {}
-        first = wanted.keys() & self.distinct
-        before = list(accumulate(map(len, words), initial=0)) if first else []
-        for i in [i for i, word in enumerate(words) if word in first]:
-            keys, single = wanted[words[i]], (words[i],)
-            for key in (single, tuple(words[i : i + 2])):
-                if key in keys:
-                    found.setdefault(key, []).append(before[i] + i)
-        return found
 
     @cached_property
     def text(self) -> str:

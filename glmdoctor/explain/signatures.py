@@ -9,18 +9,18 @@ stands, so no text can make it slow.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import pairwise
 from typing import Any
 
 from glmdoctor import knowledge
 from glmdoctor.explain.listings import CHECKS
-from glmdoctor.explain.pages import BREAK, QUOTES, WORD_BYTES, Page, Words
+from glmdoctor.explain.pages import BREAK, LETTERS, QUOTES, Page
 
 GAP = 240  # characters that one `*` spans at most
 TRIES = 64  # places per page where a signature's first piece may stand before it is given up
-MANY = 256  # places per page of a word from which the whole first piece is sought instead
 WORD = re.compile(r"(?<![a-z0-9_])[a-z0-9_]+(?![a-z0-9_])")
 JOINT = re.compile(r"(\*|\{non-ascii\})")
 
@@ -31,13 +31,17 @@ class Pattern:
 
     pieces: tuple[str, ...]
     foreign: tuple[bool, ...]  # must the stretch before this piece hold a letter outside ASCII?
-    anchor: Words  # one or two words of the first piece that stand whole in the log; empty where there are none
-    offset: int  # of the anchor in the first piece
-    fragment: bytes  # else a part of a word
+    pair: tuple[bytes, bytes] | None  # a whole word and how the next one begins: the longest two that it has
+    word: bytes  # else one whole word
+    fragment: bytes  # else the longest part of a word
     needed: frozenset[bytes]  # whole words without which it cannot match
     at_start: bool
     at_end: bool
     check: str = ""  # what else the text around must say, a name of `listings`
+
+    @cached_property
+    def longest(self) -> str:
+        return max(self.pieces[1:], key=len, default="")
 
     @classmethod
     @cache
@@ -49,22 +53,20 @@ class Pattern:
         split = JOINT.split(plain[at_start : len(plain) - at_end])
         pieces, joints = split[::2], ["", *split[1::2]]
         foreign = tuple(joint == "{non-ascii}" for joint in joints)
-        anchor, offset = _anchor(pieces[0])
-        fragment = "" if anchor else max(WORD.findall(pieces[0]), key=len, default="")
-        needed = frozenset(match.group().encode() for piece in pieces for match in _inner(piece))
-        return cls(tuple(pieces), foreign, anchor, offset, fragment.encode(), needed, at_start, at_end, check)
+        whole = [word for piece in pieces for word in _whole(piece)]
+        pairs = [pair for piece in pieces for pair in _pairs(piece)]
+        pair = max(pairs, key=lambda pair: len(pair[0]) + len(pair[1]), default=None)
+        word = pair[0] if pair else max(whole, key=len, default=b"")
+        parts = [part.encode() for piece in pieces for part in WORD.findall(piece)]
+        fragment = b"" if word else max(parts, key=len, default=b"")
+        pair = pair and (pair[0], pair[1][:LETTERS])
+        return cls(tuple(pieces), foreign, pair, word, fragment, frozenset(whole), at_start, at_end, check)
 
-    def starts(self, page: Page, places: Sequence[int]) -> list[int]:
-        """Where in ``page.flat`` the first piece stands, the first and the last times; ``places`` are the anchor's."""
-        if not self.anchor or len(places) > MANY:
-            return self._found(page)
-        piece, offset, flat = self.pieces[0], self.offset, page.flat
-        starts = [place - offset for place in places if flat.startswith(piece, place - offset)]
-        return starts if len(starts) <= 2 * TRIES else starts[:TRIES] + starts[-TRIES:]
-
-    def _found(self, page: Page) -> list[int]:
-        """Likewise, by search from both ends."""
+    def starts(self, page: Page) -> list[int]:
+        """Where in ``page.flat`` the first piece stands, the first and the last times, if the longest one does."""
         piece, flat, ahead, behind = self.pieces[0], page.flat, [], []
+        if self.longest not in flat:
+            return []
         start = flat.find(piece)
         while start >= 0 and len(ahead) < TRIES:
             ahead.append(start)
@@ -93,24 +95,25 @@ class Pattern:
         return not self.check or CHECKS[self.check](page.flat, start)
 
 
-def _inner(piece: str) -> list[re.Match[str]]:
-    """The words that do not touch the piece's edges, where they might go on in the log."""
-    return [match for match in WORD.finditer(piece) if match.start() > 0 and match.end() < len(piece)]
+def _whole(piece: str) -> list[bytes]:
+    """The words of a piece that stand whole in the log, in their order.
 
-
-def _anchor(piece: str) -> tuple[Words, int]:
-    """The words by which a piece is looked up, and their offset: the longest, with its neighbour where that is whole.
-
-    Words inside the piece stand whole in the log. Those at its edges may go on there: to the left only where they begin
-    with `_`, so that the first word of several is whole as well.
+    Those at its edges may go on there: to the left where they begin with `_` or are all there is, to the right unless
+    they are numbers.
     """
-    words = piece.encode("ascii", "replace").translate(WORD_BYTES).split(b" ")
-    whole = range(piece[:1] in "_", len(words) - 1)  # of the last word only the beginning is known
-    best = max(whole, key=lambda i: (len(words[i]) > 0, i + 1 in whole, len(words[i])), default=None)
-    if best is None or not words[best]:
-        return (), 0
-    anchor = words[best : best + 2] if best + 1 in whole else words[best : best + 1]
-    return tuple(anchor), sum(map(len, words[:best])) + best
+    words = [match.group().encode() for match in WORD.finditer(piece)]
+    goes_on = piece[-1:].isalpha() or piece[-1:] == "_"
+    first = piece[:1] == "_" or (len(words) == 1 and piece[:1].isalnum())
+    return words[first : len(words) - goes_on]
+
+
+def _pairs(piece: str) -> Iterator[tuple[bytes, bytes]]:
+    """Neighbours of which the first is whole, and of the second at least the beginning is known."""
+    words = [match.group().encode() for match in WORD.finditer(piece)]
+    whole = _whole(piece)
+    for first, second in pairwise(words):
+        if first in whole and (second in whole or len(second) >= LETTERS):
+            yield first, second
 
 
 @dataclass(frozen=True)
