@@ -62,7 +62,17 @@ def _sharded(path: Path) -> WeightFiles:
             "checkpoint-missing-file", f"the shard {plain(missing[0], 80)}{more} is missing", where=str(path.parent),
             hint="download the missing files",
         )  # fmt: skip
+    _refuse_folders(path, index)
     return WeightFiles(tuple(path.parent / file for file in files), index, path)
+
+
+def _refuse_folders(path: Path, index: dict[str, str]) -> None:
+    for name, file in index.items():
+        if os.path.isdir(path.parent / file):
+            raise GlmError(
+                "checkpoint-damaged", f"{path.name} puts {plain(name, 80)} into {plain(file, 80)!r}, which is a folder",
+                where=str(path), hint="download the index again, and the shard that it then names; the folder may stay",
+            )  # fmt: skip
 
 
 def _stays_inside(file: str) -> bool:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from glmdoctor.explain.pages import Page, pages
-from glmdoctor.explain.signatures import Book, Own, Pattern, Signature, book, own_id
+from glmdoctor.explain.signatures import Book, Own, Pattern, Question, Signature, book, own_id
 
-__all__ = ["Explanation", "Match", "Own", "book", "explain", "own_id"]
+__all__ = ["Explanation", "Match", "Own", "Question", "book", "explain", "own_id"]
 
 LEAST = 0.5  # confidence below which a match is no match
 SURE = 0.8  # confidence from which a cause goes before its consequences
@@ -39,6 +39,7 @@ class Match:
 class Explanation:
     matches: tuple[Match, ...]  # best first
     harmless: tuple[int, ...]  # numbers of lines that look like faults and are not
+    question: Question  # what would tell more, where nothing matches
 
 
 @dataclass
@@ -102,7 +103,12 @@ def explain(stream: BinaryIO, known: Book | None = None) -> Explanation:
     _put_causes_first(best, known)
     harmless = sorted({line for pattern in known.harmless if pattern in seen for line in seen[pattern].lines})
     ordered = sorted(best.values(), key=lambda match: (-match.confidence, -match.lines[-1]))
-    return Explanation(tuple(ordered), tuple(harmless))
+    return Explanation(tuple(ordered), tuple(harmless), _open_question(known, seen))
+
+
+def _open_question(known: Book, seen: dict[Pattern, Sighting]) -> Question:
+    """The first of which the log has a clue; the last needs none."""
+    return next(q for q in known.questions if not q.clues or any(clue in seen for clue in q.clues))
 
 
 def _put_causes_first(best: dict[str, Match], known: Book) -> None:

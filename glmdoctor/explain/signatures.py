@@ -134,10 +134,20 @@ class Own:
 
 
 @dataclass(frozen=True)
+class Question:
+    """What to ask where no problem is known, and the command that answers it."""
+
+    clues: tuple[Pattern, ...]  # one of them must stand in the log; none for the last question
+    run: str
+    wording: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Book:
     signatures: tuple[Signature, ...]
     consequences: Mapping[str, tuple[str, ...]]  # problem → those that follow from it
     harmless: tuple[Pattern, ...]  # lines that look like faults and are not
+    questions: tuple[Question, ...]  # the nearest first
     codes: Mapping[str, str | Own]  # glmcore's error codes
 
     @cached_property
@@ -151,7 +161,8 @@ class Book:
     def patterns(self) -> tuple[Pattern, ...]:
         """Every pattern once."""
         conditions = (p for s in self.signatures for p in (*s.only_with, *s.not_with))
-        return tuple(dict.fromkeys([*(s.pattern for s in self.signatures), *conditions, *self.harmless]))
+        clues = (clue for question in self.questions for clue in question.clues)
+        return tuple(dict.fromkeys([*(s.pattern for s in self.signatures), *conditions, *self.harmless, *clues]))
 
 
 @cache
@@ -163,7 +174,11 @@ def book() -> Book:
     codes = {code: v if isinstance(v, str) else Own(v["title"], v["remedy"]) for code, v in data["glmcore"].items()}
     signatures += [_code(code, meaning) for code, meaning in codes.items()]
     consequences = {cause: tuple(problems) for cause, problems in data["consequences"].items()}
-    return Book(tuple(signatures), consequences, tuple(Pattern.parse(text) for text in data["harmless"]), codes)
+    harmless = tuple(Pattern.parse(text) for text in data["harmless"])
+    questions = tuple(
+        Question(tuple(map(Pattern.parse, row["clues"])), row["run"], row["question"]) for row in data["questions"]
+    )
+    return Book(tuple(signatures), consequences, harmless, questions, codes)
 
 
 def _signature(problem: str, row: Mapping[str, object]) -> Signature:

@@ -74,6 +74,7 @@ def _match_dict(match: Match, language: str) -> dict[str, Any]:
 def lines(explanation: Explanation, language: str, confirmed: Mapping[str, bool | None] | None) -> Iterator[Line]:
     if not explanation.matches:
         yield Line(text("No known problem was found in this log.").render(language), style="bold")
+        yield from _question(explanation, language)
     several = len(explanation.matches) > 1 and _near(explanation.matches[1], explanation.matches[0])
     for i, match in enumerate(explanation.matches[: 1 + RUNNERS_UP]):
         if i:
@@ -85,6 +86,12 @@ def lines(explanation: Explanation, language: str, confirmed: Mapping[str, bool 
         numbers = ", ".join(map(str, explanation.harmless))
         yield Line("")
         yield Line(text("These lines look like faults and are none: {lines}", lines=numbers).render(language), 0, "dim")
+
+
+def _question(explanation: Explanation, language: str) -> Iterator[Line]:
+    question = explanation.question
+    yield Line(text("What would tell more: {question}", question=question.wording[language]).render(language), 2)
+    yield Line(question.run, 4)
 
 
 def _near(match: Match, first: Match) -> bool:

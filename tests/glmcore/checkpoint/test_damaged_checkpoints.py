@@ -177,6 +177,18 @@ def test_an_index_that_is_none(tmp_path: Path, text: str) -> None:
     assert refused(folder).code == "checkpoint-damaged"
 
 
+def test_an_index_that_names_a_folder(tmp_path: Path) -> None:
+    folder = write(tmp_path / "sharded", shards=2)
+    path = folder / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    index["weight_map"][f"{QKV}.weight"] = "parts"
+    path.write_text(json.dumps(index))
+    (folder / "parts").mkdir()
+    error = refused(folder)
+    assert error.code == "checkpoint-damaged" and error.where == str(path) and error.hint
+    assert "index.json" in error.what and f"{QKV}.weight" in error.what and "'parts'" in error.what
+
+
 def test_an_index_that_names_the_wrong_shard(tmp_path: Path) -> None:
     folder = write(tmp_path / "sharded", shards=2)
     path = folder / "model.safetensors.index.json"

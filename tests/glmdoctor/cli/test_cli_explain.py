@@ -32,6 +32,21 @@ def test_nothing_known_is_status_1_and_an_empty_list() -> None:
     assert done.exit_code == 1 and json.loads(done.stdout) == {"schema_version": 1, "matches": []}
 
 
+@pytest.mark.parametrize(
+    ("log", "command"),
+    [
+        ("something odd about safetensors\n", "glmdoctor check --deep --model DIR"),
+        ("NVRM: a line that nobody knows\n", "nvidia-smi"),
+        ("all is well\n", "glmdoctor check"),
+    ],
+)
+def test_where_nothing_is_known_one_question_is_asked(log: str, command: str) -> None:
+    done = explain(log=log)
+    assert done.exit_code == 1 and "What would tell more" in done.stdout and command in done.stdout
+    assert "进一步的线索" in explain("--lang", "zh", log=log).stdout
+    assert "What would tell more" not in explain(log=LOG).stdout
+
+
 def test_a_file_is_read(tmp_path: Path) -> None:
     file = tmp_path / "a.log"
     file.write_text(LOG, encoding="utf-8")
