@@ -22,9 +22,12 @@ NOTHING_KNOWN = 1
 @click.argument("log", metavar="[FILE|-]", default="-")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--check", "with_check", is_flag=True, help="Ask this machine which of the matches is true.")
+@click.option("--report", metavar="FILE", help="Also write a bug report: this, and the machine; redacted Markdown.")
 @options.language
 @click.pass_context
-def explain(context: click.Context, log: str, as_json: bool, with_check: bool, lang: str | None) -> None:
+def explain(
+    context: click.Context, log: str, as_json: bool, with_check: bool, report: str | None, lang: str | None
+) -> None:
     """Say which known problem a log or traceback shows, its cause, and what to do; offline.
 
     Exit status: 0 a known problem was found, 1 none, 2 wrong usage.
@@ -45,7 +48,16 @@ def explain(context: click.Context, log: str, as_json: bool, with_check: bool, l
         output.emit(dumps(explanation.as_dict(found, language, confirmed)))
     else:
         output.emit(output.laid_out(explanation.lines(found, language, confirmed)))
+    if report is not None:
+        write_report(report, found, language)
     context.exit(0 if found.matches else NOTHING_KNOWN)
+
+
+def write_report(path: str, found: Explanation, language: str) -> None:
+    from glmdoctor.diagnosis import judge, this_host
+    from glmdoctor.reports import bug_report
+
+    output.write_file(path, bug_report.render(found, judge(this_host()), language))
 
 
 @contextmanager

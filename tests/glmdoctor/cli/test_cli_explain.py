@@ -47,6 +47,21 @@ def test_where_nothing_is_known_one_question_is_asked(log: str, command: str) ->
     assert "What would tell more" not in explain(log=LOG).stdout
 
 
+def test_a_report_holds_the_log_the_question_and_the_machine_and_no_names(tmp_path: Path) -> None:
+    log = "at https://someone:secret@git.internal.example/x\nOSError: /home/someone/m/libcuda.so.1: file too short\n"
+    done = explain("--report", str(tmp_path / "bug.md"), log=log)
+    report = (tmp_path / "bug.md").read_text(encoding="utf-8")
+    assert done.exit_code == 0 and "libcuda-link-broken" in done.stdout
+    assert report.index("## What the log shows") < report.index("## What is open") < report.index("## glmdoctor ")
+    assert "libcuda-link-broken" in report and "file too short" in report and "someone" not in report
+
+
+def test_a_report_of_nothing_known_asks_what_would_tell_more(tmp_path: Path) -> None:
+    done = explain("--lang", "zh", "--report", str(tmp_path / "bug.md"), log="something odd about safetensors\n")
+    report = (tmp_path / "bug.md").read_text(encoding="utf-8")
+    assert done.exit_code == 1 and "尚待确认" in report and "glmdoctor check --deep --model DIR" in report
+
+
 def test_a_file_is_read(tmp_path: Path) -> None:
     file = tmp_path / "a.log"
     file.write_text(LOG, encoding="utf-8")
