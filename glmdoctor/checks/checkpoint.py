@@ -186,7 +186,9 @@ def _runs_code(checkpoint: Checkpoint, foreign: dict[str, list[str]]) -> Finding
 def pickled(host: Machine) -> Iterator[Finding]:
     """Weights in pickles are read by a torch that keeps what ``weights_only`` promises, or not at all."""
     checkpoint, torch = known(host.checkpoint), known(host.torch)
-    names = [file.name for file in checkpoint.files if file.kind in ("torch-zip", "torch-pickle")]
+    # What is damaged or unsafe itself is said elsewhere: no torch reads it.
+    sound = [file for file in checkpoint.files if not file.fault and not _foreign(file)]
+    names = [file.name for file in sound if file.kind in ("torch-zip", "torch-pickle")]
     names = [name for name in names if not TRAINING.match(name)]
     if not names or any(file.kind == "safetensors" for file in checkpoint.files):
         yield skipped(PICKLED, text("No weights of this model are read from pickles."))
