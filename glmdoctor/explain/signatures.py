@@ -170,7 +170,7 @@ def book() -> Book:
     """The signatures that ship with the package."""
     data = knowledge.signatures()
     signatures = [_signature(problem, row) for problem, rows in data["problems"].items() for row in rows]
-    signatures += _numbered(data["codes"])
+    signatures += [signature for family in data["families"] for signature in _family(family)]
     codes = {code: v if isinstance(v, str) else Own(v["title"], v["remedy"]) for code, v in data["glmcore"].items()}
     signatures += [_code(code, meaning) for code, meaning in codes.items()]
     consequences = {cause: tuple(problems) for cause, problems in data["consequences"].items()}
@@ -189,11 +189,11 @@ def _signature(problem: str, row: Mapping[str, object]) -> Signature:
     return Signature(problem, float(str(row["weight"])), pattern, patterns("with"), patterns("without"))
 
 
-def _numbered(codes: Mapping[str, Any]) -> Iterator[Signature]:
-    """An error code of CUDA's in the words of every program that tells it by its number."""
-    for number, problem in codes["problems"].items():
-        for text in codes["texts"]:
-            yield Signature(problem, codes["weight"], Pattern.parse(text.format(number)))
+def _family(family: Mapping[str, Any]) -> Iterator[Signature]:
+    """One kind of trouble in every program's or language's words: an error code of CUDA's, a command that is absent."""
+    for name, problem in family["problems"].items():
+        for text in family["texts"]:
+            yield Signature(problem, family["weight"], Pattern.parse(text.format(name)))
 
 
 def _code(code: str, meaning: str | Own) -> Signature:

@@ -90,6 +90,42 @@ def test_every_signature_matches_its_own_words() -> None:
         assert stands(pattern, " 模 ".join(pattern.pieces) + "\n"), pattern.pieces
 
 
+HOT = """    Temperature
+        GPU Current Temp                  : {} C
+        GPU Shutdown Temp                 : 102 C
+        GPU Slowdown Temp                 : 97 C
+        GPU Max Operating Temp            : 93 C
+"""
+PRODUCT = "peft/tuners/lora.py\nRuntimeError: mat1 and mat2 shapes cannot be multiplied ({} and {}x4096)\n"
+CONFIG = '{{"architectures": ["GlmForCausalLM"], "max_position_embeddings": {}, "model_type": "glm", "rope_theta": {}}}'
+FOLDER = "$ ls /usr/lib/wsl/lib\nlibd3d12.so  libd3d12core.so  libdxcore.so  {}\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "problem"),
+    [
+        (HOT.format(93), "gpu-throttled"),
+        (HOT.format(92), None),
+        (PRODUCT.format("12x4096", 2048), "finetune-on-quantised-checkpoint"),
+        (PRODUCT.format("12x4096", 1), "finetune-on-quantised-checkpoint"),
+        (PRODUCT.format("12x4096", 5120), None),
+        (CONFIG.format(131072, "10000.0"), "hf-rope-theta-lost"),
+        (CONFIG.format(131072, "5000000.0"), None),
+        (CONFIG.format(8192, "10000.0"), None),
+        (FOLDER.format(""), "wsl-no-adapter"),
+        (FOLDER.format("libcuda.so.1"), None),
+    ],
+)
+def test_a_listing_is_evidence_by_its_figures_and_by_what_it_lacks(log: str, problem: str | None) -> None:
+    assert first(log) == problem
+
+
+def test_the_cause_above_goes_before_the_last_line() -> None:
+    last = "ValueError: When localhost is not accessible, a shareable link must be created."
+    schema = "gradio_client/utils.py, line 898, in get_type\nTypeError: argument of type 'bool' is not iterable\n"
+    assert first(last) == "localhost-through-proxy" and first(schema + last) == "pydantic-version"
+
+
 def test_line_numbers_count_the_lines_of_the_file() -> None:
     log = "one\rtwo\r\nthree\r\n\x1b[31mRuntimeError: Library cuda is not initialized\x1b[0m\r\n"
     assert explain(io.BytesIO(log.encode())).matches[0].lines == (3,)
