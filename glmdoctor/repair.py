@@ -22,6 +22,7 @@ from glmdoctor.remedies import (
     SYMLINK,
     Options,
     Plan,
+    configuration,
     fetch,
     kernel,
     links,
@@ -102,6 +103,7 @@ class Repair:
             links.complete(self.host, options) if self.choice.symlink and not causes else None,
             kernel.place(self.host, options) if self.choice.kernel else None,
             self._original_code(options) if self.choice.kernel else None,
+            self._configuration(),
             self._pins() if self.choice.packages and not besides else None,
             self._fetch() if self.choice.only else None,
         )
@@ -111,6 +113,13 @@ class Repair:
     def _original_code(self, options: Options) -> Plan | None:
         findings = [finding.id for finding in self.chosen if finding.id == original.CHECK]
         return original.patch(texts.original_code(self.host.io, self.choice.model), self.host, options, findings)
+
+    def _configuration(self) -> Plan | None:
+        """The checkpoint's JSON files, where a finding says which of their words lead astray."""
+        chosen = [finding for finding in self.chosen if finding.problem in configuration.PROBLEMS]
+        folders = {str(finding.evidence.get("folder")) for finding in chosen}
+        files = texts.written(self.host.io, folders, configuration.FILES)
+        return configuration.plan(files, chosen)
 
     def _pins(self) -> Plan | None:
         """What pip itself would do for the chosen findings, exactly; asks the package index."""

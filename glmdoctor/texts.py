@@ -6,7 +6,7 @@ import json
 import os
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from glmdoctor.host.io import IO
 from glmdoctor.host.probes.deep import recorded
@@ -43,6 +43,12 @@ def original_code(io: IO, model: str | None) -> dict[str, str]:
         copies = [folder, *(copy for copy in copies if _is_copy(copy, folder))]
     paths = [posixpath.join(place, name) for place in copies for name in (original.QUANTIZATION, *original.SOURCES)]
     found = {path: exact(io, path) for path in paths}
+    return {path: content for path, content in found.items() if content is not None}
+
+
+def written(io: IO, folders: Iterable[str], names: Iterable[str]) -> dict[str, str]:
+    """Path → text of the files of these names, as far as they can be read."""
+    found = {path: exact(io, path) for folder in folders for name in names if (path := posixpath.join(folder, name))}
     return {path: content for path, content in found.items() if content is not None}
 
 

@@ -25,6 +25,7 @@ NO_FILES = text("There is no folder of files to look at.")
 CORE_FILES = (
     "config.json", "tokenizer_config.json", "model.safetensors.index.json", "pytorch_model.bin.index.json",
 )  # fmt: skip
+INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 WEIGHTS = (".bin", ".safetensors", ".pt", ".pth")
 TOKENIZERS = {"v1": "ice_text.model", "v2": "tokenizer.model", "v3": "tokenizer.model", "glm4": "tokenizer.model"}
 # ChatGLM-6B came with two vocabularies; the ids of one do not exist in the other.
@@ -90,7 +91,21 @@ def files(host: Machine) -> Iterator[Finding]:
 
 def _missing_shards(checkpoint: Checkpoint) -> Iterator[Finding]:
     shards = [file.name for file in checkpoint.files if file.kind == "missing"]
-    if shards:
+    folders = [file.name for file in checkpoint.files if file.kind == "missing" and file.fault]
+    if folders:
+        yield bad(
+            Status.FAIL,
+            "missing-shard",
+            text("The index names a folder"),
+            text(
+                "The index in {folder} puts tensors into {names}, a folder and no shard: fetch the index again, "
+                "and the shards that it names.",
+                folder=checkpoint.path,
+                names=", ".join(folders[:4]),
+            ),
+            files=[INDEXES[0] if INDEXES[0] in {file.name for file in checkpoint.files} else INDEXES[1], *folders],
+        )
+    elif shards:
         yield bad(
             Status.FAIL,
             "missing-shard",

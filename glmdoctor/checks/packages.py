@@ -17,6 +17,7 @@ CLASH_TITLES = {
     "numpy2-abi": text("torch was built for NumPy 1 and meets NumPy 2"),
     "protobuf-too-new": text("protobuf is too new for icetk"),
     "gradio-incompatible": text("gradio is too new for the original web demo"),
+    "pydantic-version": text("pydantic does not fit the server's packages"),
 }
 
 
@@ -85,7 +86,7 @@ CHECKS = (
         "python.clashes",
         CLASHES,
         clashes,
-        problems=("numpy2-abi", "protobuf-too-new", "gradio-incompatible"),
+        problems=("numpy2-abi", "protobuf-too-new", "gradio-incompatible", "pydantic-version"),
         needs=("interpreter",),
     ),
 )

@@ -481,6 +481,8 @@ class Checkpoint:
     remote_code: tuple[str, ...] = ()
     tensors: tuple[Tensor, ...] = ()  # the embedding and each layer's last projection; of safetensors files only
     misfit: str | None = None  # the first tensor that is not as config.json asks; of safetensors files only
+    # JSON file → values of its auto_map that name another repository, as "THUDM/chatglm3-6b--modeling_chatglm.X"
+    code_elsewhere: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

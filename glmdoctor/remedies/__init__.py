@@ -51,6 +51,7 @@ PACKAGES = frozenset(
         "protobuf-too-new",
         "numpy2-abi",
         "gradio-incompatible",
+        "pydantic-version",
         "torch-too-old-skip-init",
         "torch-cpu-only",
         "bitsandbytes-cuda-setup",

@@ -269,6 +269,12 @@ def hub_name(checkpoint: Checkpoint) -> str | None:
     return folder if re.fullmatch(r"(chatglm\d?-6b|codegeex2-6b|glm-4-9b)[\w-]*", folder, re.ASCII) else None
 
 
+def correct(finding: Finding, host: Machine) -> Commands:
+    return tuple(
+        shlex.join(["glmdoctor", "fix", "--only", str(finding.problem), "--model", folder]) for folder in _folder(host)
+    )
+
+
 def smaller(finding: Finding, host: Machine) -> Commands:
     return tuple(shlex.join(["glmcore", "chat", "--model", folder, "--quant", "int4"]) for folder in _folder(host))
 
@@ -361,6 +367,9 @@ BY_PROBLEM: Mapping[str, Callable[[Finding, Machine], Commands]] = {
     "hub-unreachable": hub,
     "mps-oom": smaller,
     "half-on-cpu": _packages("torch>=2.2"),
+    "pydantic-version": _packages("pydantic>=2,<2.11"),
+    "auto-map-points-to-hub": correct,
+    "hf-rope-theta-lost": correct,
 }
 
 

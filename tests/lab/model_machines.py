@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -118,6 +119,41 @@ def hashes_looked_at(machine: Machine, digest: str | None = None) -> None:
         digest = None
 
 
+def code_on_the_hub(machine: Machine) -> None:
+    """As `save_pretrained` leaves a checkpoint that came from the hub."""
+    folder = with_model(machine)
+    write_code(folder)
+    machine.arguments += ["--only", "model.auto-map"]
+    for file in (folder / "config.json", folder / "tokenizer_config.json"):
+        file.write_text(re.sub(r'"(\w+_chatglm\.)', r'"THUDM/chatglm2-6b--\1', file.read_text()))
+
+
+def rope_lost_in_the_conversion(machine: Machine) -> None:
+    long_glm(machine, 10000.0)
+
+
+def rope_kept_in_the_conversion(machine: Machine) -> None:
+    long_glm(machine, 5000000.0)
+
+
+def long_glm(machine: Machine, base: float) -> None:
+    folder = with_model(machine)
+    config = {
+        "model_type": "glm",
+        "architectures": ["GlmForCausalLM"],
+        "max_position_embeddings": 131072,
+        "rope_theta": base,
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
+    machine.arguments += ["--only", "model.rope"]
+
+
+def index_that_names_a_folder(machine: Machine) -> None:
+    folder = with_model(machine)
+    (folder / SHARDS[1]).unlink()
+    (folder / SHARDS[1]).mkdir()
+
+
 def no_such_folder(machine: Machine) -> None:
     machine.arguments += ["--model", str(machine.folder / "home" / "nowhere")]
 
@@ -226,7 +262,7 @@ CASES = (
         clears=(
             *("model.path", "model.files", "model.contents", "model.config", "model.shapes"),
             *("remote-code.floor", "remote-code.module", *remote(*CODE), "system.memory", "python.packages"),
-            *("remote-code.classes", "remote-code.methods", "torch.half"),
+            *("remote-code.classes", "remote-code.methods", "torch.half", "model.auto-map"),
         ),
     ),
     Case(changed(SHARDS[0], POINTER, "lfs_pointer"), {"model.contents": "lfs-pointer-checkpoint"}),
@@ -251,6 +287,10 @@ CASES = (
     Case(ids_of_another_date, {"model.config": "token-ids-mismatch"}),
     Case(shard_of_another_hash, {"deep.hashes": "truncated-checkpoint"}),
     Case(shards_of_their_hashes, clears=("deep.hashes",)),
+    Case(code_on_the_hub, {"model.auto-map": "auto-map-points-to-hub"}),
+    Case(rope_lost_in_the_conversion, {"model.rope": "hf-rope-theta-lost"}),
+    Case(rope_kept_in_the_conversion, clears=("model.rope",)),
+    Case(index_that_names_a_folder, {"model.files": "missing-shard"}),
     Case(no_such_folder, {"model.path": "model-path-wrong"}),
     Case(file_for_a_folder, {"model.path": "model-path-wrong"}),
     Case(old_code_and_new_transformers, remote(*CODE), causes=("tf-new-tokenizer-init",)),

@@ -7,6 +7,7 @@ from case import failures, root_causes
 from cuda_machines import dangling_chain, empty_library, looping_chain, no_toolkit_libraries
 from driver_machines import MODULE, OTHER, gpu_machine, two_versions
 from machine import LIB, Machine
+from model_machines import code_on_the_hub, rope_lost_in_the_conversion
 
 CONTAINER = "/usr/local/nvidia/lib64"
 
@@ -61,6 +62,24 @@ def test_repair_holds_and_can_be_taken_back(machine: Machine, plain_user: int, b
     after = {path: what for path, what in machine.tree().items() if ".local" not in path}
     assert after == before
     assert root_causes(machine.check(user=user)) == [REPAIRABLE[build]]
+
+
+@pytest.mark.parametrize("build", [code_on_the_hub, rope_lost_in_the_conversion], ids=lambda build: build.__name__)
+def test_words_of_a_checkpoint_are_corrected_and_taken_back(machine: Machine, plain_user: int, build) -> None:
+    build(machine)
+    [problem] = root_causes(machine.check())
+    folder = machine.folder / "home" / "model"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    fixed = machine.glmdoctor("fix", "--only", problem, "--model", str(folder), "--yes", "--python", machine.python)
+    assert fixed.returncode == 0, fixed.stdout + fixed.stderr
+    assert root_causes(machine.check()) == []
+    changed = {name for name, content in before.items() if (folder / name).read_bytes() != content}
+    assert changed and changed <= {"config.json", "tokenizer_config.json"}
+
+    undone = machine.glmdoctor("undo")
+    assert undone.returncode == 0, undone.stdout + undone.stderr
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_link_never_leads_to_another_version(machine: Machine) -> None:

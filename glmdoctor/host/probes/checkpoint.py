@@ -13,6 +13,7 @@ from glmdoctor.host.io import IO
 from glmdoctor.host.probes import remote_code, tensors, weights
 
 SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
+JSON_WITH_CODE = ("config.json", "tokenizer_config.json")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 
@@ -32,7 +33,8 @@ def checkpoint(io: IO, model: str | None) -> Checkpoint | Unknown:
     generation, bits = _generation(config, io.place(path))
     files = [weights.examine(io, path, name) for name in names if not io.is_folder(posixpath.join(path, name))]
     shards = _shards(io, path)
-    files += [CheckpointFile(name, 0, "missing") for name in shards if name not in names]
+    whole = {file.name for file in files}
+    files += [_missing(name, name in names) for name in shards if name not in whole]
     return Checkpoint(
         path=path,
         exists=True,
@@ -46,6 +48,7 @@ def checkpoint(io: IO, model: str | None) -> Checkpoint | Unknown:
         remote_code=remote_code.marks(io, path),
         tensors=tuple(tensors.telltale(io, path, names)),
         misfit=tensors.misfit(io, path, _weight_files(files, shards), config) if config else None,
+        code_elsewhere={name: _elsewhere(io, posixpath.join(path, name)) for name in JSON_WITH_CODE if name in names},
     )
 
 
@@ -90,6 +93,18 @@ def _generation(config: Mapping[str, object], folder: str | None) -> tuple[str |
     except GlmError:  # a wrong value; the generation may be told all the same
         return recognise(config, place), None
     return known.generation, known.quantization_bit or None
+
+
+def _missing(shard: str, stands_there: bool) -> CheckpointFile:
+    return CheckpointFile(shard, 0, "missing", "a folder stands there" if stands_there else None)
+
+
+def _elsewhere(io: IO, path: str) -> tuple[str, ...]:
+    """The values of ``auto_map`` that name a repository; a tokenizer's entry is a pair, of which one may be null."""
+    mapped = _json(io, path).get("auto_map")
+    values = mapped.values() if isinstance(mapped, dict) else ()
+    flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    return tuple(dict.fromkeys(item for item in flat if isinstance(item, str) and "--" in item))
 
 
 def _shards(io: IO, path: str) -> list[str]:

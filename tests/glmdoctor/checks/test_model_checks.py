@@ -423,3 +423,50 @@ def test_a_cache_where_no_files_can_be_kept_is_no_full_disk(cpu_machine: Stub) -
     found = {f.id: f for f in examine(machine, only=["system.disk", "system.cache"]).findings}
     assert found["system.disk"].status is Status.SKIPPED
     assert (found["system.cache"].status, found["system.cache"].problem) == (Status.WARN, "hf-cache-not-writable")
+
+
+def test_an_auto_map_that_leads_to_the_hub(cpu_machine: Stub, chatglm2: Any) -> None:
+    mapped = {"config.json": ("THUDM/chatglm2-6b--modeling_chatglm.X",), "tokenizer_config.json": ()}
+    found = finding(cpu_machine.having(checkpoint=replace(chatglm2, code_elsewhere=mapped)), "model.auto-map")
+    assert (found.problem, found.status) == ("auto-map-points-to-hub", Status.WARN)
+    assert found.evidence["file"] == "config.json"
+    assert finding(cpu_machine.having(checkpoint=chatglm2), "model.auto-map").status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("config", "wanted"),
+    [
+        ({"max_position_embeddings": 131072, "rope_theta": 10000.0}, 5_000_000),
+        ({"max_position_embeddings": 131072}, 5_000_000),
+        ({"max_position_embeddings": 1048576, "rope_parameters": {"rope_theta": 10000.0}}, 100_000_000),
+        ({"max_position_embeddings": 131072, "rope_theta": 5e6}, None),
+        ({"max_position_embeddings": 8192, "rope_theta": 10000.0}, None),
+        ({"max_position_embeddings": "many"}, None),
+    ],
+)
+def test_a_rope_that_the_conversion_lost(cpu_machine: Stub, chatglm2: Any, config: Any, wanted: int | None) -> None:
+    machine = cpu_machine.having(checkpoint=replace(chatglm2, generation=None, config={"model_type": "glm", **config}))
+    found = finding(machine, "model.rope")
+    assert found.evidence.get("rope_theta") == wanted if wanted else found.status is Status.OK
+    assert found.problem == ("hf-rope-theta-lost" if wanted else None)
+
+
+def test_an_index_that_names_a_folder(cpu_machine: Stub, chatglm2: Any) -> None:
+    index = CheckpointFile("model.safetensors.index.json", 90, "json")
+    parts = (*chatglm2.files, index, CheckpointFile("parts", 0, "missing", "a folder stands there"))
+    found = finding(cpu_machine.having(checkpoint=replace(chatglm2, files=parts)), "model.files")
+    assert found.problem == "missing-shard" and "parts, a folder and no shard" in str(found.detail)
+    assert found.evidence["files"] == ["model.safetensors.index.json", "parts"]
+
+
+@pytest.mark.parametrize(
+    ("packages", "problem"),
+    [
+        ({"gradio": "4.44.1", "pydantic": "2.11.1"}, "pydantic-version"),
+        ({"gradio": "4.44.1", "pydantic": "2.10.6"}, None),
+        ({"fastapi": "0.95.1", "sse-starlette": "1.6.5", "pydantic": "1.10.13"}, "pydantic-version"),
+    ],
+)
+def test_pydantic_beside_what_serves(cpu_machine: Stub, packages: dict[str, str], problem: str | None) -> None:
+    installed = {**cpu_machine.interpreter.packages, **packages}
+    assert set(findings(cpu_machine.having(interpreter={"packages": installed}), "python.clashes")) == {problem}
