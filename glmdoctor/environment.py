@@ -13,7 +13,7 @@ from glmdoctor.actions import PlaceLink
 from glmdoctor.host.facts import Unknown
 from glmdoctor.host.host import Host
 from glmdoctor.host.io import IO, RealIO
-from glmdoctor.remedies import chains, kernel, links, variables
+from glmdoctor.remedies import chains, kernel, links, proxy, variables
 
 
 def private_folder() -> str | None:
@@ -23,7 +23,12 @@ def private_folder() -> str | None:
 
 def repaired(host: Host) -> dict[str, str]:
     """Variables to set on top of the present ones; an empty value stands for a variable that is not wanted."""
-    return {**libraries(host), **_kernel(host)}
+    return {**settings(host), **_kernel(host)}
+
+
+def settings(host: Host) -> dict[str, str]:
+    """Those that hold for every program, and may stand in a shell's start file."""
+    return {**libraries(host), **proxy.of(host, host.io.env())}
 
 
 def applied(host: Host) -> Host:

@@ -28,6 +28,7 @@ from glmdoctor.remedies import (
     links,
     original,
     pins,
+    proxy,
     shell,
     variables,
 )
@@ -104,6 +105,7 @@ class Repair:
             kernel.place(self.host, options) if self.choice.kernel else None,
             self._original_code(options) if self.choice.kernel else None,
             self._configuration(),
+            proxy.plan(self.host.io.env(), self.host, self.chosen),
             self._pins() if self.choice.packages and not besides else None,
             self._fetch() if self.choice.only else None,
         )
@@ -160,8 +162,8 @@ class Repair:
         return replace(plan, notes=tuple(text("the line to change is {line}", line=line) for line in lines))
 
     def variables(self) -> dict[str, str]:
-        """What `glmdoctor run` and `chat` would set now for the libraries."""
-        return environment.libraries(self.fresh_host({}))
+        """What `glmdoctor run` and `chat` would set now, the kernel apart."""
+        return environment.settings(self.fresh_host({}))
 
     def beyond(self, plans: Iterable[Plan]) -> tuple[Finding, ...]:
         """Chosen findings that no plan answers, and that do not merely follow from another."""

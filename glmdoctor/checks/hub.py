@@ -11,6 +11,7 @@ from glmdoctor.host.facts import Hub
 from glmdoctor.messages import Text, text
 
 TITLE = text("Settings for fetching models")
+OWN = text("Requests to this machine's own names")
 # What lets Python's HTTP libraries speak SOCKS: requests' and httpx's.
 SOCKS = ("pysocks", "socksio")
 
@@ -67,4 +68,24 @@ def _offline(hub: Hub) -> Iterator[Fault]:
         yield what, hub.offline
 
 
-CHECKS = (Check("hub.settings", TITLE, settings, problems=("hub-unreachable",), needs=("hub",)),)
+def localhost(host: Machine) -> Iterator[Finding]:
+    """A program that asks itself, as a web demo does when it starts, must not be sent to a proxy."""
+    hub = known(host.hub)
+    names = hub.own_names_through_proxy
+    if not names:
+        yield ok(OWN, text("No proxy is asked for them."))
+        return
+    yield bad(
+        Status.WARN,
+        "localhost-through-proxy",
+        text("A proxy is asked for this machine itself"),
+        text("A proxy is set, and no_proxy lacks {names}: web demos do not reach themselves.", names=", ".join(names)),
+        names=list(names),
+        proxies=dict(hub.proxies),
+    )
+
+
+CHECKS = (
+    Check("hub.settings", TITLE, settings, problems=("hub-unreachable",), needs=("hub",)),
+    Check("hub.localhost", OWN, localhost, problems=("localhost-through-proxy",), needs=("hub",)),
+)

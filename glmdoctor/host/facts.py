@@ -504,6 +504,8 @@ class Hub:
     proxies: Mapping[str, str]  # variable → "http://127.0.0.1:7890"; other machines' names are left out
     silent: tuple[str, ...]  # variables whose proxy is on this machine, where nothing listens on its port
     cached: bool | None  # is the model that was named in the hub's cache; None where no hub name was
+    # this machine's own names that no_proxy leaves to a proxy for plain HTTP; empty where there is none
+    own_names_through_proxy: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -367,6 +367,7 @@ BY_PROBLEM: Mapping[str, Callable[[Finding, Machine], Commands]] = {
     "hub-unreachable": hub,
     "mps-oom": smaller,
     "half-on-cpu": _packages("torch>=2.2"),
+    "localhost-through-proxy": _lines('export no_proxy="${no_proxy:+$no_proxy,}localhost,127.0.0.1,::1"'),
     "pydantic-version": _packages("pydantic>=2,<2.11"),
     "auto-map-points-to-hub": correct,
     "hf-rope-theta-lost": correct,

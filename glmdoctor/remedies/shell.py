@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 
 from glmdoctor.actions import WriteFile, digest
 from glmdoctor.messages import text
+from glmdoctor.remedies import proxy
 from glmdoctor.remedies.plan import Plan
 
 BEGIN, END = "# >>> glmdoctor >>>", "# <<< glmdoctor <<<"
 BLOCK = re.compile(rf"^{re.escape(BEGIN)}\n(?:(?!{re.escape(BEGIN)}).*\n)*?{re.escape(END)}(?:\n|\Z)", re.MULTILINE)
-NAMES = ("CUDA_PATH", "CUDA_HOME")
+NAMES = ("CUDA_PATH", "CUDA_HOME", *proxy.NAMES)
 # Where a shell's variables may be set, below the home folder and in the system.
 OWN_FILES = (
     ".bashrc", ".bash_profile", ".bash_login", ".bash_aliases", ".profile", ".zshenv", ".zprofile", ".zshrc", ".zlogin",
@@ -55,7 +56,7 @@ def rewritten(former: str, added: str) -> str:
 
 
 def plan(path: str, former: str | None, variables: Mapping[str, str], findings: Sequence[str]) -> Plan | None:
-    """CUDA_PATH and CUDA_HOME, as far as they are among ``variables``, for the shell that reads ``path``."""
+    """The toolkit's folders and what no proxy is asked for, as far as ``variables`` has them, for every new shell."""
     wanted = {name: variables[name] for name in NAMES if variables.get(name)}
     if not wanted:
         return None

@@ -49,6 +49,14 @@ def proxy_that_was_switched_off(machine: Machine) -> None:
     machine.environment |= {"HTTPS_PROXY": "http://user:secret@127.0.0.1:7890"}
 
 
+def proxy_for_everything(machine: Machine) -> None:
+    machine.environment |= {"http_proxy": "http://proxy.example:3128", "no_proxy": "10.0.0.0/8"}
+
+
+def proxy_but_for_this_machine(machine: Machine) -> None:
+    machine.environment |= {"all_proxy": "http://proxy.example:3128", "NO_PROXY": "127.0.0.0/8, localhost"}
+
+
 def endpoint_without_scheme(machine: Machine) -> None:
     machine.environment |= {"HF_ENDPOINT": "hf-mirror.com"}
 
@@ -110,6 +118,8 @@ CASES = (
     Case(somebody_killed, {"system.kills": "process-killed-ram"}),
     Case(others_killed, clears=("system.kills",)),
     Case(proxy_that_was_switched_off, {"hub.settings": "hub-unreachable"}),
+    Case(proxy_for_everything, {"hub.localhost": "localhost-through-proxy"}),
+    Case(proxy_but_for_this_machine, clears=("hub.localhost", "hub.settings")),
     Case(endpoint_without_scheme, {"hub.settings": "hub-unreachable"}),
     Case(small_cache, DISK_FULL | NOT_KEPT, causes=("disk-full",)),
     Case(everything_full, DISK_FULL | NOT_KEPT, causes=("disk-full",)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import posixpath
 import re
@@ -28,6 +29,7 @@ def hub(io: IO, model: str | None) -> Hub:
         proxies={name: _shown(value) for name, value in proxies.items()},
         silent=tuple(name for name, value in proxies.items() if _is_silent(io, value)),
         cached=_cached(io, model),
+        own_names_through_proxy=tuple(_own_names(environ)),
     )
 
 
@@ -36,6 +38,23 @@ def _proxies(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         value = environ.get(name.lower()) or environ.get(name)
         if value:
             yield name, value
+
+
+def _own_names(environ: Mapping[str, str]) -> Iterator[str]:
+    """Names of this machine that programs would ask a proxy for; https_proxy does not matter for them."""
+    if not any(environ.get(name) or environ.get(name.lower()) for name in ("HTTP_PROXY", "ALL_PROXY")):
+        return
+    entries = [part.strip() for part in (environ.get("no_proxy") or environ.get("NO_PROXY") or "").split(",")]
+    for name in LOOPBACK[:2]:
+        if not any(entry in (name, "*") or _holds(entry, name) for entry in entries):
+            yield name
+
+
+def _holds(network: str, name: str) -> bool:
+    try:
+        return "/" in network and ipaddress.ip_address(name) in ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return False
 
 
 def _parts(value: str) -> SplitResult | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from glmdoctor.remedies import shell
+from glmdoctor.remedies import proxy, shell
 
 VARIABLES = {"CUDA_PATH": "/opt/a 'b'", "CUDA_HOME": "/opt/cuda"}
 
@@ -110,3 +110,21 @@ def test_fix_names_the_line_and_leaves_the_file(root: Any) -> None:
     done = root.glmdoctor("fix", "--only", "driver-library-mismatch", "--yes")
     assert f"{root.HOME}/.bashrc:1: export LD_LIBRARY_PATH=/opt/old-driver:/opt/mine" in done.stdout, done.stdout
     assert root.tree() == before
+
+
+def test_no_proxy_is_kept_for_every_shell_with_what_was_there_and_given_back(root: Any) -> None:
+    root.environ |= {"SHELL": "/bin/bash", "http_proxy": "http://proxy.example:3128", "no_proxy": "10.0.0.0/8"}
+    before = root.tree()
+    done = root.glmdoctor("fix", "--only", "localhost-through-proxy", "--start-file", "--yes", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    value = "10.0.0.0/8,127.0.0.1,localhost,::1"
+    written = root.place(f"{root.HOME}/.bashrc").read_text()
+    assert written == f"{shell.BEGIN}\nexport no_proxy={value}\nexport NO_PROXY={value}\n{shell.END}\n"
+    shown = root.glmdoctor("run", "--", "printenv", "no_proxy")
+    assert shown.stdout.strip() == value, shown.stderr
+    assert root.glmdoctor("undo").returncode == 0 and root.tree() == before
+
+
+def test_nothing_is_exempted_twice() -> None:
+    assert proxy.exempted({"no_proxy": "10.0.0.0/8, ::1"}, ("localhost",))["NO_PROXY"] == "10.0.0.0/8,::1,localhost"
+    assert proxy.exempted({"no_proxy": "localhost"}, ()) == {}
