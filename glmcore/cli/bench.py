@@ -61,7 +61,7 @@ def bench(
     kernel = kernel_or_torch(kernel_file, threads=threads, precision=precision)
     opening = open_random if random_weights else open_model
     module, config = opening(model, quant, dtype, plan_file, kernel, Workload(prompt, generate).check)
-    if kernel is None and precision == "fast":
+    if kernel is None and precision != "exact":
         use_operators(module)
     load_s = time.perf_counter() - started
     runner = Runner(module, config)

@@ -12,10 +12,11 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 precision_option = click.option(
     "--precision",
-    type=click.Choice(["exact", "fast"]),
+    type=click.Choice(["exact", "fast", "light"]),
     default="fast",
     show_default=True,
-    help="Of a quantised layer's input on the CPU: 16 bits in answers and 8 in prompts, or float32's.",
+    help="Of a quantised layer's input on the CPU: fast keeps 16 bits in answers and 8 in prompts, light 8 in both, "
+    "exact float32's.",
 )
 
 

@@ -48,7 +48,8 @@ def load(
     adapter: the folder of a LoRA or a P-Tuning v2. plan: a plan or its file; transformers' device maps are taken too,
     by module names or as "auto", "balanced", "sequential". quantize: "int8" or "int4", while loading. dtype: of what
     is not quantised, torch's own or its name. precision: of the inputs of quantised layers on the CPU, "fast" (16 bits
-    in answers, 8 in prompts) or "exact" (float32). progress: called with bytes done and bytes in all.
+    in answers, 8 in prompts), "light" (8 in both) or "exact" (float32). progress: called with bytes done and bytes in
+    all.
     Errors: GlmError, each before anything large is read where that can be.
     """
     chosen = dtype_of(dtype)
@@ -70,7 +71,7 @@ def load(
             module = load_model(checkpoint, **settings)
         else:
             module = load_planned(checkpoint, given, config, **settings)
-    if config.quantization_bit and kernel is None and precision == "fast":
+    if config.quantization_bit and kernel is None and precision != "exact":
         use_operators(module)
     if added is not None:
         added.apply(module)

@@ -31,6 +31,8 @@ LANES = 16  # of the widest vectors, which heads have to fill
 ALIGNMENT = 64
 # Tokens of a prompt at a time: as many share an unpacked tile of weights, and more would only take more workspace.
 CHUNK = 128
+# A prompt of so few tokens keeps what answers keep: of many, small errors even out (PRECISE_ROWS in cpu/glm.h).
+SHORT_PROMPT = 16
 
 
 class Unsuited(Exception):
@@ -56,9 +58,13 @@ class NativeModel:
         """Whether this is the faster way for so many tokens."""
         return self.quantised or rows <= FEW_FLOAT_ROWS
 
-    def __call__(self, ids: Tensor, cache: KVCache, position_ids: Tensor | None = None, context: int = 0) -> Tensor:
+    def __call__(
+        self, ids: Tensor, cache: KVCache, position_ids: Tensor | None = None, context: int = 0, *, prompt: int = 0
+    ) -> Tensor:
         """Logits [V] after ``ids`` [1, S], which go on top of ``cache``.
 
+        prompt: the length of the whole prompt that ``ids`` are a part of, 0 if they are an answer's. What is kept of
+        their activations depends on it, and not on how the prompt is cut: it comes out the same to the bit.
         position_ids: as the model takes them, needed by ChatGLM-6B alone. context: how many tokens at the cache's
         beginning see each other both ways.
         """
@@ -76,6 +82,7 @@ class NativeModel:
         tokens = step.Tokens(
             rows, *(tensor.data_ptr() for tensor in (sequence, places, visible, cosines, sines)),
             cache.keys[0].stride(0), cache.keys[0].stride(1), hidden.data_ptr(), logits.data_ptr(), 1,
+            0 if prompt > SHORT_PROMPT else rows,
         )  # fmt: skip
         self.kernel.step(self.description, tokens, self._workspace(tokens))
         cache.advance(rows)
@@ -103,7 +110,7 @@ class NativeModel:
             layers=config.num_layers, hidden=config.hidden_size, heads=config.num_heads, groups=config.num_kv_heads,
             size=config.head_dim, ffn=config.ffn_hidden_size, within_heads=not config.multi_query,
             rotary=ROTARY[traits.rotary], parts=2 if config.position_2d else 1,
-            gate=step.SWIGLU if traits.gated else step.GELU, exact=self.kernel.precision == "exact",
+            gate=step.SWIGLU if traits.gated else step.GELU, precision=self.kernel.precision_number,
             residual_of_norm=config.residual_post_norm, residual=traits.residual_scale,
             epsilon=config.norm_eps, layer=self.layers, last=step.Norm() if last is None else self._norm(last),
             head=self._matrix(model.lm_head),

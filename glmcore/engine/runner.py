@@ -57,10 +57,11 @@ class Runner:
             self.positions = PositionState(self.config, ids)
             inputs = self.positions.prompt()
             if native is not None:
-                return native(ids, self.cache, inputs["position_ids"], self.positions.context[0])
+                return native(ids, self.cache, inputs["position_ids"], self.positions.context[0], prompt=ids.shape[1])
             return self.model(ids, cache=self.cache, last_only=True, **inputs)[0, -1]
         if native is not None:
-            return [native(chunk, self.cache) for chunk in ids.split(CHUNK, dim=1)][-1]
+            length = self.reused + ids.shape[1]
+            return [native(chunk, self.cache, prompt=length) for chunk in ids.split(CHUNK, dim=1)][-1]
         return prefill_chunks(self.model, ids.split(PREFILL_CHUNK, dim=1), self.cache)[0, -1]
 
     @torch.inference_mode()

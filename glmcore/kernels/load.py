@@ -17,7 +17,8 @@ from glmcore.kernels import step
 from glmcore.kernels.build import KernelError, KernelLibrary, ensure_kernel
 from glmcore.kernels.threads import default_threads
 
-PRECISIONS = ("exact", "fast")
+# By their numbers in the library.
+PRECISIONS = ("fast", "exact", "light")
 NOT_FINITE, NO_MEMORY = 1, 2
 TYPES = (torch.float32, torch.float16, torch.bfloat16)
 # Activation rows up to which reading 16-bit weights row by row beats expanding them for torch's matrix product.
@@ -28,7 +29,8 @@ log = logging.getLogger("glmcore")
 
 
 class Kernel:
-    """Quantised linear algebra on the CPU. ``precision``: ``exact`` keeps activations in float32, ``fast`` in int8."""
+    """Quantised linear algebra on the CPU. ``precision``: ``exact`` keeps float32's precision of activations, ``fast``
+    16 bits of few rows and 8 of many, ``light`` 8 of both."""
 
     def __init__(self, library: KernelLibrary, *, threads: int | None = None, precision: str = "exact") -> None:
         if precision not in PRECISIONS:
@@ -45,6 +47,11 @@ class Kernel:
         self._read.argtypes = [pointer, size, ctypes.c_int]
         step.declare(code)
         self._step, self._step_bytes = code.glm_step, code.glm_step_bytes
+
+    @property
+    def precision_number(self) -> int:
+        """As the library counts them."""
+        return PRECISIONS.index(self.precision)
 
     @property
     def name(self) -> str:
@@ -67,7 +74,7 @@ class Kernel:
         rows = x.to(torch.float32).contiguous()
         y = torch.empty(*x.shape[:-1], n, dtype=torch.float32)
         status = self._linear(
-            bits, self.precision == "exact", weight.data_ptr(), scale.contiguous().data_ptr(),
+            bits, self.precision_number, weight.data_ptr(), scale.contiguous().data_ptr(),
             None if bias is None else bias.contiguous().data_ptr(),
             rows.data_ptr(), y.data_ptr(), rows.numel() // k, n, k, self.threads,
         )  # fmt: skip

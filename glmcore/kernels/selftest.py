@@ -13,12 +13,15 @@ import os
 import struct
 import sys
 
-ABI = 2
+ABI = 3
 BLOCK = 128
 NOT_FINITE = 1
 ELF_MACHINES = {3: "i686", 40: "armv7l", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
 # (activation rows, matrix rows, columns): odd sizes, short last blocks, rows one by one, few and many rows by tiles.
 SHAPES = ((1, 5, 130), (2, 37, 258), (5, 35, 128), (17, 3, 130))
+# By their numbers in the library.
+PRECISIONS = ("fast", "exact", "light")
+EXACT = 1
 # The largest integer that activations of so many bits are rounded to.
 LARGEST = {8: 127, 16: 32639}
 # Float32 sums in another order differ by this share of the sum of magnitudes at most.
@@ -97,7 +100,7 @@ def rounded(row: list[float], bits: int) -> list[float]:
     return out
 
 
-def worst_error(library: ctypes.CDLL, bits: int, exact: bool, shape: tuple[int, int, int], rng: Numbers) -> float:
+def worst_error(library: ctypes.CDLL, bits: int, precision: int, shape: tuple[int, int, int], rng: Numbers) -> float:
     """The largest error of one product, as a share of the sum of its terms' magnitudes."""
     m, n, k = shape
     packed = bytes([0x80, 0x7F, 0x88, 0x77] + [rng.integer(0, 255) for _ in range(n * k * bits // 8 - 4)])
@@ -106,18 +109,18 @@ def worst_error(library: ctypes.CDLL, bits: int, exact: bool, shape: tuple[int, 
     x = [[rng.integer(-30000, 30000) / 4 for _ in range(k)] for _ in range(m)]
     y = (ctypes.c_float * (m * n))(*[math.nan] * (m * n))
     floats = [(ctypes.c_float * len(values))(*values) for values in (scale, bias, [v for row in x for v in row])]
-    status = library.glm_linear(bits, exact, packed, *floats, y, m, n, k, 2)
+    status = library.glm_linear(bits, precision, packed, *floats, y, m, n, k, 2)
     if status != 0:
         raise Failure("verify", f"status {status} for int{bits}, {m} x {n} x {k}")
-    worst, rows, kept = 0.0, weights(packed, bits, k), library.glm_precision(bits, exact, m)
-    for i, row in enumerate(x if exact else [rounded(row, kept) for row in x]):
+    worst, rows, kept = 0.0, weights(packed, bits, k), library.glm_precision(bits, precision, m)
+    for i, row in enumerate(x if precision == EXACT else [rounded(row, kept) for row in x]):
         for j, w in enumerate(rows):
             terms = [a * b for a, b in zip(row, w)]  # noqa: B905 (runs in older interpreters too)
             expected = scale[j] * math.fsum(terms) + bias[j]
             error = abs(y[i * n + j] - expected) / (math.fsum(map(abs, terms)) * scale[j] + abs(bias[j]))
             worst = max(worst, error if error == error else math.inf)
     if worst > TOLERANCE:
-        raise Failure("verify", f"int{bits} {'exact' if exact else 'fast'} {m} x {n} x {k} is off by {worst:.1e}")
+        raise Failure("verify", f"int{bits} {PRECISIONS[precision]} {m} x {n} x {k} is off by {worst:.1e}")
     return worst
 
 
@@ -140,7 +143,10 @@ def check(path: str) -> dict[str, object]:
     library = open_library(path)
     rng = Numbers()
     worst = max(
-        worst_error(library, bits, exact, shape, rng) for bits in (4, 8) for exact in (False, True) for shape in SHAPES
+        worst_error(library, bits, precision, shape, rng)
+        for bits in (4, 8)
+        for precision in range(len(PRECISIONS))
+        for shape in SHAPES
     )
     check_halves(library, False, rng)
     check_halves(library, True, rng)

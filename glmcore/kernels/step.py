@@ -34,7 +34,7 @@ class Layer(Structure):
 class Model(Structure):
     _fields_ = (
         *((name, c_int64) for name in ("layers", "hidden", "heads", "groups", "size", "ffn", "within_heads", "rotary",
-                                       "parts", "gate", "exact", "residual_of_norm")),
+                                       "parts", "gate", "precision", "residual_of_norm")),
         ("residual", c_float), ("epsilon", c_float), ("layer", POINTER(Layer)), ("last", Norm), ("head", Matrix),
     )  # fmt: skip
 
@@ -44,7 +44,7 @@ class Tokens(Structure):
         ("rows", c_int64),
         *((name, c_void_p) for name in ("sequence", "place", "visible", "cosines", "sines")),
         ("sequence_stride", c_int64), ("group_stride", c_int64),
-        ("hidden", c_void_p), ("logits", c_void_p), ("wanted", c_int64),
+        ("hidden", c_void_p), ("logits", c_void_p), ("wanted", c_int64), ("answers", c_int64),
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 /* Attention of some tokens over the cache.  The queries of a group share its keys and values: every key is read once
- * for all of them.  Where tokens and groups are too few for the threads, the keys are shared out as well, each part
- * with its own maximum and sum, and merged afterwards.
- */
+ * for all of them.  Keys are taken in parts of PART, each with its own maximum and sum, which are merged in their order:
+ * what comes out does not depend on how many tokens and threads there are.  Where tokens and groups are too few for the
+ * threads, the parts are shared out as well. */
 #include <math.h>
 #include <string.h>
 
@@ -9,6 +9,7 @@
 #include "simd.h"
 #include "step.h"
 
+#define PART 256      /* keys that are merged with others as one */
 #define KEYS 64       /* keys at a time: 32 KB of heads of 128, which stay in the first cache for all queries */
 #define TASKS 4       /* per thread, so that a thread that was held up leaves work to the others */
 #define MOST_QUERIES 64
@@ -21,9 +22,11 @@ typedef struct {
     float *largest, *sum, *out; /* out: [queries][size], not yet divided by sum */
 } Part;
 
+static int64_t part_floats(const Model *model) { return model->heads / model->groups * (model->size + 2); }
+
 static Part part_at(const Model *model, float *scratch, int64_t index) {
     const int64_t queries = model->heads / model->groups;
-    float *at = scratch + index * queries * (model->size + 2);
+    float *at = scratch + index * part_floats(model);
     return (Part){at, at + queries, at + 2 * queries};
 }
 
@@ -150,57 +153,76 @@ static void attend_keys(int64_t queries, const float *query, const float *key, c
 #undef CALL
 }
 
-/* How many parts the keys of a token and group are cut into. */
-static int64_t parts_of(const Model *model, const Tokens *tokens, int threads) {
-    const int64_t tasks = tokens->rows * model->groups, wanted = (int64_t)threads * TASKS;
-    return threads == 1 || tasks >= wanted ? 1 : (wanted + tasks - 1) / tasks;
+/* The parts of the keys that a token sees. */
+static int64_t parts_of_row(const Tokens *tokens, int64_t row) { return (tokens->visible[row] + PART - 1) / PART; }
+
+/* The most parts of any token where parts are shared out, else 0. */
+static int64_t shared_parts(const Model *model, const Tokens *tokens, int threads) {
+    int64_t most = 0;
+    if (threads == 1 || tokens->rows * model->groups >= (int64_t)threads * TASKS) return 0;
+    for (int64_t row = 0; row < tokens->rows; row++) most = at_least(most, parts_of_row(tokens, row));
+    return most;
 }
 
+/* Shared parts stand each in a place of its own; otherwise a thread has one part beside what it has merged. */
 int64_t attention_floats(const Model *model, const Tokens *tokens, int threads) {
-    return parts_of(model, tokens, threads) * tokens->rows * model->heads * (model->size + 2);
+    const int64_t shared = shared_parts(model, tokens, threads) * tokens->rows * model->groups;
+    return at_least(2 * threads, shared) * part_floats(model);
 }
 
-static void merge(const Model *model, float *scratch, int64_t parts, int64_t task, float *out) {
-    const int64_t queries = model->heads / model->groups, size = model->size;
-    for (int64_t q = 0; q < queries; q++) {
-        float largest = -INFINITY, sum = 0.f;
-        for (int64_t p = 0; p < parts; p++) {
-            const float own = part_at(model, scratch, task * parts + p).largest[q];
-            largest = own > largest ? own : largest;
-        }
-        memset(out + q * size, 0, (size_t)size * sizeof(float));
-        for (int64_t p = 0; p < parts; p++) {
-            const Part part = part_at(model, scratch, task * parts + p);
-            const float by = exponential(part.largest[q] - largest);
-            sum += part.sum[q] * by;
-            for (int64_t i = 0; i < size; i++) out[q * size + i] += part.out[q * size + i] * by;
-        }
-        for (int64_t i = 0; i < size; i++) out[q * size + i] /= sum;
+/* One group of a token over part p of its keys. */
+static void attend_part(const Model *model, const Layer *layer, const Tokens *tokens, const float *queries, int64_t task,
+                        int64_t p, Part part) {
+    const int64_t size = model->size, each = model->heads / model->groups;
+    const int64_t row = task % tokens->rows, group = task / tokens->rows;
+    const int64_t start = tokens->sequence[row] * tokens->sequence_stride + group * tokens->group_stride;
+    const int64_t end = at_most((p + 1) * PART, tokens->visible[row]);
+    for (int64_t q = 0; q < each; q++) part.largest[q] = -1e30f, part.sum[q] = 0.f;
+    memset(part.out, 0, (size_t)(each * size) * sizeof(float));
+    for (int64_t k = p * PART; k < end; k += KEYS)
+        attend_keys(each, queries + (row * model->heads + group * each) * size, layer->keys + start + k * size,
+                    layer->values + start + k * size, size, at_most(KEYS, end - k), part);
+}
+
+/* Adds a part to those before it. */
+static void merge(const Model *model, Part all, Part next) {
+    const int64_t size = model->size;
+    for (int64_t q = 0; q < model->heads / model->groups; q++) {
+        const float largest = all.largest[q] > next.largest[q] ? all.largest[q] : next.largest[q];
+        const float by = exponential(all.largest[q] - largest), own = exponential(next.largest[q] - largest);
+        all.largest[q] = largest;
+        all.sum[q] = all.sum[q] * by + next.sum[q] * own;
+        for (int64_t i = q * size; i < (q + 1) * size; i++) all.out[i] = all.out[i] * by + next.out[i] * own;
     }
+}
+
+static void put_out(const Model *model, const Tokens *tokens, int64_t task, Part all, float *out) {
+    const int64_t size = model->size, each = model->heads / model->groups;
+    float *to = out + (task % tokens->rows * model->heads + task / tokens->rows * each) * size;
+    for (int64_t q = 0; q < each; q++)
+        for (int64_t i = q * size; i < (q + 1) * size; i++) to[i] = all.out[i] / all.sum[q];
 }
 
 void attend(const Model *model, const Layer *layer, const Tokens *tokens, const float *queries, float *scratch,
             float *out) {
-    const int64_t size = model->size, groups = model->groups, each = model->heads / groups;
-    const int64_t parts = parts_of(model, tokens, omp_get_num_threads()), tasks = tokens->rows * groups;
+    const int64_t parts = shared_parts(model, tokens, omp_get_num_threads()), tasks = tokens->rows * model->groups;
+    const Part own = part_at(model, scratch, 2 * omp_get_thread_num());
+    const Part next = part_at(model, scratch, 2 * omp_get_thread_num() + 1);
+    if (parts > 0)
 #pragma omp for schedule(dynamic, 1)
-    for (int64_t index = 0; index < tasks * parts; index++) {
-        const int64_t task = index / parts, row = task % tokens->rows, group = task / tokens->rows;
-        const int64_t blocks = (tokens->visible[row] + KEYS - 1) / KEYS, p = index % parts;
-        const int64_t from = blocks * p / parts * KEYS, end = blocks * (p + 1) / parts * KEYS;
-        const int64_t to = end < tokens->visible[row] ? end : tokens->visible[row];
-        const int64_t start = tokens->sequence[row] * tokens->sequence_stride + group * tokens->group_stride;
-        const float *query = queries + (row * model->heads + group * each) * size;
-        const Part part = part_at(model, scratch, index);
-        for (int64_t q = 0; q < each; q++) part.largest[q] = -1e30f, part.sum[q] = 0.f;
-        memset(part.out, 0, (size_t)(each * size) * sizeof(float));
-        for (int64_t k = from; k < to; k += KEYS)
-            attend_keys(each, query, layer->keys + start + k * size, layer->values + start + k * size, size,
-                        to - k < KEYS ? to - k : KEYS, part);
-    }
-#pragma omp for
+        for (int64_t index = 0; index < tasks * parts; index++)
+            if (index % parts < parts_of_row(tokens, index / parts % tokens->rows))
+                attend_part(model, layer, tokens, queries, index / parts, index % parts,
+                            part_at(model, scratch, index));
+#pragma omp for schedule(dynamic, 1)
     for (int64_t task = 0; task < tasks; task++) {
-        const int64_t row = task % tokens->rows, group = task / tokens->rows;
-        merge(model, scratch, parts, task, out + (row * model->heads + group * each) * size);
+        const Part all = parts ? part_at(model, scratch, task * parts) : own;
+        if (!parts) attend_part(model, layer, tokens, queries, task, 0, all);
+        for (int64_t p = 1; p < parts_of_row(tokens, task % tokens->rows); p++) {
+            const Part part = parts ? part_at(model, scratch, task * parts + p) : next;
+            if (!parts) attend_part(model, layer, tokens, queries, task, p, part);
+            merge(model, all, part);
+        }
+        put_out(model, tokens, task, all, out);
     }
 }

@@ -31,6 +31,8 @@ static inline vf vf_from_brain(const uint16_t *p) {
 }
 static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 static inline vi vi_zero(void) { return _mm256_setzero_si256(); }
+static inline vi vi_set1(int32_t x) { return _mm256_set1_epi32(x); }
+static inline vi shift_digit(vi v) { return _mm256_slli_epi32(v, 8); }
 static inline vi vi_load(const void *p) { return _mm256_loadu_si256(p); }
 static inline vi vi_set4(const int8_t *p) {
     int32_t word;
@@ -56,6 +58,16 @@ static inline void transpose(const uint8_t *p, int64_t stride, uint32_t *out, in
         _mm256_store_ps((float *)(out + i * step), _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
         _mm256_store_ps((float *)(out + (i + 4) * step), _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
     }
+}
+
+typedef __m128 quad;
+static inline quad quad_zero(void) { return _mm_setzero_ps(); }
+static inline quad quad_fma(quad a, float by, quad c) { return _mm_fmadd_ps(a, _mm_set1_ps(by), c); }
+static inline void quad_store(float *p, quad v) { _mm_storeu_ps(p, v); }
+static inline quad quad_of(const vi *v, int32_t start) {
+    const vi all = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+    const __m128i sums = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+    return _mm_cvtepi32_ps(_mm_add_epi32(sums, _mm_set1_epi32(start)));
 }
 
 /* The nibbles of 64 bytes as 0 … 15, even columns before odd ones. */
@@ -95,32 +107,30 @@ static inline Block8 load8(const uint8_t *p) {
     for (int i = 0; i < 4; i++) w.v[i] = _mm256_xor_si256(vi_load(p + 32 * i), flip);
     return w;
 }
-static inline vi one_digit(const Block4 *w, const int8_t *q) {
-    vi sum = vi_zero();
+static inline vi add_digit(vi sum, const Block4 *w, const int8_t *q) {
     for (int i = 0; i < 4; i++) sum = dot_step(sum, w->v[i], vi_load(q + 32 * i));
     return sum;
 }
-/* A digit's sum is below 16 · 255 · 128 = 2^19, so two of them still fit together; a third one is added as a float. */
-static inline vf dots(int kind, const Block4 *w, const int8_t *q) {
-    const int8_t *last = q + (kind - 1) * 128;
-    const vi low = _mm256_add_epi32(_mm256_slli_epi32(one_digit(w, last - 128), 8), one_digit(w, last));
-    return kind == 2 ? vf_from(low) : vf_fma(vf_from(one_digit(w, q)), vf_set1(65536.f), vf_from(low));
+/* A digit's sum is below 16 · 255 · 128 = 2^19, so two of them still fit together. */
+static inline vi part4(int digits, const Block4 *w, const int8_t *q) {
+    const vi sum = add_digit(vi_zero(), w, q);
+    return digits == 1 ? sum : add_digit(shift_digit(sum), w, q + 128);
 }
-static inline vf dots4(int kind, Block4 w, const int8_t *q) { return dots(kind, &w, q); }
-static inline vf dots8(int kind, Block8 w, const int8_t *q) { return dots(kind, &w, q); }
+static inline vi part8(int digits, const Block8 *w, const int8_t *q) { return part4(digits, w, q); }
+#define THREE_DIGITS 1
 
 #else
 
 #define ISA_NAME "avx2"
 #define WORDS8 1
 #define FLUSH 8 /* 8 · 2 · 15 · 128 still fits 16 bits, 9 would not */
-/* As assembler: otherwise gcc 12 gathers the products of several steps first and spills sums to the stack. */
+/* As assembler: otherwise gcc 12 gathers the products of several steps first and spills sums to the stack.  With a register
+ * of its own choice for the products it would move sums about in every step. */
 static inline vi dot_step(vi sum, vi w, vi x) {
 #ifdef GLM_EMULATED
     return _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, x));
 #else
-    vi products;
-    __asm__("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0" : "+x"(sum), "=&x"(products) : "x"(w), "x"(x));
+    __asm__("vpmaddubsw %2, %1, %%ymm15\n\tvpaddw %%ymm15, %0, %0" : "+x"(sum) : "x"(w), "x"(x) : "xmm15");
     return sum;
 #endif
 }
@@ -132,24 +142,37 @@ static inline vi word_step(vi sum, vi w, vi x) {
 #ifdef GLM_EMULATED
     return _mm256_add_epi32(sum, _mm256_madd_epi16(w, x));
 #else
-    vi products;
-    __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(sum), "=&x"(products) : "x"(w), "x"(x));
+    __asm__("vpmaddwd %2, %1, %%ymm15\n\tvpaddd %%ymm15, %0, %0" : "+x"(sum) : "x"(w), "x"(x) : "xmm15");
     return sum;
 #endif
 }
 
+/* The same for decoding, with activations that lie in memory. */
+#ifdef GLM_EMULATED
+static inline vi dot_at(vi sum, vi w, const void *x) { return dot_step(sum, w, vi_load(x)); }
+static inline vi word_at(vi sum, vi w, const void *x) { return word_step(sum, w, vi_load(x)); }
+#else
+static inline vi dot_at(vi sum, vi w, const void *x) {
+    __asm__("vpmaddubsw %2, %1, %%ymm15\n\tvpaddw %%ymm15, %0, %0" : "+x"(sum)
+            : "x"(w), "m"(*(const __m256i_u *)x) : "xmm15");
+    return sum;
+}
+static inline vi word_at(vi sum, vi w, const void *x) {
+    __asm__("vpmaddwd %2, %1, %%ymm15\n\tvpaddd %%ymm15, %0, %0" : "+x"(sum)
+            : "x"(w), "m"(*(const __m256i_u *)x) : "xmm15");
+    return sum;
+}
+#endif
+
 /* One digit: 16-bit sums of eight columns, at most 8 · 15 · 128 = 15360. */
 static inline vi one_digit(const Block4 *w, const int8_t *q) {
-    const vi a = _mm256_maddubs_epi16(w->v[0], vi_load(q)), b = _mm256_maddubs_epi16(w->v[1], vi_load(q + 32));
-    const vi c = _mm256_maddubs_epi16(w->v[2], vi_load(q + 64)), d = _mm256_maddubs_epi16(w->v[3], vi_load(q + 96));
-    return _mm256_add_epi16(_mm256_add_epi16(a, b), _mm256_add_epi16(c, d));
+    vi sum = dot_first(w->v[0], vi_load(q));
+    for (int i = 1; i < 4; i++) sum = dot_at(sum, w->v[i], q + 32 * i);
+    return sum;
 }
-/* All digits together in 32 bits: a sum has 16 columns, 16 · 15 · 8355711 (24 bits of activation) < 2^31. */
-static inline vf dots4(int kind, Block4 w, const int8_t *q) {
-    const int8_t *last = q + (kind - 1) * 128;
-    vi sum = _mm256_add_epi32(times(one_digit(&w, last - 128), 256), times(one_digit(&w, last), 1));
-    if (kind == 3) sum = _mm256_add_epi32(sum, _mm256_slli_epi32(times(one_digit(&w, q), 1), 16));
-    return vf_from(sum);
+static inline vi part4(int digits, const Block4 *w, const int8_t *q) {
+    if (digits == 1) return widen(one_digit(w, q));
+    return vi_add(times(one_digit(w, q), 256), widen(one_digit(w, q + 128)));
 }
 
 /* int8 weights as 16 bits, 16 columns in each vector. */
@@ -163,15 +186,13 @@ static inline Block8 load8(const uint8_t *p) {
     return w;
 }
 /* A sum has 16 columns: 16 · 128 · 32767 < 2^26. */
-static inline vi one_word(const Block8 *w, const int8_t *q) {
+static inline vi part8(int digits, const Block8 *w, const int8_t *q) {
     vi sum = _mm256_madd_epi16(w->v[0], vi_load(q));
-    for (int i = 1; i < 8; i++) sum = _mm256_add_epi32(sum, _mm256_madd_epi16(w->v[i], vi_load(q + 32 * i)));
+    (void)digits;
+    for (int i = 1; i < 8; i++) sum = word_at(sum, w->v[i], q + 32 * i);
     return sum;
 }
-static inline vf dots8(int kind, Block8 w, const int8_t *q) {
-    const vf high = vf_from(one_word(&w, q));
-    return kind == 2 ? high : vf_fma(high, vf_set1(256.f), vf_from(one_word(&w, q + 256)));
-}
+#define THREE_DIGITS 0
 
 #endif
 
@@ -180,6 +201,10 @@ static inline vf dots8(int kind, Block8 w, const int8_t *q) {
 #define INT_ROWS 4
 #define FLOAT_ROWS 6
 #define AHEAD 256 /* best of 0 … 1024 on Zen 3, by a fifth with int8 */
-#define DECODE_ROWS4_FAST 6
-#define DECODE_ROWS4_EXACT 4
-#define DECODE_ROWS8 8
+#define UNPACKED 1
+#define BROAD 1
+#define NEAR 256 /* bytes, as AHEAD */
+#define MOST_BYTES 65536
+#define LEAST_BYTES 65536
+#define FEW4 {0, 16, 16, 16}
+#define FEW8 {0, 16, 16, 16}

@@ -22,6 +22,8 @@ static inline vf vf_from_brain(const uint16_t *p) {
 }
 static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 static inline vi vi_zero(void) { return _mm512_setzero_si512(); }
+static inline vi vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
+static inline vi shift_digit(vi v) { return _mm512_slli_epi32(v, 8); }
 static inline vi vi_load(const void *p) { return _mm512_loadu_si512(p); }
 static inline vi vi_set4(const int8_t *p) {
     int32_t word;
@@ -55,14 +57,38 @@ static inline void transpose(const uint8_t *p, int64_t stride, uint32_t *out, in
     }
 }
 
+/* Four sums as floats: halves are added first, since 256 bits take half the time where 512 are done in two goes. */
+typedef __m128 quad;
+static inline quad quad_zero(void) { return _mm_setzero_ps(); }
+static inline quad quad_fma(quad a, float by, quad c) { return _mm_fmadd_ps(a, _mm_set1_ps(by), c); }
+static inline void quad_store(float *p, quad v) { _mm_storeu_ps(p, v); }
+static inline quad quad_of(const vi *v, int32_t start) {
+    __m256i h[4];
+    for (int i = 0; i < 4; i++)
+        h[i] = _mm256_add_epi32(_mm512_castsi512_si256(v[i]), _mm512_extracti64x4_epi64(v[i], 1));
+    const __m256i ab = _mm256_add_epi32(_mm256_unpacklo_epi32(h[0], h[1]), _mm256_unpackhi_epi32(h[0], h[1]));
+    const __m256i cd = _mm256_add_epi32(_mm256_unpacklo_epi32(h[2], h[3]), _mm256_unpackhi_epi32(h[2], h[3]));
+    const __m256i all = _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+    const __m128i sums = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+    return _mm_cvtepi32_ps(_mm_add_epi32(sums, _mm_set1_epi32(start)));
+}
+
+/* The high and the low nibbles of bytes as value + 8: (bits & 15) ^ 8. */
+static inline vi high_nibbles(vi bytes) {
+    return _mm512_ternarylogic_epi32(_mm512_srli_epi16(bytes, 4), _mm512_set1_epi8(15), _mm512_set1_epi8(8), 0x6a);
+}
+static inline vi low_nibbles(vi bytes) {
+    return _mm512_ternarylogic_epi32(bytes, _mm512_set1_epi8(15), _mm512_set1_epi8(8), 0x6a);
+}
+
 /* The nibbles of 64 bytes as 0 … 15, even columns before odd ones. */
 #define OFFSET4 8
 typedef struct {
     vi v[2];
 } Block4;
 static inline Block4 load4(const uint8_t *p) {
-    const vi low = _mm512_set1_epi8(15), bytes = _mm512_xor_si512(vi_load(p), _mm512_set1_epi8((char)0x88));
-    return (Block4){{_mm512_and_si512(_mm512_srli_epi16(bytes, 4), low), _mm512_and_si512(bytes, low)}};
+    const vi bytes = vi_load(p);
+    return (Block4){{high_nibbles(bytes), low_nibbles(bytes)}};
 }
 
 #ifdef GLM_AVX512VNNI
@@ -89,17 +115,19 @@ static inline Block8 load8(const uint8_t *p) {
     const vi flip = _mm512_set1_epi8((char)0x80);
     return (Block8){{_mm512_xor_si512(vi_load(p), flip), _mm512_xor_si512(vi_load(p + 64), flip)}};
 }
-static inline vi one_digit(const Block4 *w, const int8_t *q) {
-    return dot_step(dot_step(vi_zero(), w->v[0], vi_load(q)), w->v[1], vi_load(q + 64));
+static inline vi add_digit(vi sum, const Block4 *w, const int8_t *q) {
+    return dot_step(dot_step(sum, w->v[0], vi_load(q)), w->v[1], vi_load(q + 64));
 }
-/* A digit's sum is at most 8 · 255 · 128 < 2^18, so two of them fit together; a third one is added as a float. */
-static inline vf dots(int kind, const Block4 *w, const int8_t *q) {
-    const int8_t *last = q + (kind - 1) * 128;
-    const vi low = vi_add(_mm512_slli_epi32(one_digit(w, last - 128), 8), one_digit(w, last));
-    return kind == 2 ? vf_from(low) : vf_fma(vf_from(one_digit(w, q)), vf_set1(65536.f), vf_from(low));
+/* A digit's sum is at most 8 · 255 · 128 < 2^18, so two of them fit together. */
+static inline vi part4(int digits, const Block4 *w, const int8_t *q) {
+    const vi sum = add_digit(vi_zero(), w, q);
+    return digits == 1 ? sum : add_digit(shift_digit(sum), w, q + 128);
 }
-static inline vf dots4(int kind, Block4 w, const int8_t *q) { return dots(kind, &w, q); }
-static inline vf dots8(int kind, Block8 w, const int8_t *q) { return dots(kind, &w, q); }
+static inline vi part8(int digits, const Block8 *w, const int8_t *q) { return part4(digits, w, q); }
+#define UNPACKED 4
+#define THREE_DIGITS 1
+#define FEW4 {0, 4, 7, 8}
+#define FEW8 {0, 8, 8, 8}
 
 #else
 
@@ -112,15 +140,14 @@ static inline vi word_first(vi w, vi x) { return _mm512_madd_epi16(w, x); }
 static inline vi dot_step(vi sum, vi w, vi x) { return _mm512_add_epi16(sum, dot_first(w, x)); }
 static inline vi word_step(vi sum, vi w, vi x) { return vi_add(sum, word_first(w, x)); }
 #else
-/* As assembler: otherwise gcc 12 gathers the products of several steps first and spills sums to the stack. */
+/* As assembler: otherwise gcc 12 gathers the products of several steps first and spills sums to the stack; in one register,
+ * lest it move sums about. */
 static inline vi dot_step(vi sum, vi w, vi x) {
-    vi products;
-    __asm__("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0" : "+v"(sum), "=&v"(products) : "v"(w), "v"(x));
+    __asm__("vpmaddubsw %2, %1, %%zmm31\n\tvpaddw %%zmm31, %0, %0" : "+v"(sum) : "v"(w), "v"(x) : "xmm31");
     return sum;
 }
 static inline vi word_step(vi sum, vi w, vi x) {
-    vi products;
-    __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+v"(sum), "=&v"(products) : "v"(w), "v"(x));
+    __asm__("vpmaddwd %2, %1, %%zmm31\n\tvpaddd %%zmm31, %0, %0" : "+v"(sum) : "v"(w), "v"(x) : "xmm31");
     return sum;
 }
 #endif
@@ -131,12 +158,9 @@ static inline vi widen(vi sum) { return times(sum, 1); }
 static inline vi one_digit(const Block4 *w, const int8_t *q) {
     return _mm512_add_epi16(dot_first(w->v[0], vi_load(q)), dot_first(w->v[1], vi_load(q + 64)));
 }
-/* All digits together in 32 bits: a sum has 8 columns, 8 · 15 · 8355711 (24 bits of activation) < 2^30. */
-static inline vf dots4(int kind, Block4 w, const int8_t *q) {
-    const int8_t *last = q + (kind - 1) * 128;
-    vi sum = vi_add(times(one_digit(&w, last - 128), 256), times(one_digit(&w, last), 1));
-    if (kind == 3) sum = vi_add(sum, _mm512_slli_epi32(times(one_digit(&w, q), 1), 16));
-    return vf_from(sum);
+static inline vi part4(int digits, const Block4 *w, const int8_t *q) {
+    if (digits == 1) return widen(one_digit(w, q));
+    return vi_add(times(one_digit(w, q), 256), widen(one_digit(w, q + 128)));
 }
 
 /* int8 weights as 16 bits, 32 columns in each vector. */
@@ -150,15 +174,16 @@ static inline Block8 load8(const uint8_t *p) {
     return w;
 }
 /* A sum has 8 columns: 8 · 128 · 32767 < 2^25. */
-static inline vi one_word(const Block8 *w, const int8_t *q) {
+static inline vi part8(int digits, const Block8 *w, const int8_t *q) {
     vi sum = word_first(w->v[0], vi_load(q));
-    for (int i = 1; i < 4; i++) sum = vi_add(sum, word_first(w->v[i], vi_load(q + 64 * i)));
+    (void)digits;
+    for (int i = 1; i < 4; i++) sum = word_step(sum, w->v[i], vi_load(q + 64 * i));
     return sum;
 }
-static inline vf dots8(int kind, Block8 w, const int8_t *q) {
-    const vf high = vf_from(one_word(&w, q));
-    return kind == 2 ? high : vf_fma(high, vf_set1(256.f), vf_from(one_word(&w, q + 256)));
-}
+#define UNPACKED 4
+#define THREE_DIGITS 0
+#define FEW4 {0, 4, 4, 4}
+#define FEW8 {0, 4, 4, 4}
 
 #endif
 
@@ -167,6 +192,3 @@ static inline vf dots8(int kind, Block8 w, const int8_t *q) {
 #define INT_ROWS 6
 #define FLOAT_ROWS 6
 #define AHEAD 1024
-#define DECODE_ROWS4_FAST 4
-#define DECODE_ROWS4_EXACT 4
-#define DECODE_ROWS8 4

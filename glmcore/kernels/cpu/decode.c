@@ -1,88 +1,178 @@
-/* Few activation rows: every weight is read from memory once.  A thread takes ROWS_PER_TASK rows and walks through
- * STREAMS quarters of them side by side: that many long sequential streams keep the memory busiest (neighbouring rows
- * side by side would share pages, which confuses the hardware's prefetching).  With several activation rows arithmetic
- * takes longer than reading: SHARING of them share what was unpacked of one matrix row. */
+/* Few activation rows: every weight is read from memory once.  A thread takes a long stretch of matrix rows and walks
+ * through a few equal parts of it side by side, each of which is one sequence in memory that the hardware's prefetching
+ * follows by itself; asking for a little of it helps, asking far ahead or jumping about does harm.  Stretches get shorter
+ * towards the end, so that threads that share their core with other programs end together.  With several activation
+ * rows arithmetic takes longer than reading: SHARING of them share what was unpacked. */
 #include "glm.h"
 #include "simd.h"
 
 #define SHARING 4
+#define QUAD 4              /* matrix rows whose sums are gathered together */
+#ifndef NARROW
+#define NARROW 1            /* quads side by side */
+#endif
+#ifndef BROAD
+#define BROAD 2             /* the same in wide matrices */
+#endif
+#define MOST_SIDE 16        /* matrix rows side by side */
 
-/* One block of `rows` matrix rows that lie `stride` bytes apart times `group` activation rows.  bits, kind, rows and
- * group are constants in the inlined copies. */
-INLINE void block(const int bits, const int kind, const int rows, const int group, const uint8_t *p, int64_t stride,
-                  int64_t ahead, const int8_t *q, int64_t next, const float *scale, vf *total) {
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; r++) {
-        const uint8_t *row = p + r * stride;
-        prefetch(row, ahead, bits * BLOCK / 8);
-        if (bits == INT4) {
-            const Block4 w = load4(row);
-#pragma GCC unroll 4
-            for (int g = 0; g < group; g++)
-                total[r * group + g] = vf_fma(dots4(kind, w, q + g * next), vf_set1(scale[g]), total[r * group + g]);
-        } else {
-            const Block8 w = load8(row);
-#pragma GCC unroll 4
-            for (int g = 0; g < group; g++)
-                total[r * group + g] = vf_fma(dots8(kind, w, q + g * next), vf_set1(scale[g]), total[r * group + g]);
-        }
-    }
+#ifndef LEAST_BYTES
+#define LEAST_BYTES 131072  /* of a stretch */
+#endif
+#ifndef MOST_BYTES
+#define MOST_BYTES 2097152
+#endif
+#ifndef WIDE
+#define WIDE 8192           /* columns from which the activations crowd the first cache: more rows share them */
+#endif
+#ifndef NEAR
+#define NEAR 256
+#endif
+#ifndef FAR
+#define FAR 1024
+#endif
+#define SECOND_CACHE 262144 /* of a stretch that is gone through several times */
+
+/* Where the activations of a block lie: rows m, m + 1, …. */
+typedef struct {
+    const int8_t *q;
+    int64_t next; /* bytes between rows */
+    const float *scale;
+    const int32_t *start;
+    int64_t rows; /* of all activations: between the scales of two parts */
+} Operand;
+
+INLINE void hint(const int far, const uint8_t *row, int bytes) {
+    for (int i = 0; i < bytes; i += 64)
+        if (far) __builtin_prefetch((const void *)((uintptr_t)row + FAR + (uintptr_t)i), 0, 2);
+        else __builtin_prefetch((const void *)((uintptr_t)row + NEAR + (uintptr_t)i), 0, 3);
 }
 
-/* Matrix rows first, first + step, … times activation rows m, m + 1, …. */
-INLINE void rows_of(const int bits, const int kind, const int rows, const int group, const Weights *w,
-                    const Activations *a, int64_t m, int64_t first, int64_t step, float *y) {
+/* One block of QUAD matrix rows that lie `stride` bytes apart times `group` activation rows: total[group] += what they
+ * come to.  far, kind and group are constants in the inlined copies.  Where registers hold all unpacked rows, they are
+ * multiplied by one activation row after the other; else each is multiplied by all of them before the next. */
+#define QUAD_OF(bits, words, offset)                                                                               \
+    INLINE void one##bits(const int kind, const Block##bits *w, const int8_t *q, int r, vi (*sums)[QUAD]) {        \
+        for (int i = 0; i < parts_of(kind); i++)                                                                   \
+            sums[i][r] = part##bits(digits_of_part(kind, words, i), w, q + offset_of(words, i));                   \
+    }                                                                                                              \
+    INLINE void quad##bits(const int far, const int kind, const int group, const uint8_t *p, int64_t stride,       \
+                           const Operand *c, quad *total) {                                                        \
+        const int kept = group > 1 && UNPACKED >= QUAD;                                                            \
+        vi sums[SHARING][2][QUAD];                                                                                 \
+        Block##bits w[QUAD];                                                                                       \
+        UNROLL for (int r = 0; r < QUAD; r++) {                                                                    \
+            hint(far, p + r * stride, bits * BLOCK / 8);                                                           \
+            w[r] = load##bits(p + r * stride);                                                                     \
+            if (!kept)                                                                                             \
+                UNROLL for (int g = 0; g < group; g++) one##bits(kind, &w[r], c->q + g * c->next, r, sums[g]);     \
+        }                                                                                                          \
+        UNROLL for (int g = 0; g < group; g++) {                                                                   \
+            if (kept)                                                                                              \
+                UNROLL for (int r = 0; r < QUAD; r++) one##bits(kind, &w[r], c->q + g * c->next, r, sums[g]);      \
+            for (int i = 0; i < parts_of(kind); i++) {                                                             \
+                const int64_t at = i * c->rows + g;                                                                \
+                total[g] = quad_fma(quad_of(sums[g][i], (offset) ? c->start[at] : 0), c->scale[at], total[g]);     \
+            }                                                                                                      \
+        }                                                                                                          \
+    }
+#define UNROLL _Pragma("GCC unroll 4")
+QUAD_OF(4, 0, OFFSET4)
+QUAD_OF(8, WORDS8, OFFSET8)
+#undef UNROLL
+
+/* The same for `quads` times as many matrix rows; goes on to the next block's activations. */
+INLINE void block(const int bits, const int kind, const int quads, const int far, const int group, const uint8_t *p,
+                  int64_t stride, Operand *c, quad (*total)[SHARING]) {
+    for (int i = 0; i < quads; i++)
+        (bits == INT4 ? quad4 : quad8)(far, kind, group, p + i * QUAD * stride, stride, c, total[i]);
+    c->q += c->rows * c->next, c->scale += parts_of(kind) * c->rows, c->start += parts_of(kind) * c->rows;
+}
+
+/* Matrix rows first, first + step, … times activation rows m, m + 1, …; the first `rows` of them are written. */
+INLINE void rows_of(const int bits, const int kind, const int quads, const int far, const int group, const Weights *w,
+                    const Activations *a, int64_t m, int64_t first, int64_t step, int rows, float *y) {
+    int64_t stride = step * w->row_bytes;
     const uint8_t *p = w->data + first * w->row_bytes;
-    const int8_t *q = a->q + m * a->stride;
-    const int64_t stride = step * w->row_bytes;
-    float sum[SHARING] = {0};
-    vf total[STREAMS * SHARING];
-    for (int i = 0; i < rows * group; i++) total[i] = vf_zero();
-    const float *scale = a->scale + m, *sums = a->sum + m;
-    for (int64_t b = 0; b < w->full_blocks; b++) {
-        block(bits, kind, rows, group, p, stride, AHEAD, q, a->stride, scale, total);
-        for (int g = 0; g < group; g++) sum[g] += sums[g];
-        p += bits * BLOCK / 8, q += a->m * a->stride, scale += a->m, sums += a->m;
+    uint8_t tail[MOST_SIDE][BLOCK];
+    Operand c = {a->q + m * a->stride, a->stride, a->scale + m, a->start + m, a->m};
+    quad total[MOST_SIDE / QUAD][SHARING];
+    float sums[QUAD];
+    for (int i = 0; i < quads; i++)
+        for (int g = 0; g < group; g++) total[i][g] = quad_zero();
+    for (int64_t b = 0, end = w->full_blocks; b < w->blocks; end = w->blocks) {
+        if (b == w->full_blocks) {
+            for (int r = 0; r < quads * QUAD; r++) copy_block(w, first + r * step, b, tail[r], BLOCK);
+            p = tail[0], stride = BLOCK;
+        }
+        for (; b < end; b++, p += bits * BLOCK / 8) block(bits, kind, quads, far, group, p, stride, &c, total);
     }
-    if (w->full_blocks < w->blocks) {
-        uint8_t tail[STREAMS][BLOCK];
-        for (int r = 0; r < rows; r++) copy_block(w, first + r * step, w->full_blocks, tail[r], BLOCK);
-        block(bits, kind, rows, group, tail[0], BLOCK, 0, q, a->stride, scale, total);
-        for (int g = 0; g < group; g++) sum[g] += sums[g];
-    }
-    for (int r = 0; r < rows; r++)
-        for (int g = 0; g < group; g++) {
-            const int64_t n = first + r * step;
-            const float value = vf_sum(total[r * group + g]) - (bits == INT4 ? OFFSET4 : OFFSET8) * sum[g];
-            y[(m + g) * w->n + n] = w->scale[n] * value + (w->bias ? w->bias[n] : 0.f);
+    for (int g = 0; g < group; g++)
+        for (int r = 0; r < rows; r++) {
+            if (r % QUAD == 0) quad_store(sums, total[r / QUAD][g]);
+            y[(m + g) * w->n + first + r * step] = finished(w, first + r * step, sums[r % QUAD]);
         }
 }
 
-/* All activation rows times `count` matrix rows from `first` on. */
-#define DECODE(name, bits, kind)                                                                                  \
-    static void name##_rows(const Weights *w, const Activations *a, int64_t first, int64_t count, float *y) {     \
-        const int64_t step = count / STREAMS, grouped = a->m / SHARING * SHARING;                               \
-        for (int64_t i = 0; i < count; i++)                                                                       \
-            for (int64_t m = 0; m < grouped; m += SHARING)                                                       \
-                rows_of(bits, kind, 1, SHARING, w, a, m, first + i, 1, y);                                       \
-        for (int64_t m = grouped; m < a->m; m++) {                                                                \
-            for (int64_t i = 0; i < step; i++) rows_of(bits, kind, STREAMS, 1, w, a, m, first + i, step, y);      \
-            for (int64_t i = step * STREAMS; i < count; i++) rows_of(bits, kind, 1, 1, w, a, m, first + i, 1, y); \
-        }                                                                                                         \
-    }                                                                                                             \
-    static void name(const Weights *w, const Activations *a, float *y) {                                          \
-        _Pragma("omp for schedule(dynamic, 1)")                                                                   \
-        for (int64_t first = 0; first < w->n; first += ROWS_PER_TASK)                                             \
-            name##_rows(w, a, first, at_most(ROWS_PER_TASK, w->n - first), y);                                    \
+/* One matrix row, whatever the kinds are: those that are left of a stretch after equal parts. */
+static __attribute__((noinline)) void row_of(const Weights *w, const Activations *a, int64_t m, int64_t group,
+                                             int64_t n, float *y) {
+    rows_of(w->bits, a->kind, 1, 0, (int)group, w, a, m, n, 0, 1, y);
+}
+
+/* `count` matrix rows from `first` on. */
+INLINE void stretch_of(const int bits, const int kind, const int quads, const int far, const int group,
+                       const Weights *w, const Activations *a, int64_t m, int64_t first, int64_t count, float *y) {
+    const int rows = quads * QUAD;
+    const int64_t step = count / rows;
+    for (int64_t i = 0; i < step; i++) rows_of(bits, kind, quads, far, group, w, a, m, first + i, step, rows, y);
+    for (int64_t i = step * rows; i < count; i++) row_of(w, a, m, group, first + i, y);
+}
+
+/* All activation rows times a stretch, as many at a time as come out even. */
+#define DECODE(name, bits, kind)                                                                             \
+    static void name(const Weights *w, const Activations *a, int64_t first, int64_t count, float *y) {       \
+        for (int64_t m = 0, passes = (a->m + SHARING - 1) / SHARING; passes > 0; passes--) {                 \
+            const int64_t group = (a->m - m + passes - 1) / passes;                                          \
+            switch (group) {                                                                                 \
+                case 1:                                                                                      \
+                    if (BROAD == NARROW || w->k < WIDE) stretch_of(bits, kind, NARROW, 0, 1, w, a, m, first, count, y);         \
+                    else stretch_of(bits, kind, BROAD, 1, 1, w, a, m, first, count, y);                      \
+                    break;                                                                                   \
+                case 2: stretch_of(bits, kind, 1, 0, 2, w, a, m, first, count, y); break;                    \
+                case 3: stretch_of(bits, kind, 1, 0, 3, w, a, m, first, count, y); break;                    \
+                default: stretch_of(bits, kind, 1, 0, 4, w, a, m, first, count, y); break;                   \
+            }                                                                                                \
+            m += group;                                                                                      \
+        }                                                                                                    \
     }
-DECODE(fast4, INT4, BITS16)
-DECODE(fast8, INT8, BITS16)
-DECODE(exact4, INT4, BITS24)
-DECODE(exact8, INT8, BITS24)
+DECODE(bits8_of4, INT4, BITS8)
+DECODE(bits16_of4, INT4, BITS16)
+DECODE(bits24_of4, INT4, BITS24)
+DECODE(bits8_of8, INT8, BITS8)
+DECODE(bits16_of8, INT8, BITS16)
+DECODE(bits24_of8, INT8, BITS24)
+
+/* Takes the next stretch, of which `first` is told; returns how many rows it has, 0 where none is left.  As long as there
+ * is much left it is long, later a share of what is left. */
+static int64_t next_stretch(const Weights *w, const Activations *a, int64_t *first) {
+    const int64_t most_bytes = a->m > SHARING ? SECOND_CACHE : MOST_BYTES, share = 2 * omp_get_num_threads();
+    const int64_t least = at_least(MOST_SIDE, LEAST_BYTES / w->row_bytes);
+    const int64_t most = at_least(least, most_bytes / w->row_bytes);
+    int64_t count;
+    *first = __atomic_load_n(a->claimed, __ATOMIC_RELAXED);
+    do {
+        const int64_t left = w->n - *first;
+        if (left <= 0) return 0;
+        count = at_most(at_least(least, at_most(most, left / share)) / MOST_SIDE * MOST_SIDE, left);
+    } while (!__atomic_compare_exchange_n(a->claimed, first, *first + count, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    return count;
+}
 
 void decode(const Weights *w, const Activations *a, float *y) {
-    if (a->kind == BITS16)
-        (w->bits == INT4 ? fast4 : fast8)(w, a, y);
-    else
-        (w->bits == INT4 ? exact4 : exact8)(w, a, y);
+    typedef void Stretch(const Weights *, const Activations *, int64_t, int64_t, float *);
+    static Stretch *const all[2][3] = {{bits8_of4, bits16_of4, bits24_of4}, {bits8_of8, bits16_of8, bits24_of8}};
+    int64_t first, count;
+    while ((count = next_stretch(w, a, &first)) > 0) all[w->bits == INT8][a->kind - BITS8](w, a, first, count, y);
+#pragma omp barrier
 }

@@ -22,24 +22,27 @@ Weights weights_of(int bits, const void *data, const float *scale, const float *
                      k / BLOCK};
 }
 
-int is_few(const Weights *w, int64_t m, int exact) {
-    if (w->bits >= HALF) return 1;
-    return m <= (w->bits == INT8 ? DECODE_ROWS8 : exact ? DECODE_ROWS4_EXACT : DECODE_ROWS4_FAST);
+/* FAST keeps 16 bits of what answers are made of and 8 of prompts, LIGHT 8 of both, EXACT what float32 keeps.  Where
+ * int8 weights are multiplied by words, 8 bits would save nothing. */
+int kind_of(const Weights *w, int precision, int prompt) {
+    const int least = w->bits == INT8 && WORDS8 ? BITS16 : BITS8;
+    if (w->bits >= HALF) return FLOATS;
+    if (precision == EXACT) return prompt && !THREE_DIGITS ? FLOATS : BITS24;
+    return prompt || precision == LIGHT ? least : BITS16;
 }
 
-int kind_of(const Weights *w, int64_t m, int exact) {
-    if (w->bits >= HALF) return FLOATS;
-    if (!exact) return m <= PRECISE_ROWS || (w->bits == INT8 && WORDS8) ? BITS16 : BITS8;
-    /* Tiles of int8 take so many integer operations for 24 bits that floats are as fast. */
-    return is_few(w, m, exact) || (w->bits == INT4 && m <= PRECISE_ROWS) ? BITS24 : FLOATS;
+int is_few(const Weights *w, int kind, int64_t m) {
+    static const int few4[] = FEW4, few8[] = FEW8;
+    if (w->bits >= HALF) return 1;
+    return kind != FLOATS && m <= (w->bits == INT4 ? few4 : few8)[kind];
 }
 
 void linear_few(const Weights *w, const Activations *a, float *y) {
     (w->bits >= HALF ? decode_floats : decode)(w, a, y);
 }
 
-static int linear(const Weights *w, int exact, const float *x, float *y, int64_t m, int threads) {
-    const int few = is_few(w, m, exact), kind = kind_of(w, m, exact);
+static int linear(const Weights *w, int precision, const float *x, float *y, int64_t m, int threads) {
+    const int kind = kind_of(w, precision, m > PRECISE_ROWS), few = is_few(w, kind, m);
     void *memory = aligned_alloc(64, activations_bytes(w->k, m, kind));
     if (!memory) return GLM_NO_MEMORY;
     const Activations a = activations_over(memory, w, m, kind);
@@ -54,24 +57,25 @@ static int linear(const Weights *w, int exact, const float *x, float *y, int64_t
 }
 
 /* How many bits activations keep of a block's largest value in such a product. */
-EXPORT int glm_precision(int bits, int exact, int64_t m) {
+EXPORT int glm_precision(int bits, int precision, int64_t m) {
     const Weights w = weights_of(bits, NULL, NULL, NULL, 0, BLOCK);
-    const int kind = kind_of(&w, m, exact);
+    const int kind = kind_of(&w, precision, m > PRECISE_ROWS);
     return kind == FLOATS ? 24 : 8 * kind;
 }
 
-/* bits: INT4 … SINGLE.  exact: activations with float32's precision (floats always are); otherwise 16 bits with one
- * scale per block of 128 columns where rows are few, and 8 or 16 where they are many. */
-EXPORT int glm_linear(int bits, int exact, const void *weight, const float *scale, const float *bias, const float *x,
-                      float *y, int64_t m, int64_t n, int64_t k, int threads) {
+/* bits: INT4 … SINGLE.  precision: how much is kept of activations of integer weights, FAST, EXACT or LIGHT; more than
+ * PRECISE_ROWS rows count as a prompt's. */
+EXPORT int glm_linear(int bits, int precision, const void *weight, const float *scale, const float *bias,
+                      const float *x, float *y, int64_t m, int64_t n, int64_t k, int threads) {
     const int known = bits == INT4 || bits == INT8 || bits == HALF || bits == BRAIN || bits == SINGLE;
-    if (!known || m < 0 || n < 0 || k < 1 || (bits == INT4 && k % 2)) return GLM_BAD_ARGUMENT;
+    if (!known || precision < FAST || precision > LIGHT || m < 0 || n < 0 || k < 1 || (bits == INT4 && k % 2))
+        return GLM_BAD_ARGUMENT;
     const Weights w = weights_of(bits, weight, scale, bias, n, k);
-    return m == 0 ? GLM_OK : linear(&w, exact, x, y, m, threads);
+    return m == 0 ? GLM_OK : linear(&w, precision, x, y, m, threads);
 }
 
 /* float16, or bfloat16 where `brain`. */
 EXPORT int glm_linear16(int brain, const void *w, const float *x, float *y, int64_t m, int64_t n, int64_t k,
                         int threads) {
-    return glm_linear(brain ? BRAIN : HALF, 1, w, NULL, NULL, x, y, m, n, k, threads);
+    return glm_linear(brain ? BRAIN : HALF, EXACT, w, NULL, NULL, x, y, m, n, k, threads);
 }

@@ -16,6 +16,8 @@ static inline vf vf_from_half(const uint16_t *p) { return vcvt_f32_f16(vreinterp
 static inline vf vf_from_brain(const uint16_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
 static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
 static inline vi vi_zero(void) { return vdupq_n_s32(0); }
+static inline vi vi_set1(int32_t x) { return vdupq_n_s32(x); }
+static inline vi shift_digit(vi v) { return vshlq_n_s32(v, 8); }
 static inline vi vi_load(const void *p) { return vld1q_s32(p); }
 static inline vi vi_set4(const int8_t *p) {
     int32_t word;
@@ -36,7 +38,6 @@ static inline void transpose(const uint8_t *p, int64_t stride, uint32_t *out, in
 
 #define WORDS8 0
 #define FLUSH 32
-#define SIGNED_TILE 1
 static inline vi dot_step(vi sum, vi w, vi x) {
     return vdotq_s32(sum, vreinterpretq_s8_s32(w), vreinterpretq_s8_s32(x));
 }
@@ -93,19 +94,28 @@ static inline vi one_digit(const Block4 *w, const int8_t *q) {
     }
     return vi_add(a, b);
 }
-/* A digit's sum is at most 32 · 128 · 128 = 2^19, so two of them fit together; a third one is added as a float. */
-static inline vf dots(int kind, const Block4 *w, const int8_t *q) {
-    const int8_t *last = q + (kind - 1) * 128;
-    const vi low = vi_add(vshlq_n_s32(one_digit(w, last - 128), 8), one_digit(w, last));
-    return kind == 2 ? vf_from(low) : vf_fma(vf_from(one_digit(w, q)), vf_set1(65536.f), vf_from(low));
+/* A digit's sum is at most 32 · 128 · 128 = 2^19, so two of them fit together. */
+static inline vi part4(int digits, const Block4 *w, const int8_t *q) {
+    const vi sum = one_digit(w, q);
+    return digits == 1 ? sum : vi_add(shift_digit(sum), one_digit(w, q + 128));
 }
-static inline vf dots4(int kind, Block4 w, const int8_t *q) { return dots(kind, &w, q); }
-static inline vf dots8(int kind, Block8 w, const int8_t *q) { return dots(kind, &w, q); }
+static inline vi part8(int digits, const Block8 *w, const int8_t *q) { return part4(digits, w, q); }
 
+typedef float32x4_t quad;
+static inline quad quad_zero(void) { return vf_zero(); }
+static inline quad quad_fma(quad a, float by, quad c) { return vf_fma(a, vf_set1(by), c); }
+static inline void quad_store(float *p, quad v) { vf_store(p, v); }
+static inline quad quad_of(const vi *v, int32_t start) {
+    const vi sums = vpaddq_s32(vpaddq_s32(v[0], v[1]), vpaddq_s32(v[2], v[3]));
+    return vf_from(vi_add(sums, vi_set1(start)));
+}
+
+#define UNPACKED 1
+#define BROAD 1
+#define THREE_DIGITS 1
 #define TILE 32
 #define VECTORS 4
 #define FLOAT_ROWS 5
 #define AHEAD 1024
-#define DECODE_ROWS4_FAST 4
-#define DECODE_ROWS4_EXACT 4
-#define DECODE_ROWS8 4
+#define FEW4 {0, 4, 4, 4}
+#define FEW8 {0, 4, 4, 4}

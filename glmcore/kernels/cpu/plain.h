@@ -23,7 +23,9 @@ static inline vf vf_from_half(const uint16_t *p) {
     return (vf){half_to_float(p[0]), half_to_float(p[1]), half_to_float(p[2]), half_to_float(p[3])};
 }
 static inline vi vi_add(vi a, vi b) { return a + b; }
-static inline vi vi_zero(void) { return (vi){0, 0, 0, 0}; }
+static inline vi vi_set1(int32_t x) { return (vi){x, x, x, x}; }
+static inline vi vi_zero(void) { return vi_set1(0); }
+static inline vi shift_digit(vi v) { return v * 256; }
 static inline vi vi_load(const void *p) {
     vi v;
     memcpy(&v, p, sizeof v);
@@ -55,14 +57,15 @@ static inline vi dot_step(vi sum, vi w, vi x) {
 static inline vi dot_first(vi w, vi x) { return dot_step(vi_zero(), w, x); }
 static inline vi widen(vi sum) { return sum; }
 
-/* Every column as 16 bits. */
+/* Every column as 16 bits.  No copies are made of these loops: there are many callers, and a call is nothing beside 128
+ * multiplications. */
 #define OFFSET4 0
 #define OFFSET8 0
 typedef struct {
     int16_t v[128];
 } Block4;
 typedef Block4 Block8;
-static inline Block4 load4(const uint8_t *p) {
+static __attribute__((noinline)) Block4 load4(const uint8_t *p) {
     Block4 w;
     for (int i = 0; i < 64; i++) {
         w.v[i] = (int16_t)((p[i] >> 4 ^ 8) - 8);
@@ -70,30 +73,38 @@ static inline Block4 load4(const uint8_t *p) {
     }
     return w;
 }
-static inline Block8 load8(const uint8_t *p) {
+static __attribute__((noinline)) Block8 load8(const uint8_t *p) {
     Block8 w;
     for (int i = 0; i < 128; i++) w.v[i] = (int8_t)p[i];
     return w;
 }
-static inline int32_t one_digit(const Block4 *w, const int8_t *q) {
+static __attribute__((noinline)) int32_t one_digit(const Block4 *w, const int8_t *q) {
     int32_t sum = 0;
     for (int i = 0; i < 128; i++) sum += w->v[i] * q[i];
     return sum;
 }
-/* A digit's sum is at most 128 · 128 · 128 = 2^21, so two of them fit together; a third one is added as a float. */
-static inline vf dots(int kind, const Block4 *w, const int8_t *q) {
-    const int8_t *last = q + (kind - 1) * 128;
-    const float low = (float)(one_digit(w, last - 128) * 256 + one_digit(w, last));
-    return (vf){kind == 2 ? low : low + 65536.f * (float)one_digit(w, q), 0.f, 0.f, 0.f};
+/* A digit's sum is at most 128 · 128 · 128 = 2^21, so two of them fit together. */
+static inline vi part4(int digits, const Block4 *w, const int8_t *q) {
+    const int32_t sum = one_digit(w, q);
+    return (vi){digits == 1 ? sum : sum * 256 + one_digit(w, q + 128), 0, 0, 0};
 }
-static inline vf dots4(int kind, Block4 w, const int8_t *q) { return dots(kind, &w, q); }
-static inline vf dots8(int kind, Block8 w, const int8_t *q) { return dots(kind, &w, q); }
+static inline vi part8(int digits, const Block8 *w, const int8_t *q) { return part4(digits, w, q); }
 
+typedef vf quad;
+static inline quad quad_zero(void) { return vf_zero(); }
+static inline quad quad_fma(quad a, float by, quad c) { return vf_fma(a, vf_set1(by), c); }
+static inline void quad_store(float *p, quad v) { vf_store(p, v); }
+static inline quad quad_of(const vi *v, int32_t start) {
+    return vf_from((vi){v[0][0], v[1][0], v[2][0], v[3][0]} + vi_set1(start));
+}
+
+#define UNPACKED 1
+#define BROAD 1
+#define THREE_DIGITS 0
 #define TILE 16
 #define VECTORS 2
 #define INT_ROWS 4
 #define FLOAT_ROWS 4
 #define AHEAD 1024
-#define DECODE_ROWS4_FAST 4
-#define DECODE_ROWS4_EXACT 4
-#define DECODE_ROWS8 4
+#define FEW4 {0, 4, 4, 4}
+#define FEW8 {0, 4, 4, 4}

@@ -15,13 +15,7 @@
  * LANES matrix rows. */
 typedef uint32_t Tile[DUOS][TILE];
 
-#ifdef SIGNED_TILE
-#define FLIP8 0u
-#define TILE_OFFSET8 0.f
-#else
-#define FLIP8 0x80808080u
-#define TILE_OFFSET8 128.f
-#endif
+#define FLIP8 (TILE_OFFSET8 ? 0x80808080u : 0u)
 
 /* Where a tile's block lies: in the matrix, or in a copy where the matrix ends within it. */
 typedef struct {
@@ -94,57 +88,97 @@ INLINE void int_step(const int words, const int first, const int rows, const uin
 }
 
 #ifdef MATRIX_STEP
-/* total[rows][VECTORS] = tile · q: pairs of activation rows by matrix instructions, an odd one as elsewhere. */
-INLINE void int_sums(const int words, const int rows, const uint32_t *tile, const int8_t *q, int64_t next,
-                     vi (*total)[VECTORS]) {
+/* total[rows][VECTORS] = start + tile · q: pairs of activation rows by matrix instructions, an odd one as elsewhere. */
+INLINE void int_sums(const int words, const int rows, const uint32_t *tile, const int8_t *q, int64_t next, int digits,
+                     const int32_t *start, vi (*total)[VECTORS]) {
     (void)words;
     for (int m = 0; m < rows; m++)
         for (int v = 0; v < VECTORS; v++) total[m][v] = vi_zero();
+    for (int d = 0; d < digits; d++, q += BLOCK) {
+        if (d > 0)
+            for (int m = 0; m < rows; m++)
+                for (int v = 0; v < VECTORS; v++) total[m][v] = shift_digit(total[m][v]);
 #pragma GCC unroll 1
-    for (int i = 0; i < QUADS; i += 2) {
-        const uint32_t *at = tile + i * TILE;
-        for (int m = 0; m + 1 < rows; m += 2)
-            for (int v = 0; v < VECTORS; v++)
-                matrix_step(&total[m][v], &total[m + 1][v], vi_load(at + v * LANES), vi_load(at + TILE + v * LANES),
-                            q + m * next + 4 * i, q + (m + 1) * next + 4 * i);
-        if (rows % 2) {
-            const int8_t *last = q + (rows - 1) * next + 4 * i;
-            int_step(0, 0, 1, at, last, next, total + rows - 1);
-            int_step(0, 0, 1, at + TILE, last + 4, next, total + rows - 1);
+        for (int i = 0; i < QUADS; i += 2) {
+            const uint32_t *at = tile + i * TILE;
+            for (int m = 0; m + 1 < rows; m += 2)
+                for (int v = 0; v < VECTORS; v++)
+                    matrix_step(&total[m][v], &total[m + 1][v], vi_load(at + v * LANES), vi_load(at + TILE + v * LANES),
+                                q + m * next + 4 * i, q + (m + 1) * next + 4 * i);
+            if (rows % 2) {
+                const int8_t *last = q + (rows - 1) * next + 4 * i;
+                int_step(0, 0, 1, at, last, next, total + rows - 1);
+                int_step(0, 0, 1, at + TILE, last + 4, next, total + rows - 1);
+            }
         }
     }
     for (int m = 0; m + 1 < rows; m += 2)
         for (int v = 0; v < VECTORS; v++) unpair(&total[m][v], &total[m + 1][v]);
+    for (int m = 0; m < rows; m++)
+        for (int v = 0; v < VECTORS; v++) total[m][v] = vi_add(total[m][v], vi_set1(start[m]));
 }
 #else
-/* total[rows][VECTORS] = tile · q, FLUSH steps at a time. */
-INLINE void int_sums(const int words, const int rows, const uint32_t *tile, const int8_t *q, int64_t next,
-                     vi (*total)[VECTORS]) {
-    const int steps = words ? DUOS : QUADS, flush = words ? DUOS : FLUSH;
+/* total += tile · q of one digit, FLUSH steps at a time. */
+INLINE void add_digit_sums(const int rows, const uint32_t *tile, const int8_t *q, int64_t next, vi (*total)[VECTORS]) {
     vi sum[6][VECTORS];
-    for (int m = 0; m < rows; m++)
-        for (int v = 0; v < VECTORS; v++) total[m][v] = vi_zero();
+    if (FLUSH == QUADS) {
 #pragma GCC unroll 1
-    for (int start = 0; start < steps; start += flush) {
-        int_step(words, 1, rows, tile + start * TILE, q + 4 * start, next, sum);
+        for (int i = 0; i < QUADS; i++) int_step(0, 0, rows, tile + i * TILE, q + 4 * i, next, total);
+        return;
+    }
 #pragma GCC unroll 1
-        for (int i = start + 1; i < start + flush; i++) int_step(words, 0, rows, tile + i * TILE, q + 4 * i, next, sum);
+    for (int from = 0; from < QUADS; from += FLUSH) {
+        int_step(0, 1, rows, tile + from * TILE, q + 4 * from, next, sum);
+#pragma GCC unroll 1
+        for (int i = from + 1; i < from + FLUSH; i++) int_step(0, 0, rows, tile + i * TILE, q + 4 * i, next, sum);
         for (int m = 0; m < rows; m++)
-            for (int v = 0; v < VECTORS; v++)
-                total[m][v] = flush == steps ? sum[m][v] : vi_add(total[m][v], widen(sum[m][v]));
+            for (int v = 0; v < VECTORS; v++) total[m][v] = vi_add(total[m][v], widen(sum[m][v]));
+    }
+}
+
+/* total[rows][VECTORS] = start + tile · q, one digit after the other; words have one, and no offset to start from. */
+INLINE void int_sums(const int words, const int rows, const uint32_t *tile, const int8_t *q, int64_t next, int digits,
+                     const int32_t *start, vi (*total)[VECTORS]) {
+    if (words) {
+        vi sum[6][VECTORS];
+        int_step(1, 1, rows, tile, q, next, sum);
+#pragma GCC unroll 1
+        for (int i = 1; i < DUOS; i++) int_step(1, 0, rows, tile + i * TILE, q + 4 * i, next, sum);
+        for (int m = 0; m < rows; m++)
+            for (int v = 0; v < VECTORS; v++) total[m][v] = sum[m][v];
+        return;
+    }
+    for (int m = 0; m < rows; m++)
+        for (int v = 0; v < VECTORS; v++) total[m][v] = digits == 1 ? vi_set1(start[m]) : vi_zero();
+#pragma GCC unroll 1
+    for (int d = 0; d < digits; d++, q += BLOCK) {
+        if (d > 0)
+            for (int m = 0; m < rows; m++)
+                for (int v = 0; v < VECTORS; v++)
+                    total[m][v] = vi_add(shift_digit(total[m][v]), vi_set1(start[m]));
+        add_digit_sums(rows, tile, q, next, total);
     }
 }
 #endif
 
-/* acc[m][WIDTH] += scale[m] * (tile · q[m]) for m < rows; words and rows are constants in the inlined copies. */
-INLINE void int_rows(const int words, const int rows, const uint32_t *tile, const int8_t *q, int64_t next,
-                     const float *scale, float *acc) {
+/* One block's activations in one part: those of m rows, `next` bytes apart. */
+typedef struct {
+    const int8_t *q;
+    int64_t next, m;
+    int digits;
+    const float *scale;
+    const int32_t *start;
+} Cells;
+
+/* acc[m][WIDTH] += scale[m] * (start[m] + tile · q[m]) for `rows` rows from number i on; words and rows are constants in
+ * the inlined copies. */
+INLINE void int_rows(const int words, const int rows, const uint32_t *tile, const Cells *c, int64_t i, float *acc) {
     vi total[6][VECTORS];
-    int_sums(words, rows, tile, q, next, total);
+    int_sums(words, rows, tile, c->q + i * c->next, c->next, c->digits, c->start + i, total);
     for (int m = 0; m < rows; m++)
         for (int v = 0; v < VECTORS; v++) {
-            float *to = acc + m * TILE + v * LANES;
-            vf_store(to, vf_fma(vf_from(total[m][v]), vf_set1(scale[m]), vf_load(to)));
+            float *to = acc + (i + m) * TILE + v * LANES;
+            vf_store(to, vf_fma(vf_from(total[m][v]), vf_set1(c->scale[i + m]), vf_load(to)));
         }
 }
 
@@ -169,14 +203,14 @@ INLINE void float_rows(const int rows, const float *tile, const float *x, float 
 #define CASES(call) case 6: call(6); break; case 5: call(5); break; case 4: call(4); break; \
                     case 3: call(3); break; case 2: call(2); break; case 1: call(1); break;
 
-#define INT_TILE(name, words)                                                                               \
-    static void name(Tile tile, const int8_t *q, int64_t next, const float *scale, int64_t m, float *acc) { \
-        for (int64_t col = 0; col < TILE; col += WIDTH)                                                     \
-            for (int64_t i = 0; i < m; i += INT_ROWS)                                                       \
-                switch (at_most(INT_ROWS, m - i)) { CASES(CALL_##words) }                                   \
+#define INT_TILE(name, words)                                             \
+    static void name(Tile tile, const Cells *c, float *acc) {             \
+        for (int64_t col = 0; col < TILE; col += WIDTH)                   \
+            for (int64_t i = 0; i < c->m; i += INT_ROWS)                  \
+                switch (at_most(INT_ROWS, c->m - i)) { CASES(CALL_##words) } \
     }
-#define CALL_0(rows) int_rows(0, rows, tile[0] + col, q + i * next, next, scale + i, acc + i * TILE + col)
-#define CALL_1(rows) int_rows(1, rows, tile[0] + col, q + i * next, next, scale + i, acc + i * TILE + col)
+#define CALL_0(rows) int_rows(0, rows, tile[0] + col, c, i, acc + col)
+#define CALL_1(rows) int_rows(1, rows, tile[0] + col, c, i, acc + col)
 INT_TILE(byte_tile, 0)
 #if WORDS8
 INT_TILE(word_tile, 1)
@@ -195,40 +229,40 @@ static void float_tile(const float *tile, const float *x, int64_t m, float *acc)
 /* Bytes to floats, the offset taken off: [column][matrix row]. */
 static void to_floats(Tile tile, int bits, float *out) {
     const uint32_t flip = bits == INT8 && !FLIP8 ? 128 : 0;
-    const float offset = bits == INT4 ? 8.f : 128.f;
+    const float offset = bits == INT4 ? TILE_OFFSET4 : 128;
     for (int i = 0; i < QUADS; i++)
         for (int j = 0; j < 4; j++)
             for (int r = 0; r < TILE; r++)
                 out[(4 * i + j) * TILE + r] = (float)(int32_t)((tile[i][r] >> 8 * j & 255) ^ flip) - offset;
 }
 
-static void write_out(const Weights *w, int64_t first, int64_t rows, const float *acc, const float *sum, float offset,
-                      int64_t m, float *y) {
+static void write_out(const Weights *w, int64_t first, int64_t rows, const float *acc, int64_t m, float *y) {
     for (int64_t i = 0; i < m; i++)
-        for (int64_t r = 0; r < rows; r++) {
-            float value = acc[i * TILE + r] - (sum ? offset * sum[i] : 0.f);
-            y[i * w->n + first + r] = w->scale[first + r] * value + (w->bias ? w->bias[first + r] : 0.f);
-        }
+        for (int64_t r = 0; r < rows; r++) y[i * w->n + first + r] = finished(w, first + r, acc[i * TILE + r]);
+}
+
+/* Part `part` of block b of activation rows m0 … m0 + m - 1. */
+static Cells cells_of(const Activations *a, int64_t b, int part, int64_t m0, int64_t m) {
+    const int words = a->digits == WORDS;
+    const int64_t at = (b * parts_of(a->kind) + part) * a->m + m0;
+    return (Cells){a->q + (b * a->m + m0) * a->stride + offset_of(words, part), a->stride, m,
+                   digits_of_part(a->kind, words, part), a->scale + at, a->start + at};
 }
 
 static void int_chunk(const Weights *w, const Activations *a, int64_t first, int64_t rows, int64_t m0, int64_t m,
                       float *y) {
     Tile tile __attribute__((aligned(64)));
-    float acc[CHUNK * TILE] __attribute__((aligned(64))), sum[CHUNK] = {0}, scale[CHUNK];
-    const int words = a->digits == WORDS, digits = words ? a->kind - 1 : a->kind;
-    memset(acc, 0, sizeof acc);
+    float acc[CHUNK * TILE] __attribute__((aligned(64)));
+    const int words = a->digits == WORDS, parts = parts_of(a->kind);
+    memset(acc, 0, (size_t)(m * TILE) * sizeof(float));
     for (int64_t b = 0; b < w->blocks; b++) {
-        const int64_t at = b * a->m + m0;
-        for (int64_t i = 0; i < m; i++) sum[i] += a->sum[at + i];
         unpack(w, first, rows, b, words, tile);
-        for (int64_t i = 0; i < m; i++) scale[i] = a->scale[at + i];
-        for (int d = digits - 1; d >= 0; d--) {
-            const int8_t *q = a->q + at * a->stride + d * BLOCK * (1 + words);
-            (words ? word_tile : byte_tile)(tile, q, a->stride, scale, m, acc);
-            for (int64_t i = 0; i < m; i++) scale[i] *= 256.f;
+        for (int part = 0; part < parts; part++) {
+            const Cells cells = cells_of(a, b, part, m0, m);
+            (words ? word_tile : byte_tile)(tile, &cells, acc);
         }
     }
-    write_out(w, first, rows, acc, sum, w->bits == INT4 ? 8.f : words ? 0.f : TILE_OFFSET8, m, y + m0 * w->n);
+    write_out(w, first, rows, acc, m, y + m0 * w->n);
 }
 
 static void float_chunk(const Weights *w, const Activations *a, int64_t first, int64_t rows, int64_t m0, int64_t m,
@@ -241,7 +275,7 @@ static void float_chunk(const Weights *w, const Activations *a, int64_t first, i
         to_floats(tile, w->bits, floats);
         float_tile(floats, a->values + (b * a->m + m0) * BLOCK, m, acc);
     }
-    write_out(w, first, rows, acc, NULL, 0.f, m, y + m0 * w->n);
+    write_out(w, first, rows, acc, m, y + m0 * w->n);
 }
 
 #define PREFILL(name, chunk)                                                           \

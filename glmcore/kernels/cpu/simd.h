@@ -5,20 +5,30 @@
  *   vf_from_half, vf_from_brain   LANES numbers of float16 or bfloat16
  *   transpose               LANES x LANES words: out[column * step + row] = the word at p + row * stride + 4 * column
  *   load4, load8            one block of weights of one matrix row, unpacked to value + OFFSET4 or OFFSET8
- *   dots4, dots8            such a block times 128 activations of 16 or 24 bits (kind), as LANES partial sums; WORDS8:
+ *   part4, part8            such a block times 128 activations of one or two digits, as partial sums in int32; WORDS8:
  *                           int8 weights are multiplied by activations in 16-bit words instead of 8-bit digits
+ *   UNPACKED                how many unpacked blocks registers hold beside what they are multiplied by
+ *   quad, quad_*            four floats; quad_of: what four vectors of partial sums sum up to, and a number
  *   dot_first, dot_step, widen   prefill: four columns' products, alone or added to a sum; at most FLUSH of them before
  *                           widen makes LANES int32 of it; with FLUSH < 32 weights must be 0 … 15, otherwise any byte
  *   matrix_step, unpair     with MATRIX_STEP: eight columns' products of two activation rows at once
  *   word_first, word_step   the same with two columns of 16 bits and int32 sums, with WORDS8 only
+ *   shift_digit             prefill: sums times 256, for the next digit
  *   TILE, VECTORS, INT_ROWS, FLOAT_ROWS   prefill: tile width and the registers' share
- *   AHEAD                   decode: bytes to prefetch ahead in each stream
- *   DECODE_ROWS4_FAST, 4_EXACT, 8   up to how many activation rows decoding beats unpacking a tile
+ *   THREE_DIGITS            whether 24 bits are multiplied faster as digits than as floats
+ *   AHEAD                   floats: bytes to prefetch ahead in each stream
+ *   FEW4, FEW8              by kind, up to how many activation rows decoding beats unpacking a tile
  */
 #ifndef GLM_SIMD_H
 #define GLM_SIMD_H
 #include <stdint.h>
 #include <string.h>
+
+#ifdef GLM_NEON
+#define TILE_OFFSET8 0 /* prefill: int8 weights are multiplied as value + offset, or as words */
+#else
+#define TILE_OFFSET8 128
+#endif
 
 /* Asks for the bytes that lie `ahead` of p; an address beyond the weights does no harm. */
 static inline void prefetch(const uint8_t *p, int64_t ahead, int64_t bytes) {

@@ -29,29 +29,41 @@ static int64_t place_buffers(const Model *model, const Tokens *tokens, int threa
 }
 
 /* y[rows][n] = x[rows][k] times the matrix; returns the bits of the largest |x| that this thread saw. */
-static int32_t product(const Model *model, const Matrix *matrix, const float *x, int64_t rows, void *packed, float *y) {
-    const Weights w = weights_of((int)matrix->bits, matrix->data, matrix->scale, matrix->bias, matrix->n, matrix->k);
-    const Activations a = activations_over(packed, &w, rows, kind_of(&w, rows, (int)model->exact));
+static int32_t product_of(const Weights *w, int kind, const float *x, int64_t rows, void *packed, float *y) {
+    const Activations a = activations_over(packed, w, rows, kind);
     const int32_t largest = pack(&a, x);
-    (is_few(&w, rows, (int)model->exact) ? linear_few : linear_many)(&w, &a, y);
+    (is_few(w, kind, rows) ? linear_few : linear_many)(w, &a, y);
     return largest;
 }
 
+/* The same, where the first `answers` rows are those of answers and the others of prompts. */
+static int32_t product(const Model *model, const Matrix *matrix, const float *x, int64_t rows, int64_t answers,
+                       void *packed, float *y) {
+    const Weights w = weights_of((int)matrix->bits, matrix->data, matrix->scale, matrix->bias, matrix->n, matrix->k);
+    const int kinds[] = {kind_of(&w, (int)model->precision, 0), kind_of(&w, (int)model->precision, 1)};
+    const int64_t first = kinds[0] == kinds[1] || answers > rows ? rows : answers;
+    int32_t largest = 0;
+    if (first > 0) largest = product_of(&w, kinds[0], x, first, packed, y);
+    if (first == rows) return largest;
+    const int32_t other = product_of(&w, kinds[1], x + first * w.k, rows - first, packed, y + first * w.n);
+    return other > largest ? other : largest;
+}
+
 static int32_t run_layer(const Model *model, const Layer *layer, const Tokens *tokens, const Buffers *b) {
-    const int64_t rows = tokens->rows;
+    const int64_t rows = tokens->rows, answers = tokens->answers;
     float *x = tokens->hidden;
     const float *kept = model->residual_of_norm ? b->normed : x;
     int32_t largest[4];
     normalise(model, &layer->before_attention, x, b->normed, rows);
-    largest[0] = product(model, &layer->qkv, b->normed, rows, b->packed, b->mixed);
+    largest[0] = product(model, &layer->qkv, b->normed, rows, answers, b->packed, b->mixed);
     rotate_and_store(model, layer, tokens, b->mixed, b->queries);
     attend(model, layer, tokens, b->queries, b->scratch, b->context);
-    largest[1] = product(model, &layer->dense, b->context, rows, b->packed, b->added);
+    largest[1] = product(model, &layer->dense, b->context, rows, answers, b->packed, b->added);
     add_residual(model, kept, b->added, x, rows);
     normalise(model, &layer->before_mlp, x, b->normed, rows);
-    largest[2] = product(model, &layer->up, b->normed, rows, b->packed, b->wide);
+    largest[2] = product(model, &layer->up, b->normed, rows, answers, b->packed, b->wide);
     activate(model, b->wide, b->gated, rows);
-    largest[3] = product(model, &layer->down, b->gated, rows, b->packed, b->added);
+    largest[3] = product(model, &layer->down, b->gated, rows, answers, b->packed, b->added);
     add_residual(model, kept, b->added, x, rows);
     for (int i = 1; i < 4; i++) largest[0] = largest[i] > largest[0] ? largest[i] : largest[0];
     return largest[0];
@@ -64,7 +76,7 @@ static int32_t run_head(const Model *model, const Tokens *tokens, const Buffers 
         normalise(model, &model->last, x, b->normed, tokens->wanted);
         x = b->normed;
     }
-    return product(model, &model->head, x, tokens->wanted, b->packed, tokens->logits);
+    return product(model, &model->head, x, tokens->wanted, tokens->wanted, b->packed, tokens->logits);
 }
 
 EXPORT int64_t glm_step_bytes(const Model *model, const Tokens *tokens, int threads) {

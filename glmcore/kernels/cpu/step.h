@@ -29,7 +29,7 @@ typedef struct {
     int64_t layers, hidden, heads, groups, size, ffn;
     int64_t within_heads; /* the fused projection holds query, key, value of each head together; else all of each */
     int64_t rotary;       /* PAIRS: the first half of a head turns, even with odd; HALVES: each of `parts` parts */
-    int64_t parts, gate, exact;
+    int64_t parts, gate, precision;
     int64_t residual_of_norm; /* the residual is what the norm gives, else what it was given */
     float residual, epsilon;  /* the residual's factor */
     const Layer *layer;
@@ -46,6 +46,7 @@ typedef struct {
     float *hidden;                             /* [rows][hidden], embeddings in, the last layer's states out */
     float *logits;                             /* [wanted][head.n], of the last `wanted` rows */
     int64_t wanted;
+    int64_t answers; /* rows from this one on are of prompts, of which `fast` keeps less than of answers */
 } Tokens;
 
 /* The arithmetic between the products.  All of it is called by every thread of a team and ends with a barrier. */

@@ -6,9 +6,9 @@
 
 #include "glm.h"
 
-int glm_linear(int bits, int exact, const void *weight, const float *scale, const float *bias, const float *x, float *y,
+int glm_linear(int bits, int precision, const void *weight, const float *scale, const float *bias, const float *x, float *y,
                int64_t m, int64_t n, int64_t k, int threads);
-int glm_precision(int bits, int exact, int64_t m);
+int glm_precision(int bits, int precision, int64_t m);
 const char *glm_isa(void);
 
 static uint64_t state = 88172645463325252ull;
@@ -44,7 +44,7 @@ static void round_row(const float *x, int64_t k, int bits, double *out) {
     }
 }
 
-static int check(int bits, int exact, int64_t m, int64_t n, int64_t k, int extreme, int threads) {
+static int check(int bits, int precision, int64_t m, int64_t n, int64_t k, int extreme, int threads) {
     int64_t bytes = n * k * bits / 8;
     uint8_t *w = exactly(bytes);
     float *scale = exactly(n * 4), *bias = exactly(n * 4), *x = exactly(m * k * 4), *y = exactly(m * n * 4);
@@ -54,12 +54,12 @@ static int check(int bits, int exact, int64_t m, int64_t n, int64_t k, int extre
     for (int64_t i = 0; i < n; i++) scale[i] = (float)(next() % 100 + 1) / 64, bias[i] = (float)(next() % 200) - 100;
     for (int64_t i = 0; i < m * k; i++)
         x[i] = extreme ? (extreme % 2 ? 3.f : -3.f) : (float)((int32_t)next() / 65536) / 512.f;
-    if (glm_linear(bits, exact, w, scale, bias, x, y, m, n, k, threads)) return 1;
+    if (glm_linear(bits, precision, w, scale, bias, x, y, m, n, k, threads)) return 1;
     for (int64_t i = 0; i < m; i++) {
-        if (exact)
+        if (precision == EXACT)
             for (int64_t c = 0; c < k; c++) kept[c] = x[i * k + c];
         else
-            round_row(x + i * k, k, glm_precision(bits, 0, m), kept);
+            round_row(x + i * k, k, glm_precision(bits, precision, m), kept);
         for (int64_t r = 0; r < n; r++) {
             double sum = 0, size = 0;
             for (int64_t c = 0; c < k; c++) {
@@ -71,8 +71,9 @@ static int check(int bits, int exact, int64_t m, int64_t n, int64_t k, int extre
         }
     }
     free(w), free(scale), free(bias), free(x), free(y), free(kept);
+    static const char *const names[] = {"fast", "exact", "light"};
     if (worst < 2e-6) return 0;
-    printf("int%d %s m=%d n=%d k=%d extreme=%d: off by %g\n", bits, exact ? "exact" : "fast", (int)m, (int)n, (int)k,
+    printf("int%d %s m=%d n=%d k=%d extreme=%d: off by %g\n", bits, names[precision], (int)m, (int)n, (int)k,
            extreme, worst);
     return 1;
 }
@@ -125,23 +126,43 @@ static int check_floats(int bits, int64_t m, int64_t n, int64_t k) {
 
 #include "step_check.c"
 
+/* The bits of a row's product do not depend on how many rows go with it, nor on what those are. */
+static int check_rows(int bits, int precision) {
+    enum { N = 61, K = 514, MOST = PRECISE_ROWS };
+    uint8_t *w = exactly(N * K * bits / 8);
+    float *scale = random_floats(N, 1.f), *x = random_floats(MOST * K, 4.f), alone[N], y[MOST * N];
+    int wrong = 0;
+    for (int64_t i = 0; i < N * K * bits / 8; i++) w[i] = (uint8_t)next();
+    glm_linear(bits, precision, w, scale, NULL, x, alone, 1, N, K, 1);
+    for (int64_t m = 2; m <= MOST; m++) {
+        for (int64_t i = 0; i < (m - 1) * K; i++) y[i % (MOST * N)] = 0, x[K + i] = (float)next() / 65536.f;
+        glm_linear(bits, precision, w, scale, NULL, x, y, m, N, K, 1 + (int)m % 3);
+        wrong |= memcmp(y, alone, sizeof alone) != 0;
+    }
+    free(w), free(scale), free(x);
+    if (wrong) printf("int%d in precision %d: other rows change a row\n", bits, precision);
+    return wrong;
+}
+
 int main(void) {
     const int64_t shapes[][3] = {{1, 1, 2},     {1, 33, 128},  {1, 67, 386}, {2, 5, 62},    {3, 40, 256}, {4, 31, 130},
                                  {5, 65, 128},  {7, 64, 384},  {8, 7, 514},  {13, 129, 66}, {16, 32, 128}, {37, 70, 258},
                                  {131, 33, 130}};
     int failures = 0;
     for (int bits = 4; bits <= 8; bits += 4)
-        for (int exact = 0; exact < 2; exact++)
+        for (int precision = FAST; precision <= LIGHT; precision++)
             for (int threads = 1; threads <= 3; threads += 2) {
                 for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
-                    failures += check(bits, exact, shapes[s][0], shapes[s][1], shapes[s][2], 0, threads);
+                    failures += check(bits, precision, shapes[s][0], shapes[s][1], shapes[s][2], 0, threads);
                 for (int extreme = 1; extreme <= 12; extreme++)
-                    failures += check(bits, exact, extreme % 3 ? 1 : 17, 9, 256, extreme, threads);
+                    failures += check(bits, precision, extreme % 3 ? 1 : 17, 9, 256, extreme, threads);
             }
     const int floats[] = {HALF, BRAIN, SINGLE};
     for (int kind = 0; kind < 3; kind++)
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
             failures += check_floats(floats[kind], shapes[s][0], shapes[s][1], shapes[s][2]);
+    for (int bits = 4; bits <= 8; bits += 4)
+        for (int precision = FAST; precision <= LIGHT; precision++) failures += check_rows(bits, precision);
     failures += check_steps();
     printf("%s: %d failures\n", glm_isa(), failures);
     return failures != 0;

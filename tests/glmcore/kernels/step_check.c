@@ -77,7 +77,7 @@ static int last_logits(const Model *model, const float *embedded, const float *t
         float *hidden = exactly(at_once * model->hidden * (int64_t)sizeof(float));
         memcpy(hidden, embedded + row * model->hidden, (size_t)(at_once * model->hidden) * sizeof(float));
         const Tokens tokens = {at_once, sequence, place + row, visible + row, turns + row * turned, turns + row * turned,
-                               model->groups * PLACES * model->size, PLACES * model->size, hidden, logits, 1};
+                               model->groups * PLACES * model->size, PLACES * model->size, hidden, logits, 1, rows};
         void *memory = aligned_alloc(64, (size_t)(glm_step_bytes(model, &tokens, threads) + 63) / 64 * 64);
         status |= glm_step(model, &tokens, memory, threads);
         free(memory), free(hidden);

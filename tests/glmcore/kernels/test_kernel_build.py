@@ -335,7 +335,7 @@ def test_given_file_that_crashes(tmp_path):
 
 def test_given_file_that_computes_wrongly(tmp_path):
     source = """
-    int glm_abi(void) { return 2; }
+    int glm_abi(void) { return 3; }
     int glm_precision(int bits, int exact, long m) { return 16; }
     const char *glm_isa(void) { return "wrong"; }
     int glm_openmp(void) { return 0; }
