@@ -1,0 +1,130 @@
+"""The bits of a row's logits: what they must not depend on. Batches and drafted tokens stand on this."""
+
+import itertools
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from glmcore.bench.workloads import prompt_ids, random_model
+from glmcore.config import NAMED
+from glmcore.engine.native import CHUNK, NativeModel, rotation_rows
+from glmcore.kernels import step
+from glmcore.kernels.build import ensure_kernel
+from glmcore.kernels.isa import usable_isas
+from glmcore.kernels.load import PRECISIONS, Kernel
+from glmcore.models.cache import KVCache
+
+NAMES = ("chatglm-6b", "chatglm2-6b", "glm-4-9b")
+# Tokens before the row: within a part of the keys that is merged, across its border, and several parts on.
+LENGTHS = (3, 255, 256, 300, 700)
+MOST_ROWS = 16
+CAPACITY = 800
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    return ensure_kernel(isa=usable_isas()[0].name, cache=tmp_path_factory.mktemp("kernels"))
+
+
+def native(library, name, bits, precision):
+    config = replace(
+        NAMED[name], num_layers=2, hidden_size=256, num_heads=8, head_dim=32, vocab_size=400, ffn_hidden_size=700,
+        num_kv_heads=8 if name == "chatglm-6b" else 2, quantization_bit=bits, gmask_token_id=390, bos_token_id=391,
+        mask_token_id=389,
+    )  # fmt: skip
+    model = random_model(config, torch.float32, kernel=Kernel(library, threads=1, precision=precision))
+    return NativeModel(model, config)
+
+
+def positions_of(model, place):
+    """[…, 1] as the model takes them, of the token at a place."""
+    return torch.tensor([[[place], [1]]] if model.config.position_2d else [[place]])
+
+
+def step_together(model, cache, rows):
+    """Logits [rows, V] of one pass over ``rows``, each (sequence, place, token), whose keys are stored on the way."""
+    sequence, places, tokens = (torch.tensor(column) for column in zip(*rows, strict=True))
+    turns = [rotation_rows(model.config, positions_of(model, place)) for place in places.tolist()]
+    cosines, sines = (torch.cat(parts) for parts in zip(*turns, strict=True))
+    visible = places + 1
+    hidden = model.model.embedding(tokens).float().contiguous()
+    logits = torch.empty(len(rows), model.config.vocab_size)
+    model._point_to(cache)
+    described = step.Tokens(
+        len(rows), *(tensor.data_ptr() for tensor in (sequence, places, visible, cosines, sines)),
+        cache.keys[0].stride(0), cache.keys[0].stride(1), hidden.data_ptr(), logits.data_ptr(), len(rows), len(rows),
+    )  # fmt: skip
+    model.kernel.step(model.description, described, model._workspace(described))
+    return logits
+
+
+def filled_cache(config, sequences):
+    """Keys and values as if every sequence had gone through."""
+    cache, generator = KVCache(config, sequences, CAPACITY), torch.Generator().manual_seed(3)
+    for tensor in (*cache.keys, *cache.values):
+        tensor.normal_(generator=generator)
+    return cache
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("name", "bits"), [(NAMES[0], 8), (NAMES[1], 4), (NAMES[1], 8), (NAMES[2], 4)])
+def test_a_row_is_the_same_whatever_rows_go_with_it_and_on_however_many_threads(library, name, bits, precision):
+    model, chance = native(library, name, bits, precision), random.Random(5)
+    cache = filled_cache(model.config, MOST_ROWS)
+    for length in LENGTHS:
+        row = (chance.randrange(MOST_ROWS), length, 17)
+        alone = step_together(model, cache, [row])[0]
+        for count, model.kernel.threads in zip((2, 3, 4, 5, 8, 11, MOST_ROWS), itertools.cycle((1, 2, 3))):
+            others = [i for i in range(MOST_ROWS) if i != row[0]]
+            rows = [(i, chance.randrange(CAPACITY), chance.randrange(380)) for i in chance.sample(others, count - 1)]
+            at = chance.randrange(count)
+            together = step_together(model, cache, [*rows[:at], row, *rows[at:]])[at]
+            assert torch.equal(together, alone), (length, count, model.kernel.threads)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", [NAMES[1], NAMES[2]])
+def test_drafted_tokens_in_one_pass_are_what_they_are_one_by_one(library, name, precision):
+    """Rows of one sequence, each of which sees those before it."""
+    model = native(library, name, 4, precision)
+    drafted = [(0, 250 + i, 30 + i) for i in range(MOST_ROWS)]
+    cache = filled_cache(model.config, 1)
+    singly = torch.cat([step_together(model, cache, [row]) for row in drafted])
+    for count, model.kernel.threads in ((2, 1), (5, 2), (MOST_ROWS, 3)):
+        together = step_together(model, filled_cache(model.config, 1), drafted[:count])
+        assert torch.equal(together, singly[:count])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("length", [14, 300])  # of which `fast` keeps what it keeps of answers, and less
+@pytest.mark.parametrize(("name", "bits"), [(NAMES[1], 4), (NAMES[1], 8), (NAMES[2], 4)])
+def test_a_prompt_is_the_same_however_it_is_cut(library, name, bits, length, precision):
+    model, chance = native(library, name, bits, precision), random.Random(7)
+    prompt = torch.tensor([prompt_ids(model.config, length)])
+
+    def read(sizes):
+        """Logits after the prompt and after one more token, and all keys and values."""
+        cache = KVCache(model.config, 1, CAPACITY)
+        for chunk in prompt.split(sizes, dim=1):
+            logits = model(chunk, cache, prompt=length)
+        after = model(torch.tensor([[7]]), cache)
+        return logits, after, *(each[:, :, : length + 1] for each in cache.keys + cache.values)
+
+    whole = read([CHUNK] * (length // CHUNK) + [length % CHUNK])
+    for threads, most in ((1, 40), (2, 9), (3, 130)):
+        sizes, model.kernel.threads = [], threads
+        while sum(sizes) < length:
+            sizes.append(min(chance.randint(1, most), length - sum(sizes)))
+        for mine, other in zip(whole, read(sizes), strict=True):
+            assert torch.equal(mine, other), sizes
+
+
+def test_answers_and_a_prompt_in_one_pass_are_what_they_are_apart(library):
+    """The first rows are of answers, the others of a long prompt: in `fast` they keep different precisions."""
+    model = native(library, NAMES[1], 4, "fast")
+    cache = filled_cache(model.config, 2)
+    answer = step_together(model, cache, [(0, 40, 9)])
+    rows = [(0, 40, 9), *((1, i, 20 + i) for i in range(30))]
+    assert torch.equal(step_together(model, cache, rows)[:1], answer)
