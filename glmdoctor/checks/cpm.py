@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
 from glmdoctor.checks.situation import NO_MODULE, OUT_OF_REACH, has_card, model, numbers
 from glmdoctor.findings import Finding, Status
-from glmdoctor.host.facts import CpmHit
+from glmdoctor.host.facts import CpmHit, NvmlGpu
 from glmdoctor.messages import text
 
 TOOLKIT = text("Toolkit libraries where cpm_kernels looks")
 CUDART = text("cudart that cpm_kernels picks")
 PTX = text("PTX of NVRTC beside the driver")
+SEARCH = text("PATH as cpm_kernels lists it")
+CODE = text("Machine code of cpm_kernels")
+# Machine code runs on its own architecture and on later ones of the same generation, except that an embedded
+# processor's runs, and is run, by its own number alone.
+EMBEDDED = (53, 62, 72, 87)
 LIBRARIES = ("cudart", "nvrtc", "cublasLt")
 
 
@@ -118,6 +123,67 @@ def cudart(host: Machine) -> Iterator[Finding]:
     )
 
 
+def search(host: Machine) -> Iterator[Finding]:
+    os, cpm = known(host.os), known(host.cpm)
+    if os.system != "Windows" or cpm.version is None:
+        yield skipped(SEARCH, text("cpm_kernels lists PATH on Windows alone, and only where it is installed."))
+    elif cpm.path_files:
+        yield bad(
+            Status.WARN,
+            "cpm-path-entry-is-file",
+            text("PATH names a file where cpm_kernels expects folders"),
+            text(
+                "PATH has {file}, which is a file: importing cpm_kernels lists it as a folder and raises "
+                "NotADirectoryError. glmcore does not import it.",
+                file=cpm.path_files[0],
+            ),
+            files=list(cpm.path_files),
+        )
+    else:
+        yield ok(SEARCH, text("Each entry that exists is a folder."))
+
+
+def code(host: Machine) -> Iterator[Finding]:
+    cpm, nvml = known(host.cpm), known(host.nvml)
+    cards = [gpu for gpu in nvml.gpus if gpu.compute_capability]
+    if not cpm.architectures or not cards:
+        yield skipped(CODE, text("There is no card, or no machine code of cpm_kernels, to compare."))
+        return
+    values = {"found": ", ".join(f"{number / 10:.1f}" for number in cpm.architectures)}
+    bare = [gpu for gpu in cards if not _runs(_number(gpu), cpm.architectures)]
+    for gpu in bare:
+        yield bad(
+            Status.WARN,  # glmcore's kernels are its own
+            "cpm-kernels-arch-unsupported",
+            text("cpm_kernels has no code for this card"),
+            text(
+                "GPU {index} ({name}) is of architecture {capability}; cpm_kernels {version} has machine code for "
+                "{found} and no PTX. glmcore has kernels of its own.",
+                index=gpu.index,
+                name=gpu.name,
+                capability=f"{_number(gpu) / 10:.1f}",
+                version=cpm.version or "?",
+                **values,
+            ),
+            index=gpu.index,
+            capability=_number(gpu),
+            architectures=list(cpm.architectures),
+        )
+    if not bare:
+        yield ok(CODE, text("Its code for {found} fits each card.", **values), architectures=list(cpm.architectures))
+
+
+def _number(gpu: NvmlGpu) -> int:
+    major, minor = gpu.compute_capability or (0, 0)
+    return major * 10 + minor
+
+
+def _runs(card: int, code: Sequence[int]) -> bool:
+    if card in code or card in EMBEDDED:
+        return card in code
+    return any(card // 10 == each // 10 and each < card and each not in EMBEDDED for each in code)
+
+
 CHECKS = (
     Check(
         "cpm.toolkit",
@@ -136,5 +202,7 @@ CHECKS = (
         needs=("cpm", "ceiling"),
         explained_by=("libcuda-link-broken", "libcuda-stub-loaded", "cuda-compat-lib-conflict"),
     ),
+    Check("cpm.path", SEARCH, search, problems=("cpm-path-entry-is-file",), needs=("os", "cpm")),
+    Check("cpm.code", CODE, code, problems=("cpm-kernels-arch-unsupported",), needs=("cpm", "nvml")),
     Check("cpm.cudart", CUDART, cudart, problems=("cpm-wrong-cudart-picked",), needs=("os", "cpm")),
 )

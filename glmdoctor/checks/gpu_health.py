@@ -287,18 +287,46 @@ def modes(host: Machine) -> Iterator[Finding]:
             mig=True,
             mig_instances=0,
         )
+    closed = [gpu for gpu in gpus if gpu.compute_mode == "prohibited" or (_one_alone(gpu) and gpu.processes)]
+    yield from (_closed(gpu, all_of_them=len(closed) == len(gpus)) for gpu in closed)
     if not gpus:
         yield skipped(MODES, NO_GPU)
-    elif not empty:
+    elif not empty and not closed:
         yield ok(
             MODES,
             text("Persistence mode is off on {cards}: each first call wakes the driver, which takes seconds.",
                  cards=", ".join(str(gpu.index) for gpu in gpus if gpu.persistence is False))
             if any(gpu.persistence is False for gpu in gpus)
+            else text("Each of {cards} takes one process alone; none holds it now.",
+                      cards=", ".join(str(gpu.index) for gpu in gpus if _one_alone(gpu)))
+            if any(map(_one_alone, gpus))
             else text("Nothing in the way."),
             persistence={str(gpu.index): gpu.persistence for gpu in gpus},
             mig={str(gpu.index): gpu.mig_instances for gpu in gpus if gpu.mig},
         )  # fmt: skip
+
+
+def _one_alone(gpu: NvmlGpu) -> bool:
+    return (gpu.compute_mode or "").startswith("exclusive")
+
+
+def _closed(gpu: NvmlGpu, all_of_them: bool) -> Finding:
+    values = {"index": gpu.index, "name": gpu.name}
+    holders = ", ".join(f"{each.pid} {each.name}".strip() for each in gpu.processes)
+    detail = (
+        text("GPU {index} ({name}) is in exclusive mode, and a process holds it: {holders}.", holders=holders, **values)
+        if _one_alone(gpu)
+        else text("GPU {index} ({name}) is in prohibited mode: no CUDA program may use it.", **values)
+    )
+    return bad(
+        Status.FAIL if all_of_them else Status.WARN,
+        "gpu-exclusive-compute-mode",
+        text("A card takes no further process"),
+        detail,
+        index=gpu.index,
+        compute_mode=gpu.compute_mode,
+        processes=[vars(each) for each in gpu.processes],
+    )
 
 
 CHECKS = (
@@ -308,5 +336,6 @@ CHECKS = (
     Check("gpu.clocks", SLOWED, slowed, problems=("gpu-throttled",), needs=("nvml",)),
     Check("gpu.link", LINK, link, problems=("pcie-link-narrow",), needs=("nvml",), explained_by=("gpu-lost",)),
     Check("gpu.fabric", FABRIC, fabric, problems=("cuda-system-not-ready",)),
-    Check("gpu.modes", MODES, modes, problems=("no-cuda-gpu-visible",), needs=("nvml",)),
+    Check("gpu.modes", MODES, modes, problems=("no-cuda-gpu-visible", "gpu-exclusive-compute-mode"),
+          needs=("nvml",)),
 )  # fmt: skip

@@ -114,8 +114,24 @@ def cache(host: Machine) -> Iterator[Finding]:
 
 
 def cpu(host: Machine) -> Iterator[Finding]:
-    fact = known(host.cpu)
+    fact, os = known(host.cpu), maybe(host.os)
     vectors = [name for name in ("avx2", "avx512f", "avx512_vnni", "amx_int8", "asimd", "sve") if name in fact.features]
+    if os and os.machine in ("x86_64", "AMD64") and fact.features and "avx2" not in fact.features:
+        yield bad(
+            Status.WARN,
+            "cpu-no-avx2",
+            text("The processor has no AVX2"),
+            text(
+                "{model} offers no AVX2: programs built for it, as many wheels of llama.cpp, end with "
+                "'Illegal instruction'. glmcore's own kernel is built for this processor.",
+                model=fact.model or "?",
+            ),
+            model=fact.model,
+            logical=fact.logical,
+            usable=fact.usable,
+            vectors=vectors,
+        )
+        return
     yield ok(
         CPU,
         text(
@@ -171,7 +187,7 @@ def platform(host: Machine) -> Iterator[Finding]:
 
 CHECKS = (
     Check("system.platform", PLATFORM, platform, problems=("cpm-platform-import",), needs=("os",)),
-    Check("system.cpu", CPU, cpu, needs=("cpu",)),
+    Check("system.cpu", CPU, cpu, problems=("cpu-no-avx2",), needs=("cpu",)),
     Check("system.memory", MEMORY, memory, problems=("ram-oom",), needs=("memory",)),
     Check(
         "system.commit",

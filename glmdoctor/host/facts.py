@@ -264,6 +264,7 @@ class NvmlGpu:
     persistence: bool | None = None
     mig: bool | None = None
     mig_instances: int = 0
+    compute_mode: str | None = None  # "default" "exclusive-thread" "prohibited" "exclusive-process"
     fabric: str | None = None  # "not-started" "in-progress" "completed", or "error 31"; None without NVSwitch
     processes: tuple[GpuProcess, ...] = ()
 
@@ -444,6 +445,8 @@ class Cpm:
 
     version: str | None  # None: not installed; the rules of 1.0.11 are replayed then
     hits: tuple[CpmHit, ...]
+    path_files: tuple[str, ...] = ()  # Windows: entries of PATH that are files, which it lists as folders
+    architectures: tuple[int, ...] = ()  # of the machine code in its fatbins: 61, 62, 70, …; () where it was not read
 
 
 @dataclass(frozen=True)

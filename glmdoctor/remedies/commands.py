@@ -320,6 +320,7 @@ BY_PROBLEM: Mapping[str, Callable[[Finding, Machine], Commands]] = {
     "gpu-xid-fault": _as_root("dmesg | grep -i xid"),
     "gpu-throttled": _lines("nvidia-smi -q -d PERFORMANCE,TEMPERATURE,POWER"),
     "pcie-link-narrow": _as_root("lspci -vv -d 10de:"),
+    "gpu-exclusive-compute-mode": _as_root("nvidia-smi -c 0"),
     "gpu-ecc-errors": _as_root("nvidia-smi -q -d ECC,ROW_REMAPPER", "nvidia-smi -r"),
     "invalid-device-ordinal": _lines("unset CUDA_VISIBLE_DEVICES"),
     "no-cuda-gpu-visible": _lines("unset CUDA_VISIBLE_DEVICES"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
+
 from case import Case
 from driver_machines import MODULE, OTHER, gpu_machine
 from machine import LIB, Machine
@@ -186,6 +189,20 @@ def older_cublas_first(machine: Machine) -> None:
     machine.environment["LD_LIBRARY_PATH"] = "/usr/local/old"
 
 
+def code_of_cpm_kernels(*targets: int) -> Callable[[Machine], None]:
+    """cpm_kernels' own file, cut down to what names its architectures; the card is a 6.1."""
+
+    def build(machine: Machine) -> None:
+        gpu_machine(machine)
+        file = machine.patient() / "cpm_kernels" / "kernels" / "cuda" / "transpose.fatbin"
+        file.parent.mkdir(parents=True)
+        entries = b"".join(struct.pack("<HHIQ12xI32x", 2, 0x101, 64, 0, target) for target in targets)
+        file.write_bytes(struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(entries)) + entries)
+
+    build.__name__ = "code_of_cpm_kernels_" + "_".join(map(str, targets))
+    return build
+
+
 CASES = (
     Case(dangling_chain, {"cuda.libcuda-chain": "libcuda-link-broken"}),
     Case(looping_chain, {"cuda.libcuda-chain": "libcuda-link-broken"}),
@@ -205,6 +222,8 @@ CASES = (
     Case(libcuda_out_of_the_loaders_way, {"cuda.libcuda-load": "libcuda-so-missing"}),
     Case(plain_name_missing, {"cuda.libcuda-link": "libcuda-not-in-cuda-path"}),
     Case(no_toolkit_libraries, {"cpm.toolkit": "cpm-toolkit-libs-missing"}),
+    Case(code_of_cpm_kernels(70, 75, 80), {"cpm.code": "cpm-kernels-arch-unsupported"}),
+    Case(code_of_cpm_kernels(61, 70), clears=("cpm.code",)),
     Case(compat_older_than_the_driver, {"cuda.compat": "cuda-compat-lib-conflict"}),
     Case(compat_on_a_consumer_card, {"cuda.compat": "cuda-compat-lib-conflict"}),
     Case(compat_on_a_data_centre_card, clears=("cuda.compat",)),

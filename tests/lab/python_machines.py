@@ -150,6 +150,7 @@ CASES = (
     ),
     Case(packages("new_protobuf", icetk="0.0.7", protobuf="4.25.1"), {"python.clashes": "protobuf-too-new"}),
     Case(packages("new_gradio", mdtex2html="1.3.0", gradio="4.44.0"), {"python.clashes": "gradio-incompatible"}),
+    Case(packages("new_pydantic", gradio="4.44.0", pydantic="2.11.1"), {"python.clashes": "pydantic-version"}),
     Case(
         packages("no_torch_yet", None),
         clears=("python.clashes", "compiler.found", "compiler.openmp", "kernel.build"),

@@ -97,6 +97,9 @@ int nvmlDeviceGetCudaComputeCapability(void *device, int *major, int *minor) {
 #ifndef MIG
 #define MIG 0
 #endif
+#ifndef COMPUTE_MODE
+#define COMPUTE_MODE 0
+#endif
 #ifndef MIG_INSTANCES
 #define MIG_INSTANCES 0
 #endif
@@ -117,6 +120,7 @@ int nvmlDeviceGetMaxPcieLinkGeneration(void *d, unsigned *v) { (void)d, *v = 3; 
 int nvmlDeviceGetCurrPcieLinkWidth(void *d, unsigned *v) { (void)d, *v = LINK_WIDTH; return 0; }
 int nvmlDeviceGetMaxPcieLinkWidth(void *d, unsigned *v) { (void)d, *v = 16; return 0; }
 int nvmlDeviceGetPersistenceMode(void *d, int *mode) { (void)d, *mode = 1; return 0; }
+int nvmlDeviceGetComputeMode(void *d, int *mode) { (void)d, *mode = COMPUTE_MODE; return 0; }
 int nvmlDeviceGetMigMode(void *d, unsigned *now, unsigned *next) { (void)d, *now = *next = MIG; return 0; }
 int nvmlDeviceGetMaxMigDeviceCount(void *d, unsigned *n) { (void)d, *n = 7; return 0; }
 int nvmlDeviceGetMigDeviceHandleByIndex(void *d, unsigned i, void **found) {

@@ -13,6 +13,12 @@ def bare(machine: Machine) -> None:
     """A machine without card, driver and toolkit."""
 
 
+def processor_of_2012(machine: Machine) -> None:
+    cpuinfo = machine.folder / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nmodel name\t: Xeon E5-2670\nflags\t\t: fpu sse2 sse4_2 avx aes\n\n")
+    machine.steps.append(("mount", "--bind", str(cpuinfo), "/proc/cpuinfo"))
+
+
 def limited_by_cgroup(machine: Machine) -> None:
     for folder, limit, used in (("memory/", "limit_in_bytes", "usage_in_bytes"), ("", "max", "current")):
         machine.files["cgroup"] |= {f"{folder}memory.{limit}": f"{LIMIT}\n", f"{folder}memory.{used}": "1048576\n"}
@@ -112,6 +118,7 @@ CASES = (
         ),
     ),
     Case(measured, clears=("deep.cpu",)),
+    Case(processor_of_2012, {"system.cpu": "cpu-no-avx2"}),
     Case(limited_by_cgroup, {"system.memory": "ram-oom"}),
     Case(limited_by_ulimit, {"system.memory": "ram-oom"}),
     Case(python_killed, {"system.kills": "process-killed-ram"}),

@@ -27,6 +27,7 @@ CASES = tuple(
 SHOWN_ELSEWHERE = {
     ("system.platform", "cpm-platform-import"): "macOS: recorded machines of test_recorded_windows.py",
     ("cpm.cudart", "cpm-wrong-cudart-picked"): "Windows: recorded machines of test_recorded_windows.py",
+    ("cpm.path", "cpm-path-entry-is-file"): "Windows: recorded machines of test_cpm_probe.py",
     ("system.commit", "windows-pagefile-too-small"): "Windows: synthetic machines of test_model_checks.py",
     ("model.path", "non-ascii-path"): "Windows: synthetic machines of test_model_checks.py",
     ("deep.cpu", "cpu-kernel-not-loaded"): "a kernel that only errs on large layers: test_deep_checks.py",
@@ -42,6 +43,7 @@ CARD_IN_USE = "a real card: no lab has one; recorded answers of test_deep_checks
 SHOWN_ELSEWHERE |= {("deep.gpu", problem): CARD_IN_USE for problem in DEEP_GPU.problems}
 NOT_CLEARED = {
     "cpm.cudart": "asked on Windows alone",
+    "cpm.path": "asked on Windows alone",
     "system.commit": "asked on Windows alone",
     "model.metal": "asked on macOS alone",
     "torch.metal": "asked on macOS alone",

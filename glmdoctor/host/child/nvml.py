@@ -82,6 +82,7 @@ def card(pynvml, index):
 SLOWED_BY = {0x4: "power-cap", 0x8: "hw-slowdown", 0x20: "sw-thermal", 0x40: "hw-thermal", 0x80: "power-brake"}
 UNCORRECTED, SINCE_BOOT, EVER = 1, 0, 1  # nvmlMemoryErrorType_t, nvmlEccCounterType_t
 FABRIC = {1: "not-started", 2: "in-progress", 3: "completed"}  # nvmlGpuFabricState_t; 0 is not supported
+COMPUTE_MODES = {0: "default", 1: "exclusive-thread", 2: "prohibited", 3: "exclusive-process"}  # nvmlComputeMode_t
 CELSIUS = 0
 
 
@@ -104,6 +105,7 @@ def health(pynvml, handle):
         "persistence": None if persistence is None else bool(persistence),
         "mig": mig,
         "mig_instances": mig_instances(pynvml, handle) if mig else 0,
+        "compute_mode": COMPUTE_MODES.get(ask("nvmlDeviceGetComputeMode")),
         "fabric": fabric(pynvml, handle),
         "processes": processes(pynvml, ask),
     }

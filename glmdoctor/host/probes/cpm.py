@@ -7,7 +7,9 @@ PATH by the prefix, and nvcuda.dll by name. The releases differ in what happens 
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
+import struct
 
 from glmdoctor.host.facts import Cpm, CpmHit, Interpreter, Library, Loader, Unknown
 from glmdoctor.host.io import IO
@@ -17,19 +19,45 @@ from glmdoctor.host.probes.linker import resolve_soname
 
 LIBRARIES = ("nvrtc", "cuda", "cudart", "cublasLt")
 DEFAULT = "/usr/local/cuda"
+# Every fatbin of a release holds the same architectures; this is the smallest.
+FATBIN = "cpm_kernels/kernels/cuda/transpose.fatbin"
+FAT_MAGIC, MACHINE_CODE = 0xBA55ED50, 2
 
 
 def cpm(io: IO, python: Interpreter | Unknown, loader: Loader | Unknown) -> Cpm | Unknown:
     version = python.packages.get("cpm-kernels") if isinstance(python, Interpreter) else None
     if io.system == "Windows":
-        return Cpm(version, tuple(_windows(io, name) for name in LIBRARIES))
+        hits, files = tuple(_windows(io, name) for name in LIBRARIES), _path_files(io)
+        return Cpm(version, hits, files, _architectures(io, python))
     if io.system != "Linux":
         return Unknown(f"cpm_kernels knows Linux and Windows only; this is {io.system}")
     if isinstance(loader, Unknown):
         return loader
     if isinstance(python, Interpreter):
         io = io.bound(*python.site_folders)
-    return Cpm(version, tuple(_linux(io, loader, name) for name in LIBRARIES))
+    hits = tuple(_linux(io, loader, name) for name in LIBRARIES)
+    return Cpm(version, hits, architectures=_architectures(io, python))
+
+
+def _architectures(io: IO, python: Interpreter | Unknown) -> tuple[int, ...]:
+    for site in python.site_folders if isinstance(python, Interpreter) else ():
+        with contextlib.suppress(OSError):
+            return architectures(io.read_bytes(f"{site}/{FATBIN}"))
+    return ()
+
+
+def architectures(data: bytes) -> tuple[int, ...]:
+    """Of the machine code in a fatbin: a header, then entries, each with a header of its own that names its target."""
+    found, at = set(), 0
+    with contextlib.suppress(struct.error):
+        while struct.unpack_from("<I", data, at) == (FAT_MAGIC,):
+            header, size = struct.unpack_from("<HQ", data, at + 6)
+            entry, at = at + header, at + header + size
+            while entry < at:
+                kind, header, size, target = struct.unpack_from("<H2xIQ12xI", data, entry)
+                found |= {target} if kind == MACHINE_CODE else set()
+                entry += max(header + size, 1)
+    return tuple(sorted(found))
 
 
 def _linux(io: IO, loader: Loader, name: str) -> CpmHit:
@@ -96,6 +124,10 @@ def _link_folders(io: IO) -> list[str]:
     """Where gcc -l and ld -l look by themselves."""
     multiarch = [f"{base}/{io.machine}-linux-gnu" for base in ("/usr/lib", "/lib", "/usr/local/lib")]
     return [*multiarch, "/usr/local/lib64", "/lib64", "/usr/lib64", "/usr/local/lib", "/lib", "/usr/lib"]
+
+
+def _path_files(io: IO) -> tuple[str, ...]:
+    return tuple(entry for entry in io.env().get("PATH", "").split(";") if entry and io.is_file(entry))
 
 
 def _windows(io: IO, name: str) -> CpmHit:

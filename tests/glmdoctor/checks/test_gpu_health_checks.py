@@ -168,3 +168,23 @@ def test_mig_without_instances_hides_the_card(gpu_machine: Stub) -> None:
 
 def test_kinds_come_from_the_table() -> None:
     assert [kind(n) for n in (31, 61, 48, 79, 5)] == ["program", "driver", "memory", "lost", "unknown"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "held", "status", "words"),
+    [
+        ("default", True, Status.OK, "Nothing in the way"),
+        ("exclusive-process", False, Status.OK, "one process alone"),
+        ("exclusive-process", True, Status.FAIL, "99 python3"),
+        ("prohibited", False, Status.FAIL, "prohibited"),
+        (None, True, Status.OK, "Nothing in the way"),  # a driver that does not tell
+    ],
+)
+def test_the_compute_mode(gpu_machine: Stub, mode: str | None, held: bool, status: Status, words: str) -> None:
+    holders = (facts.GpuProcess(99, "python3", 6 << 30),) if held else ()
+    found = finding(having(gpu_machine, compute_mode=mode, processes=holders), "gpu.modes")
+    assert (found.status, found.problem) == (
+        status,
+        "gpu-exclusive-compute-mode" if status is Status.FAIL else None,
+    )
+    assert words in str(found.detail)

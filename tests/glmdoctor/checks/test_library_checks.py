@@ -222,3 +222,36 @@ def test_an_older_cublaslt_before_that_of_torch(gpu_machine: Stub) -> None:
     new = library("cublasLt", "/venv/libcublasLt.so.12", found_by=("wheel",), soname=soname, version="12.4.5")
     assert finding(gpu_machine.having(libraries=(old, new)), "cuda.cublaslt").problem == "cublaslt-symbol-conflict"
     assert finding(gpu_machine.having(libraries=(new,)), "cuda.cublaslt").status is Status.OK
+
+
+def test_machine_code_of_cpm_kernels(gpu_machine: Stub) -> None:
+    def judged(capability: tuple[int, int], *code: int) -> Finding:
+        gpu = replace(gpu_machine.nvml.gpus[0], compute_capability=capability)
+        return finding(gpu_machine.having(nvml={"gpus": (gpu,)}, cpm={"architectures": code}), "cpm.code")
+
+    real = (61, 62, 70, 72, 75, 80, 86)  # of cpm_kernels 1.0.11
+    assert [judged(card, *real).status for card in ((6, 1), (7, 5), (8, 6), (8, 9))] == [Status.OK] * 4
+    for card in ((5, 2), (6, 0), (8, 7), (9, 0), (12, 0)):
+        found = judged(card, *real)
+        assert (found.status, found.problem) == (Status.WARN, "cpm-kernels-arch-unsupported")
+        assert f"{card[0]}.{card[1]}" in str(found.detail)
+    assert judged((6, 1), 60, 62).status is Status.OK and judged((6, 1), 62).status is Status.WARN
+    assert judged((9, 0)).status is Status.SKIPPED
+
+
+def test_an_entry_of_path_that_is_a_file(gpu_machine: Stub) -> None:
+    windows = gpu_machine.having(os={"system": "Windows"})
+    assert finding(windows, "cpm.path").status is Status.OK
+    found = finding(windows.having(cpm={"path_files": ("C:\\ffmpeg\\ffmpeg.exe",)}), "cpm.path")
+    assert (found.status, found.problem) == (Status.WARN, "cpm-path-entry-is-file")
+    assert "ffmpeg.exe" in str(found.detail)
+    assert finding(gpu_machine, "cpm.path").status is Status.SKIPPED
+
+
+def test_a_processor_without_avx2(gpu_machine: Stub) -> None:
+    assert finding(gpu_machine, "system.cpu").status is Status.OK
+    found = finding(gpu_machine.having(cpu={"features": ("avx", "sse4_2")}), "system.cpu")
+    assert (found.status, found.problem) == (Status.WARN, "cpu-no-avx2")
+    arm = gpu_machine.having(cpu={"features": ("asimd",)}, os={"machine": "aarch64"})
+    assert finding(arm, "system.cpu").status is Status.OK
+    assert finding(gpu_machine.having(cpu={"features": ()}), "system.cpu").status is Status.OK  # not told

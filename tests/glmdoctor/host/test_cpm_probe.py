@@ -6,16 +6,17 @@ import importlib.metadata
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from glmdoctor.host.facts import Cpm, CpmHit, Unknown
+from glmdoctor.host.facts import Cpm, CpmHit, Interpreter, Unknown
 from glmdoctor.host.host import Host
 from glmdoctor.host.io import RealIO
-from glmdoctor.host.probes.cpm import cpm
+from glmdoctor.host.probes.cpm import architectures, cpm
 from glmdoctor.host.recorded import RecordedIO
 
 # base.py alone: the package's own __init__ imports torch.
@@ -165,3 +166,40 @@ def test_windows_takes_the_first_dll_of_the_path():
 def test_macos_is_not_known_to_cpm_kernels():
     found = cpm(RecordedIO({}, system="Darwin"), Unknown(""), Unknown(""))
     assert isinstance(found, Unknown) and "Darwin" in found.reason
+
+
+def fatbin(*targets: int, kind: int = 2) -> bytes:
+    entries = b"".join(struct.pack("<HHIQ12xI32x", kind, 0x101, 64, 40, target) + bytes(40) for target in targets)
+    return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(entries)) + entries
+
+
+def test_the_architectures_of_a_fatbin():
+    whole = fatbin(61, 70) + fatbin(86)
+    assert architectures(whole) == (61, 70, 86)
+    assert architectures(fatbin(52, kind=1) + fatbin(61)) == (61,)  # PTX is no machine code
+    assert architectures(whole[:160]) == (61, 70) and architectures(whole[:20]) == ()
+    assert architectures(b"") == architectures(b"<html>") == ()
+    assert architectures(struct.pack("<IHHQ", 0xBA55ED50, 1, 16, 1 << 60)) == ()
+
+
+def test_the_fatbin_is_read_where_the_package_lies():
+    packages = {"cpm-kernels": "1.0.11"}
+    python = Interpreter("/venv/bin/python", "3.11.0", "/venv", "win_amd64", packages, ("C:\\venv\\site",))
+    folder = "C:\\venv\\site\\cpm_kernels\\kernels\\cuda"
+    io = RecordedIO({f"{folder}\\transpose.fatbin": fatbin(80)}, system="Windows")
+    found = cpm(io, python, Unknown("no loader"))
+    assert isinstance(found, Cpm) and found.architectures == (80,)
+    found = cpm(RecordedIO({}, system="Windows"), python, Unknown("no loader"))
+    assert isinstance(found, Cpm) and found.architectures == ()
+
+
+def test_the_packages_own_file():
+    data = (base_file().parents[1] / "kernels" / "cuda" / "transpose.fatbin").read_bytes()
+    assert architectures(data) == (61, 62, 70, 72, 75, 80, 86)
+
+
+def test_files_in_path_on_windows():
+    files = {"C:\\ffmpeg\\ffmpeg.exe": "", "C:\\Windows\\System32\\nvcuda.dll": ""}
+    environ = {"PATH": "C:\\ffmpeg\\ffmpeg.exe;C:\\Windows\\System32;C:\\gone.exe;;"}
+    found = cpm(RecordedIO(files, environ, system="Windows"), Unknown("not asked"), Unknown("no loader"))
+    assert isinstance(found, Cpm) and found.path_files == ("C:\\ffmpeg\\ffmpeg.exe",)
