@@ -6,12 +6,13 @@ warning, and a failure only where ``--model`` names a quantised model that this 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
 from glmdoctor.checks.situation import has_card, model
 from glmdoctor.findings import Finding, Status
-from glmdoctor.host.facts import GivenKernel
+from glmdoctor.host.facts import Compiler, GivenKernel
 from glmdoctor.messages import text
 
 COMPILER = text("C compiler")
@@ -27,9 +28,34 @@ def kernel_grade(host: Machine) -> Status:
     return Status.FAIL if needed else Status.WARN
 
 
+# i686-linux-gnu, mingw32 (the old MinGW's whole answer), armv7l-unknown-linux-gnueabihf, arm-linux-gnueabi
+TARGETS_OF_32_BITS = re.compile(r"i[3-6]86-|mingw32$|arm(?:v[4-7]\w*)?-|\S+-gnux32$")
+
+
+def narrow(host: Machine) -> Compiler | None:
+    """The first compiler, where it makes 32-bit libraries and the examined Python takes 64-bit ones."""
+    toolchain, interpreter = known(host.toolchain), maybe(host.interpreter)
+    first = toolchain.compilers[0] if toolchain.compilers else None
+    wide = bool(interpreter and re.search(r"64$", interpreter.platform_tag))
+    return first if first and wide and TARGETS_OF_32_BITS.match(first.target) else None
+
+
 def compiler(host: Machine) -> Iterator[Finding]:
     toolchain, given, build = known(host.toolchain), maybe(host.given_kernel), maybe(host.kernel_build)
-    if toolchain.compilers:
+    if wrong := narrow(host):
+        yield bad(
+            kernel_grade(host),
+            "compiler-32bit",
+            text("The compiler makes 32-bit libraries"),
+            text(
+                "{path} compiles for {target}, and this Python is 64-bit: it cannot load what that makes.",
+                path=wrong.path,
+                target=wrong.target,
+            ),
+            path=wrong.path,
+            target=wrong.target,
+        )
+    elif toolchain.compilers:
         first = toolchain.compilers[0]
         yield ok(
             COMPILER,
@@ -194,14 +220,14 @@ def original(host: Machine) -> Iterator[Finding]:
 
 
 CHECKS = (
-    Check("compiler.found", COMPILER, compiler, problems=("gcc-missing",), needs=("toolchain",)),
+    Check("compiler.found", COMPILER, compiler, problems=("gcc-missing", "compiler-32bit"), needs=("toolchain",)),
     Check(
         "compiler.openmp",
         OPENMP,
         openmp,
         problems=("openmp-missing",),
         needs=("kernel_build",),
-        explained_by=("gcc-missing",),
+        explained_by=("gcc-missing", "compiler-32bit"),
     ),
     Check(
         "kernel.build",
@@ -209,7 +235,7 @@ CHECKS = (
         kernel,
         problems=("cpu-kernel-not-loaded", "kernel-so-not-loadable", "hf-cache-not-writable"),
         needs=("kernel_build",),
-        explained_by=("gcc-missing", "openmp-missing", "disk-full", "hf-cache-not-writable"),
+        explained_by=("gcc-missing", "compiler-32bit", "openmp-missing", "disk-full", "hf-cache-not-writable"),
     ),
     Check(
         "kernel.original",
@@ -217,7 +243,7 @@ CHECKS = (
         original,
         problems=("cpu-kernel-not-loaded",),
         needs=("checkpoint", "original_kernels"),
-        explained_by=("gcc-missing",),
+        explained_by=("gcc-missing", "compiler-32bit"),
     ),
     Check("kernel.given", GIVEN, given, problems=("kernel-so-not-loadable",), needs=("given_kernel",)),
 )

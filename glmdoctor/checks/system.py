@@ -14,6 +14,7 @@ DISK = text("Disk space for caches")
 CACHE = text("Cache folder")
 CPU = text("Processor")
 COMMIT = text("Page file")
+SHARED = text("Shared memory")
 
 GIB = 2**30
 # What glmdoctor, torch and the demo model need side by side; below it even importing torch swaps.
@@ -22,6 +23,8 @@ LEAST_MEMORY = 1 * GIB
 LEAST_COMMIT = 2 * GIB
 # Room for the compiled kernel, the modules cache and temporary files of an installation.
 LEAST_DISK = 512 * 2**20
+SHARED_OF_DOCKER = 64 * 2**20
+LEAST_SHARED = 4 * 2**20
 
 
 def memory(host: Machine) -> Iterator[Finding]:
@@ -113,6 +116,37 @@ def cache(host: Machine) -> Iterator[Finding]:
     )
 
 
+def shared_memory(host: Machine) -> Iterator[Finding]:
+    """What a container gets is 64 MiB: enough for one card, too little for NCCL between several."""
+    fact, os, nvml = known(host.shared_memory), maybe(host.os), maybe(host.nvml)
+    evidence = {"total": fact.total, "free": fact.free, "container": os.container if os else None}
+    values = {"path": fact.path, "free": f"{fact.free >> 20} MiB", "total": f"{fact.total >> 20} MiB"}
+    cards = len(nvml.gpus) if nvml else 0
+    if not (os and os.container):
+        yield skipped(SHARED, text("Only a container's is small."))
+    elif fact.free < LEAST_SHARED or (cards > 1 and fact.total <= SHARED_OF_DOCKER):
+        yield bad(
+            Status.WARN,
+            "docker-shm-too-small",
+            text("The container's shared memory is small"),
+            text(
+                "{path} has {free} of {total} free: NCCL between {cards} cards and the workers of a DataLoader need "
+                "more. Start the container with --shm-size=8g or --ipc=host.",
+                cards=cards,
+                **values,
+            )
+            if cards > 1
+            else text(
+                "{path} has {free} of {total} free: NCCL and the workers of a DataLoader need more. "
+                "Start the container with --shm-size=8g or --ipc=host.",
+                **values,
+            ),
+            **evidence,
+        )
+    else:
+        yield ok(SHARED, text("{free} of {total} are free at {path}.", **values), **evidence)
+
+
 def cpu(host: Machine) -> Iterator[Finding]:
     fact, os = known(host.cpu), maybe(host.os)
     vectors = [name for name in ("avx2", "avx512f", "avx512_vnni", "amx_int8", "asimd", "sve") if name in fact.features]
@@ -196,6 +230,9 @@ CHECKS = (
         problems=("windows-pagefile-too-small",),
         needs=("os", "memory"),
         explained_by=("ram-oom",),
+    ),
+    Check(
+        "system.shared-memory", SHARED, shared_memory, problems=("docker-shm-too-small",), needs=("shared_memory", "os")
     ),
     Check("system.disk", DISK, disk, problems=("disk-full",), needs=("disk_cache",)),
     Check(

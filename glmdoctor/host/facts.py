@@ -379,6 +379,7 @@ class Compiler:
     path: str
     family: str  # "gcc", "clang", "apple-clang"; "" as for version
     version: str  # "" where it was not asked, because one that comes before it answered
+    target: str = ""  # "x86_64-linux-gnu", "mingw32", …; "" as for version, or where it does not tell
 
 
 @dataclass(frozen=True)

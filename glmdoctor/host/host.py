@@ -89,6 +89,7 @@ class Host:
     cpu = _Fact[facts.Cpu](lambda host: resources.cpu(host.io))
     memory = _Fact[facts.Memory](lambda host: resources.memory(host.io))
     disk_cache = _Fact[facts.Disk](lambda host: resources.disk_cache(host.io))
+    shared_memory = _Fact[facts.Disk](lambda host: resources.shared_memory(host.io))
     pci = _Fact[tuple[facts.PciDisplay, ...]](lambda host: driver.pci(host.io))
     accelerators = _Fact[tuple[facts.Accelerator, ...]](
         lambda host: accelerators.accelerators(host.io, host.pci, host.loader)

@@ -78,6 +78,17 @@ def container_that_asks_for_a_card(machine: Machine) -> None:
     machine.environment["NVIDIA_VISIBLE_DEVICES"] = "all"
 
 
+def container_with_several_cards(size: str) -> Callable[[Machine], None]:
+    def build(machine: Machine) -> None:
+        gpu_machine(machine)
+        machine.driver_libraries(MODULE, cards=2)
+        machine.files["run"][".containerenv"] = PODMAN
+        machine.steps.append(("mount", "-t", "tmpfs", "-o", f"size={size}", "lab", "/dev/shm"))
+
+    build.__name__ = f"container_with_several_cards_and_{size}"
+    return build
+
+
 def container_that_wants_none(machine: Machine) -> None:
     container_without_card(machine)
     machine.environment["NVIDIA_VISIBLE_DEVICES"] = "void"
@@ -257,6 +268,8 @@ CASES = (
     Case(module_for_this_kernel_not_loaded, {"driver.module": "driver-not-loaded"}),
     Case(container_without_card, {"driver.containers": "docker-no-gpu-runtime"}),
     Case(container_that_asks_for_a_card, {"driver.containers": "docker-no-gpu-runtime"}),
+    Case(container_with_several_cards("64m"), {"system.shared-memory": "docker-shm-too-small"}),
+    Case(container_with_several_cards("1g"), clears=("system.shared-memory",)),
     Case(container_that_wants_none, clears=("driver.containers",)),
     Case(container_with_card, clears=("driver.containers",)),
     Case(nvrtc_newer_than_the_driver, {"cpm.ptx": "ptx-newer-than-driver"}),

@@ -106,12 +106,25 @@ class Machine:
         self.write(path, bytes(content), 0o755)
 
     def driver_libraries(
-        self, version: str, folder: str = LIB, chain: bool = True, nvml_code: int = 0, health: tuple[str, ...] = ()
+        self,
+        version: str,
+        folder: str = LIB,
+        chain: bool = True,
+        nvml_code: int = 0,
+        health: tuple[str, ...] = (),
+        cards: int = 1,
     ) -> None:
         """libcuda and libnvidia-ml of ``version`` as a distribution lays them, with their chains of links."""
         for name, *definitions in (
             ("cuda", "LIB_CUDA", "CUDA_VERSION=12020"),
-            ("nvidia-ml", "LIB_NVML", f"NVML_CODE={nvml_code}", f'DRIVER_VERSION="{version}"', "GPUS=1", *health),
+            (
+                "nvidia-ml",
+                "LIB_NVML",
+                f"NVML_CODE={nvml_code}",
+                f'DRIVER_VERSION="{version}"',
+                f"GPUS={cards}",
+                *health,
+            ),
         ):
             self.library(f"{folder}/lib{name}.so.{version}", f"lib{name}.so.1", *definitions)
             if chain:

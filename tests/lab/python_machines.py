@@ -32,6 +32,10 @@ def compiler_without_openmp(machine: Machine) -> None:
     stand_in_compiler(machine, refuse)
 
 
+def compiler_of_32_bits(machine: Machine) -> None:
+    stand_in_compiler(machine, 'case "$1" in -dumpmachine) echo i686-linux-gnu; exit;; esac; set -- -m32 "$@"')
+
+
 def compiler_without_headers(machine: Machine) -> None:
     stand_in_compiler(machine, f'echo "{NO_HEADER}" >&2; exit 1')
 
@@ -122,6 +126,7 @@ BITSANDBYTES = {"python.bitsandbytes": "bitsandbytes-cuda-setup"}
 CASES = (
     Case(no_compiler, {"compiler.found": "gcc-missing"}),
     Case(compiler_without_openmp, {"compiler.openmp": "openmp-missing"}),
+    Case(compiler_of_32_bits, {"compiler.found": "compiler-32bit"}, causes=("compiler-32bit",)),
     Case(compiler_without_headers, {"kernel.build": "cpu-kernel-not-loaded"}),
     Case(cache_that_runs_nothing, {"kernel.build": "kernel-so-not-loadable"}),
     Case(torch_without_cuda, {"torch.build": "torch-cpu-only"}),

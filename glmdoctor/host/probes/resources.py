@@ -13,6 +13,7 @@ from glmdoctor.host.io import IO
 CGROUP = "/sys/fs/cgroup"
 # cgroup v1 writes "no limit" as a number near 2**63, rounded to pages.
 NO_LIMIT = 1 << 60
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 (looked at, nothing is put there)
 KIB = 1024
 
 
@@ -157,6 +158,12 @@ def disk_cache(io: IO) -> Disk | Unknown:
 
     path = user_folder("cache", "glmcore")
     return disk(io, path) if path else Unknown("this user has no home folder")
+
+
+def shared_memory(io: IO) -> Disk | Unknown:
+    if not io.is_folder(SHARED_MEMORY):
+        return Unknown(f"there is no {SHARED_MEMORY}")
+    return disk(io, SHARED_MEMORY)
 
 
 def disk(io: IO, path: str) -> Disk:

@@ -45,4 +45,8 @@ def _asked(io: IO, command: str, path: str) -> Compiler | None:
     done = io.run([path, "--version"], TIME_LIMIT)
     version = re.search(r"\b(\d+\.\d+(?:\.\d+)?)\b", done.out) if done.code == 0 else None
     family = next((family for sign, family in FAMILIES.items() if sign in done.out), "")
-    return Compiler(command, path, family, version.group(1)) if version else None
+    if version is None:
+        return None
+    told = io.run([path, "-dumpmachine"], TIME_LIMIT)
+    target = told.out.strip() if told.code == 0 else ""
+    return Compiler(command, path, family, version.group(1), target if re.fullmatch(r"[\w.-]{3,60}", target) else "")

@@ -20,6 +20,7 @@ def cpu_machine() -> Stub:
     """A server without a card: gcc, memory, a torch for the CPU."""
     return Stub({
         "os": facts.Os("Linux", "6.1.0", "x86_64", "debian", "12", "Debian 12", None, False, 1000, "glibc 2.36"),
+        "shared_memory": facts.Disk("/dev/shm", 8 << 30, 8 << 30, True),
         "cpu": facts.Cpu("EPYC", 4, 2, 4.0, ("avx2", "fma")),
         "memory": facts.Memory(32 << 30, 24 << 30, 0, None, None),
         "disk_cache": facts.Disk("/home/user/.cache", 100 << 30, 50 << 30, True),

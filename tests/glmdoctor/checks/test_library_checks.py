@@ -255,3 +255,40 @@ def test_a_processor_without_avx2(gpu_machine: Stub) -> None:
     arm = gpu_machine.having(cpu={"features": ("asimd",)}, os={"machine": "aarch64"})
     assert finding(arm, "system.cpu").status is Status.OK
     assert finding(gpu_machine.having(cpu={"features": ()}), "system.cpu").status is Status.OK  # not told
+
+
+@pytest.mark.parametrize(
+    ("target", "tag", "problem"),
+    [
+        ("x86_64-linux-gnu", "linux_x86_64", None),
+        ("x86_64-w64-mingw32", "win_amd64", None),
+        ("aarch64-linux-gnu", "linux_aarch64", None),
+        ("arm64-apple-darwin23.1.0", "macosx_14_0_arm64", None),
+        ("", "linux_x86_64", None),  # it did not tell
+        ("mingw32", "win_amd64", "compiler-32bit"),
+        ("i686-w64-mingw32", "win_amd64", "compiler-32bit"),
+        ("i686-linux-gnu", "linux_x86_64", "compiler-32bit"),
+        ("x86_64-linux-gnux32", "linux_x86_64", "compiler-32bit"),
+        ("arm-linux-gnueabihf", "linux_aarch64", "compiler-32bit"),
+        ("mingw32", "win32", None),  # a 32-bit Python takes them
+    ],
+)
+def test_what_the_compiler_makes(gpu_machine: Stub, target: str, tag: str, problem: str | None) -> None:
+    compiler = replace(gpu_machine.toolchain.compilers[0], target=target)
+    machine = gpu_machine.having(toolchain={"compilers": (compiler,)}, interpreter={"platform_tag": tag})
+    found = finding(machine, "compiler.found")
+    assert (found.problem, found.status) == (problem, Status.WARN if problem else Status.OK)
+
+
+def test_shared_memory_of_a_container(gpu_machine: Stub) -> None:
+    def judged(container: str | None, total: int, free: int, cards: int) -> Finding:
+        gpus = tuple(replace(gpu_machine.nvml.gpus[0], index=index) for index in range(cards))
+        shared = facts.Disk("/dev/shm", total << 20, free << 20, True)
+        machine = gpu_machine.having(os={"container": container}, nvml={"gpus": gpus}, shared_memory=shared)
+        return finding(machine, "system.shared-memory")
+
+    assert judged(None, 64, 0, 8).status is Status.SKIPPED
+    assert judged("docker", 64, 64, 1).status is Status.OK  # what every container has
+    assert judged("docker", 8192, 8000, 8).status is Status.OK
+    for few in (judged("docker", 64, 64, 2), judged("kubernetes", 64, 1, 0)):
+        assert (few.status, few.problem) == (Status.WARN, "docker-shm-too-small")

@@ -271,6 +271,20 @@ def test_compilers_in_their_order(tmp_path):
     assert found.cc_variable == f"{tmp_path}/mycc -O2"
 
 
+def test_what_a_compiler_compiles_for(tmp_path):
+    target = 'if [ "$1" = -dumpmachine ]; then echo i686-linux-gnu; exit; fi; '
+    [narrow] = compilers(tmp_path, {"gcc": target + GCC}).compilers
+    assert (narrow.target, narrow.version) == ("i686-linux-gnu", "12.2.0")
+    [silent] = compilers(tmp_path, {"gcc": 'if [ "$1" = -dumpmachine ]; then exit 1; fi; ' + GCC}).compilers
+    assert silent.target == ""
+
+
+def test_shared_memory_is_a_file_system_of_its_own():
+    found = resources.shared_memory(RealIO("/"))
+    assert isinstance(found, Unknown) or found.total >= found.free
+    assert isinstance(resources.shared_memory(RecordedIO({})), Unknown)
+
+
 def test_a_compiler_that_does_not_answer_is_none(tmp_path):
     """macOS without Xcode has such a gcc."""
     banner = "echo 'Apple clang version 15.0.0 (clang-1500.3.9.4)'"
