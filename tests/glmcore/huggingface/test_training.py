@@ -82,6 +82,8 @@ def test_learnt_prompts_and_prefixes_train_and_generate_what_they_trained(load, 
     peft = pytest.importorskip("peft")
     torch.manual_seed(0)
     model, data = load(f"{generation}/base")
+    if not hasattr(model.config, "get_text_config"):
+        pytest.skip("this PEFT wants a newer transformers for learnt prompts")
     adapted = peft.get_peft_model(model, getattr(peft, kind)(task_type="CAUSAL_LM", num_virtual_tokens=3))
     ids = data["prompt.input_ids"]
     ones = torch.ones_like(ids)
