@@ -77,6 +77,7 @@ GLMDOCTOR_OF_GLMCORE = {
 
 GLMCORE = {
     "": {"config", "errors", "engine", "place"},
+    "versions": set(),
     "__main__": {"cli"},
     "machine": {"folders", "plan", "kernels"},
     "cli": {
@@ -118,10 +119,12 @@ GLMCORE = {
         "reading",
         "errors",
         "demo",
+        "versions",
     },
     "place": {"layout", "models", "quant", "kernels", "checkpoint", "plan", "config", "errors"},
     "huggingface": {
         "engine", "models", "quant", "kernels", "checkpoint", "tokenizers", "chat", "place", "config", "errors",
+        "versions",
     },
     "models": {"quant", "kernels", "config", "errors"},
     "quant": {"kernels", "config", "errors", "checkpoint", "models"},

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,9 @@ from glmcore.place.multi_devices import place_model, placement_from_map
 from glmcore.plan import Device, Plan, Precision, format_size, make_plan
 from glmcore.quant.operators import use_operators
 from glmcore.tokenizers import load_tokenizer
+from glmcore.versions import untested
+
+log = logging.getLogger("glmcore")
 
 # The context for which memory is asked before loading; the cache itself grows as it is filled.
 EXPECTED_CONTEXT = 2048
@@ -52,6 +57,7 @@ def load(
     all.
     Errors: GlmError, each before anything large is read where that can be.
     """
+    say_untested()
     chosen = dtype_of(dtype)
     torch.set_num_threads(threads or default_threads())
     folder = demo.folder() if model is None else find_folder(model)
@@ -76,6 +82,13 @@ def load(
     if added is not None:
         added.apply(module)
     return Engine(config, tokenizer, Runner(module, config), describe_backend(module))
+
+
+@cache
+def say_untested() -> None:
+    """One line, once a process, where torch is newer than the newest tested."""
+    for line in untested("torch"):
+        log.warning(line)
 
 
 def check_memory(config: ModelConfig, dtype: torch.dtype) -> None:

@@ -4,16 +4,19 @@ After ``import glmcore.huggingface``, ``from_pretrained`` of AutoConfig, AutoMod
 AutoTokenizer take the original checkpoints without ``trust_remote_code``; code that lies in their folders is not run.
 """
 
+import warnings
+
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from glmcore.huggingface.configuration import ChatGLMConfig
 from glmcore.huggingface.modeling import ChatGLMForConditionalGeneration
 from glmcore.huggingface.tokenization import ChatGLM4Tokenizer, ChatGLMTokenizer
-from glmcore.huggingface.versions import warn_untested
+from glmcore.versions import untested
 
 __all__ = ["ChatGLM4Tokenizer", "ChatGLMConfig", "ChatGLMForConditionalGeneration", "ChatGLMTokenizer"]
 
-warn_untested()
+for _line in untested("torch", "transformers"):
+    warnings.warn(_line, UserWarning, stacklevel=2)
 
 
 class _Name(ChatGLMConfig):

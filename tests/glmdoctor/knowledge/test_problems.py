@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import configparser
+import json
 import os
 import re
+from importlib.metadata import version as installed_version
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from glmdoctor.checks import ALL
-from glmdoctor.knowledge import Problem, problems, signatures, versions
+from glmdoctor.knowledge import Problem, problems, ranges, signatures, versions
 
 ROOT = Path(__file__).resolve().parents[3]
 CASES = Path(os.environ.get("GLM_CASES", ROOT.parent / "shared" / "cases"))
@@ -68,6 +71,34 @@ def test_the_needed_packages_are_those_of_setup_cfg() -> None:
     rows = {row["package"] + row["specifier"] for row in versions()["core_packages"]["rows"]}
     # cpm_kernels is an optional backend: glmcore runs without it.
     assert rows == {line for line in wanted if not line.startswith("cpm_kernels")}
+
+
+def releases_tested(package: str) -> list[Version]:
+    return [Version(row["version"]) for row in versions()["tested"]["rows"] if row["package"] == package]
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers"])
+def test_every_bound_follows_from_the_newest_tested(package: str) -> None:
+    """setup.cfg (which glmcore's warnings go by), the doctor's row and the releases that it proposes."""
+    newest = max(releases_tested(package))
+    assert releases_tested(package)[-1] == newest
+    bound = f"<{newest.major}.{newest.minor + 1}"
+    row = next(row for row in versions()["core_packages"]["rows"] if row["package"] == package)
+    assert row["specifier"].split(",")[1] == bound, "and setup.cfg's is the same: see above"
+    proposed = {"torch": ranges.torch_builds, "transformers": ranges.transformers_releases}[package]()
+    assert proposed[0]["version"] == str(newest)
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers"])
+def test_what_runs_these_tests_stands_in_the_table(package: str) -> None:
+    """So that a newer release cannot come into use, and into setup.cfg, without the row that dates its test."""
+    installed, newest = Version(installed_version(package)), max(releases_tested(package))
+    assert (installed.major, installed.minor) <= (newest.major, newest.minor)
+
+
+def test_the_build_of_torch_for_a_cpu_is_the_newest_tested() -> None:
+    table = json.loads((ROOT / "glmdoctor" / "knowledge" / "torch_builds.json").read_text(encoding="utf-8"))
+    assert table["tested"]["version"] == str(max(releases_tested("torch")))
 
 
 def test_every_table_of_versions_has_a_source_and_a_date() -> None:

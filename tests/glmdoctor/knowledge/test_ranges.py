@@ -9,7 +9,7 @@ from packaging.specifiers import SpecifierSet
 
 from glmdoctor.knowledge.ranges import Needs, solve, torch_builds, transformers_releases, unmet
 
-INSTALLED = {"torch": "2.13.0", "transformers": "5.23.0"}
+INSTALLED = {"torch": "2.13.0", "transformers": "5.24.0"}
 WHOLE = Needs("3.11.7", ">=4.44", (13, 0), ((9, 0),), INSTALLED, {}, "13.0", True)
 
 
@@ -32,7 +32,7 @@ def test_an_old_driver_gets_a_torch_for_its_cuda_from_its_index() -> None:
 def test_python_torch_and_transformers_bound_each_other() -> None:
     bare = replace(WHOLE, packages={}, torch_cuda=None)
     new, old = solve(bare), solve(replace(bare, python="3.10.2"))
-    assert new is not None and new.install == ("torch==2.13.0", "transformers==5.23.0")
+    assert new is not None and new.install == ("torch==2.13.0", "transformers==5.24.0")
     assert old is not None and old.install == ("torch==2.13.0", "transformers==5.0.0")
     aged = solve(replace(bare, python="3.8.10", ceiling=(12, 0), cards=((6, 1),)))
     assert aged is not None and aged.install == ("torch==2.4.1", "transformers==4.44.2")
@@ -52,7 +52,7 @@ def test_no_card_takes_the_build_for_the_cpu() -> None:
 def test_the_installed_wheels_own_metadata_is_believed() -> None:
     requires = {"transformers": ("python>=3.11", "torch>=2.14; extra == 'torch'")}
     solution = solve(replace(WHOLE, requires=requires))
-    assert solution is not None and solution.install == ("transformers==5.0.0",)
+    assert solution is not None and solution.install == ("transformers==5.23.0",)
 
 
 def test_without_transformers_it_is_not_asked_for() -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from importlib import metadata
 
 from packaging.requirements import Requirement
-
-PACKAGES = ("torch", "transformers")
 
 
 def newer(requirements: Iterable[str], package: str, version: str) -> bool:
@@ -20,14 +17,15 @@ def newer(requirements: Iterable[str], package: str, version: str) -> bool:
     return False
 
 
-def warn_untested() -> None:
-    """One UserWarning for each of the packages that is newer than the newest tested."""
+def untested(*packages: str) -> list[str]:
+    """A line for each of the installed ``packages`` that is newer than the newest tested."""
     try:
         requirements = metadata.requires("glmdoctor") or []
     except metadata.PackageNotFoundError:
-        return  # run from its source alone
-    for package in PACKAGES:
-        version = metadata.version(package)
-        if newer(requirements, package, version):
-            message = f"{package} {version} is newer than what glmcore was tested with; count on surprises"
-            warnings.warn(message, UserWarning, stacklevel=3)
+        return []  # run from its source alone
+    found = {package: metadata.version(package) for package in packages}
+    return [
+        f"{package} {version} is newer than what glmcore was tested with; count on surprises"
+        for package, version in found.items()
+        if newer(requirements, package, version)
+    ]
