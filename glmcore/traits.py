@@ -6,8 +6,17 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Rounds:
+    """A prompt that is one text of numbered rounds, as of models that were trained without roles and tools."""
+
+    first: int  # the number of the first round
+    gap: str  # between a round's head, question and answer, and between rounds
+    bare_question: bool = False  # without a history the question stands alone, without a round
+
+
+@dataclass(frozen=True)
 class Traits:
-    """How a generation computes, beside the sizes and switches of its configuration."""
+    """How a generation computes and talks, beside the sizes and switches of its configuration."""
 
     modules: str = "glm2"  # the module of ``models`` that computes it, and whose names its files have
     causal: bool = True  # a token sees the tokens before it alone; else a prompt sees itself both ways up to <sop>
@@ -19,14 +28,17 @@ class Traits:
     # every model (`alpha = (2 * 28) ** 0.5` of GLMBlock).
     residual_scale: float = 1.0
     scales_in_float32: bool = False  # its quantiser divides by the largest value in float32, not in the weight's type
+    rounds: Rounds | None = None  # how its prompts are numbered; None: each message begins with its role's token
+    wide_punctuation: bool = False  # its tokenizer writes Chinese punctuation in half width, which answers mend
 
 
 TRAITS = {
     "v1": Traits(
         modules="glm1", causal=False, gated=False, rotary="halves", angles_in_half=True,
         residual_scale=(2 * 28) ** 0.5, scales_in_float32=True,
+        rounds=Rounds(first=0, gap="\n", bare_question=True), wide_punctuation=True,
     ),
-    "v2": Traits(squeezes_positions=True, angles_in_half=True),
+    "v2": Traits(squeezes_positions=True, angles_in_half=True, rounds=Rounds(first=1, gap="\n\n")),
     "v3": Traits(),
     "glm4": Traits(),
 }  # fmt: skip

@@ -124,7 +124,7 @@ GLMCORE = {
     "place": {"layout", "models", "quant", "kernels", "checkpoint", "plan", "config", "errors"},
     "huggingface": {
         "engine", "models", "quant", "kernels", "checkpoint", "tokenizers", "chat", "place", "config", "errors",
-        "versions",
+        "versions", "traits",
     },
     "models": {"quant", "kernels", "config", "errors"},
     "quant": {"kernels", "config", "errors", "checkpoint", "models"},
@@ -132,7 +132,7 @@ GLMCORE = {
     "kernels": {"folders", "programs", "workers", "quant.schemes", "config", "errors"},
     "checkpoint": {"layout", "config", "output", "reading", "errors"},
     "tokenizers": {"chat", "config", "reading", "errors"},
-    "chat": {"config", "errors"},
+    "chat": {"traits", "errors"},
     "plan": {"layout", "config", "reading", "errors"},
     "demo": {"config", "errors"},
     "layout": {"config"},
@@ -282,6 +282,25 @@ def test_rich_stays_in_the_reports() -> None:
         if "reports" not in path.parts and any(name.split(".")[0] == "rich" for name, _ in imports(path))
     ]
     assert not wrong, wrong
+
+
+def test_few_places_ask_for_a_generation_by_its_name() -> None:
+    """How generations differ is in ``traits``, in their configurations and in tables: the rest asks those."""
+    table = next(
+        node.value
+        for node in ast.parse((ROOT / "glmcore" / "traits.py").read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "TRAITS"
+    )
+    names = {key.value for key in table.keys}  # type: ignore[attr-defined]
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in modules("glmcore")
+        if path.name not in ("config.py", "traits.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Compare)
+        and any(isinstance(part, ast.Constant) and part.value in names for part in ast.walk(node))
+    ]
+    assert len(found) <= 4, "\n".join(found)
 
 
 def test_both_packages_carry_one_version() -> None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from glmcore.chat.incremental import Replacements
 from glmcore.chat.responses import TRAINED_ON, WIDE, YEAR, widen
+from glmcore.traits import TRAITS
 
 
 class AnswerStream:
     """Pieces of generated text in, pieces of the cleaned answer out; joined they are what ``clean_text`` gives.
 
     What may still change waits: blanks that may turn out to be the end, the beginning of the marker that stands for a
-    year, and (v1) punctuation whose width the next character decides.
+    year, and punctuation whose width the next character decides (``wide_punctuation``).
     """
 
     def __init__(self, generation: str) -> None:
         self._year = Replacements(((TRAINED_ON, YEAR),))
-        self._wide = _Widening() if generation == "v1" else None
+        self._wide = _Widening() if TRAITS[generation].wide_punctuation else None
         self._begun = False
         self._blanks = ""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from glmcore.chat.messages import Call
 from glmcore.errors import GlmError
+from glmcore.traits import TRAITS
 
 Content = str | dict[str, Any]
 # The models learned this marker in place of a year.
@@ -27,10 +28,10 @@ def process_response(text: str, generation: str, history: Sequence[Mapping[str, 
     ``{"name", "content"}`` when it does not. Without a history: the content alone, a tool call only if it parses.
     Where the original raises because a tool call does not parse, the content is the text, unparsed.
     """
-    if generation in ("v1", "v2"):
-        return clean_text(text, generation)
+    if generation not in TRAITS:
+        raise GlmError("usage", f"unknown generation {generation!r}", hint=f"use one of {', '.join(TRAITS)}")
     if generation not in PARSERS:
-        raise GlmError("usage", f"unknown generation {generation!r}", hint="use one of v1, v2, v3, glm4")
+        return clean_text(text, generation)
     if history is None:
         return _parse_last(text, generation)
     return _with_history(text, generation, history)
@@ -50,7 +51,7 @@ def parse_call(message: str, generation: str, tools: Collection[str]) -> Call | 
 
 def clean_text(text: str, generation: str) -> str:
     """An ordinary answer as the original shows it."""
-    return widen(_clean(text)) if generation == "v1" else _clean(text)
+    return widen(_clean(text)) if TRAITS[generation].wide_punctuation else _clean(text)
 
 
 def _clean(text: str) -> str:

@@ -17,6 +17,7 @@ from glmcore.chat import glm4_tools
 from glmcore.chat.bounds import TOO_DEEP, Writer, bounded
 from glmcore.chat.messages import Call, Message, Turn, function_of, tools_of, turns
 from glmcore.errors import GlmError
+from glmcore.traits import TRAITS, Rounds
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ def prompt(
 ) -> list[Segment]:
     """The segments of the generation's own prompt for OpenAI-shaped ``messages``, which stay as they are."""
     chat, offered = turns(messages), tools_of(tools)
-    if generation in ("v1", "v2"):
-        return [_rounds(chat, offered, generation, add_generation_prompt)]
+    rounds = TRAITS[generation].rounds
+    if rounds is not None:
+        return [_rounds(chat, offered, rounds, add_generation_prompt)]
     render = {"v3": _v3, "glm4": _glm4}[generation]
     try:
         segments = list(bounded(part for turn in _with_tools(chat, offered, generation) for part in render(turn)))
@@ -52,18 +54,17 @@ def prompt(
 # ChatGLM-6B and ChatGLM2-6B: one text of numbered rounds
 
 
-def _rounds(chat: tuple[Turn, ...], tools: tuple[object, ...], generation: str, open_answer: bool) -> str:
+def _rounds(chat: tuple[Turn, ...], tools: tuple[object, ...], rounds: Rounds, open_answer: bool) -> str:
     if tools or any(turn.tools or turn.calls or turn.role == "observation" for turn in chat):
         raise GlmError("usage", "ChatGLM-6B and ChatGLM2-6B know no tools", hint="use ChatGLM3 or GLM-4 for tools")
     system = [turn.content for turn in chat if turn.role == "system"]
     pairs = _pairs([turn for turn in chat if turn.role != "system"])
     if open_answer and (not pairs or pairs[-1][1] is not None):
         raise GlmError("usage", "the last message must be the user's", hint="add a user message")
-    first, gap = (0, "\n") if generation == "v1" else (1, "\n\n")
-    if generation == "v1" and len(pairs) == 1 and pairs[0][1] is None:
-        return gap.join([*system, pairs[0][0]])  # without a history ChatGLM-6B has no template
-    rounds = [_round(number, pair, gap, open_answer) for number, pair in enumerate(pairs, first)]
-    return gap.join([*system, *rounds])
+    if rounds.bare_question and len(pairs) == 1 and pairs[0][1] is None:
+        return rounds.gap.join([*system, pairs[0][0]])
+    numbered = [_round(number, pair, rounds.gap, open_answer) for number, pair in enumerate(pairs, rounds.first)]
+    return rounds.gap.join([*system, *numbered])
 
 
 def _pairs(chat: list[Turn]) -> list[tuple[str, str | None]]:

@@ -24,6 +24,7 @@ from glmcore.errors import GlmError
 from glmcore.huggingface.caches import CACHE_NAME
 from glmcore.quant.convert import quantize_model
 from glmcore.tokenizers import Tokenizer
+from glmcore.traits import TRAITS
 
 # What may follow ``history`` without its name.
 AFTER_HISTORY = {
@@ -64,14 +65,14 @@ class ChatMixin:
 
         past_key_values: a cache that an earlier call returned; what it holds of the prompt is not computed again.
         """
-        generation = self.native.config.generation
+        generation, causal = self.native.config.generation, self.native.config.traits.causal
         names = [name for name in AFTER_HISTORY[generation] if name != "num_beams"]
-        if generation != "v1":
+        if causal:
             names.insert(names.index("max_length"), "past_key_values")
         settings |= _named(names, more)
         role, cache = _role(generation, settings), settings.pop("past_key_values", None)
         returned = settings.pop("return_past_key_values", False)
-        if generation == "v1" and (cache is not None or returned):
+        if not causal and (cache is not None or returned):
             raise GlmError("usage", "ChatGLM-6B reads every prompt anew: a cache is of no use for the next round")
         ids, settings = self._prompt_and_settings(tokenizer, query, history, role, settings)
         cache = DynamicCache() if cache is None else _cut(cache, ids)
@@ -182,7 +183,8 @@ class _Left(StoppingCriteria):
 
 
 def _of_pairs(generation: str) -> bool:
-    return generation in ("v1", "v2")
+    """Whether its history is of (question, answer) pairs, else of messages."""
+    return TRAITS[generation].rounds is not None
 
 
 def _named(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:

@@ -206,9 +206,7 @@ class ChatGLMForConditionalGeneration(ChatMixin, PreTrainedModel, GenerationMixi
         positions = model_kwargs.pop("position_ids", None)
         model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
         if positions is not None:
-            model_kwargs["position_ids"] = grown(
-                self.native.config.generation, positions, kwargs.get("num_new_tokens", 1)
-            )
+            model_kwargs["position_ids"] = grown(self.native.config, positions, kwargs.get("num_new_tokens", 1))
         return model_kwargs
 
     def get_input_embeddings(self) -> nn.Module:

@@ -10,6 +10,7 @@ from transformers.utils import PaddingStrategy
 
 from glmcore.errors import GlmError
 from glmcore.tokenizers import Tokenizer
+from glmcore.traits import TRAITS
 
 
 def pad_left(
@@ -32,7 +33,7 @@ def pad_left(
     missing = 0
     if padding_strategy != PaddingStrategy.DO_NOT_PAD and max_length is not None:
         missing = max(0, max_length - len(ids))
-    if native.generation == "v1":
+    if not TRAITS[native.generation].causal:
         # A call on one text returns its ids alone: the model makes mask and positions itself.
         added = {} if max_length is None else _prefix_inputs(native, ids, missing)
     else:

@@ -95,9 +95,12 @@ def positions_from(
     return torch.cat(parts, dim=-1)[..., start:]
 
 
-def grown(generation: str, positions: Tensor, count: int) -> Tensor:
-    """Positions with ``count`` more: ChatGLM-6B's stay at the mask and count on in the block, the others count on."""
+def grown(config: ModelConfig, positions: Tensor, count: int) -> Tensor:
+    """Positions [B, S] or [B, 2, S] with ``count`` more.
+
+    ChatGLM-6B's stay at the mask and count on in the block, the others count on.
+    """
     steps = torch.arange(1, count + 1, device=positions.device)
-    if generation == "v1":
+    if not config.traits.causal:
         steps = steps * torch.tensor([[0], [1]], device=positions.device) if positions.dim() == 3 else steps * 0
     return torch.cat((positions, positions[..., -1:] + steps), dim=-1)

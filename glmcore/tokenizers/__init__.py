@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from glmcore.errors import GlmError
 from glmcore.tokenizers.base import Tokenizer
-from glmcore.tokenizers.files import tokenizer_file
+from glmcore.tokenizers.files import RANKED, tokenizer_file
 
 if TYPE_CHECKING:
     from glmcore.config import ModelConfig
@@ -40,12 +40,13 @@ def _compare(tokenizer: Tokenizer, config: ModelConfig, path: Path) -> None:
 
 def _open(path: Path, generation: str, vocab_size: int) -> Tokenizer:
     # Each library is imported only for the generations that need it.
-    if generation == "glm4":
+    if generation in RANKED:
         from glmcore.tokenizers.glm4 import Glm4Tokenizer
 
         return Glm4Tokenizer(path)
-    from glmcore.tokenizers import glm1, glm2
+    from glmcore.tokenizers.glm1 import Glm1Tokenizer, image_tokens
+    from glmcore.tokenizers.glm2 import Glm2Tokenizer, Glm3Tokenizer
 
-    if generation == "v1":
-        return glm1.Glm1Tokenizer(path, glm1.image_tokens(path.parent, vocab_size))
-    return glm2.Glm2Tokenizer(path) if generation == "v2" else glm2.Glm3Tokenizer(path)
+    if generation == Glm1Tokenizer.generation:
+        return Glm1Tokenizer(path, image_tokens(path.parent, vocab_size))
+    return {"v2": Glm2Tokenizer, "v3": Glm3Tokenizer}[generation](path)

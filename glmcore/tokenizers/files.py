@@ -11,6 +11,8 @@ from glmcore.errors import GlmError
 from glmcore.reading import open_regular, read_bytes
 
 NAMES = {"v1": "ice_text.model", "v2": "tokenizer.model", "v3": "tokenizer.model", "glm4": "tokenizer.model"}
+# Those whose file is a list of tiktoken ranks; the others' is a sentencepiece model.
+RANKED = ("glm4",)
 FETCH = "download the file that was published with this checkpoint"
 LFS = b"version https://git-lfs"
 LIMIT = 32 << 20  # bytes; the largest, of ChatGLM-6B and GLM-4, have 2.7 MB
@@ -68,7 +70,7 @@ def _look(path: Path, head: bytes, generation: str) -> None:
         raise damaged(path, "it is empty")
     if head.lstrip()[:1] == b"<":
         raise damaged(path, "it is a web page")
-    if is_rank_file(head) != (generation == "glm4"):
+    if is_rank_file(head) != (generation in RANKED):
         raise foreign(path, generation)
 
 
