@@ -29,7 +29,8 @@ make_venv() {
 
 install_extra() {  # $1: the extra of setup.cfg; does nothing where the same was installed before
     local stamp=$venv/.installed-$1 wanted requirement
-    wanted=$(cat "$root/setup.cfg" "$root/pyproject.toml" "$root/scripts/choose_torch.py" | sha256sum)
+    wanted=$(cat "$root/setup.cfg" "$root/pyproject.toml" "$root/scripts/choose_torch.py" "$root/glmdoctor/readings/torch_builds.py" |
+        sha256sum)
     [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return
     make_venv
     requirement=$("$venv/bin/python" "$root/scripts/choose_torch.py") || die "could not choose a torch build"

@@ -54,8 +54,9 @@ GLMDOCTOR = {
     "recovery": {"actions", "disk", "journal", "messages"},
     "explain": {"knowledge", "messages", "findings"},
     "reports": {"findings", "messages", "knowledge", "host.facts", "explain", "private", ""},
-    "checks": {"findings", "knowledge", "messages", "host.facts"},
-    "remedies": {"findings", "knowledge", "messages", "host.facts", "actions", "packages"},
+    "checks": {"readings", "findings", "knowledge", "messages", "host.facts"},
+    "remedies": {"readings", "findings", "knowledge", "messages", "host.facts", "actions", "packages"},
+    "readings": {"findings", "knowledge", "host.facts"},
     "environment": {"host", "remedies", "actions", "messages"},
     "actions": {"fetching", "disk", "messages"},
     "packages": {"disk", "messages"},
@@ -64,7 +65,7 @@ GLMDOCTOR = {
     "records": {"actions", "disk", "packages"},
     "chain": set(),
     "disk": {"host"},
-    "knowledge": {"messages", "host.facts"},
+    "knowledge": set(),
     "findings": {"messages"},
     "messages": set(),
     "private": set(),
@@ -261,6 +262,39 @@ def test_programs_are_started_in_one_place() -> None:
         if found and name not in STARTING:
             wrong.append(f"{name} uses {', '.join(sorted(found))}")
     assert not wrong, "\n".join(wrong)
+
+
+# All that the rooms which only decide may use: nothing reads a file, a clock, the environment, or starts a program.
+PURE_ROOMS = ("checks", "readings", "remedies")
+PURE = {
+    "__future__", "ast", "collections.abc", "dataclasses", "difflib", "enum", "functools", "importlib.resources",
+    "itertools", "json", "packaging", "posixpath", "re", "shlex", "traceback", "typing", "urllib.parse",
+}  # fmt: skip
+OF_PLUGINS = {"glmdoctor/checks/plugins.py": {"importlib.metadata"}}  # whose entry points name checks
+IMPURE_NAMES = {"open", "print", "input", "exec", "eval", "compile", "__import__"}
+IMPURE_PATHS = {
+    "abspath", "exists", "expanduser", "expandvars", "getsize", "isdir", "isfile", "islink", "lexists", "realpath",
+}  # fmt: skip
+
+
+def impure(path: Path) -> set[str]:
+    """What a module uses beyond pure words."""
+    allowed = PURE | OF_PLUGINS.get(str(path.relative_to(ROOT)), set())
+    own = ("glmdoctor.", "glmcore.")
+    foreign = [name for name, _ in imports(path) if not name.startswith(own)]
+    used = {name for name in foreign if not any(f"{name}.".startswith(f"{word}.") for word in allowed)}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in IMPURE_NAMES:
+            used.add(node.func.id)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "posixpath":
+            used |= {node.attr} & IMPURE_PATHS
+    return used | {name for name, _ in imports(path) if name.split(".")[-1] in IMPURE_PATHS}
+
+
+def test_checks_readings_and_remedies_touch_nothing() -> None:
+    paths = [path for room in PURE_ROOMS for path in sorted((ROOT / "glmdoctor" / room).rglob("*.py"))]
+    wrong = {str(path.relative_to(ROOT)): found for path in paths if (found := impure(path))}
+    assert len(paths) > 40 and not wrong, wrong
 
 
 def test_nothing_is_imported_before_the_current_folder_is_gone() -> None:

@@ -67,7 +67,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         script = f"#!{environment}/bin/python\nfrom {program}.cli import main\nmain()\n"
         (environment / "bin" / program).write_text(script)
         (environment / "bin" / program).chmod(0o755)
-    stamp = "cat setup.cfg pyproject.toml scripts/choose_torch.py | sha256sum >.venv/.installed-serve"
+    decides = "setup.cfg pyproject.toml scripts/choose_torch.py glmdoctor/readings/torch_builds.py"
+    stamp = f"cat {decides} | sha256sum >.venv/.installed-serve"
     subprocess.run(stamp, shell=True, cwd=folder, check=True)
     return folder
 

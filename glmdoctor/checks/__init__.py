@@ -29,8 +29,8 @@ from glmdoctor.checks import (
     packages,
     plugins,
     remote_code,
+    resolution,
     system,
-    together,
     torch,
     wsl,
 )
@@ -56,7 +56,7 @@ ALL: tuple[Check, ...] = (
     *torch.CHECKS,
     *gpu_health.CHECKS,
     *packages.CHECKS,
-    *together.CHECKS,
+    *resolution.CHECKS,
     *cxx.CHECKS,
     *bitsandbytes.CHECKS,
     *hub.CHECKS,

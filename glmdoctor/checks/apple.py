@@ -9,11 +9,11 @@ from glmcore.errors import GlmError
 from glmcore.plan import Device
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
 from glmdoctor.checks.fit import USUAL_CONTEXT, Place, contexts
-from glmdoctor.checks.situation import has_card
 from glmdoctor.checks.system import gib
-from glmdoctor.checks.torch import matches
 from glmdoctor.findings import Finding, Status
 from glmdoctor.messages import text
+from glmdoctor.readings.cards import has_card
+from glmdoctor.readings.versions import admits
 
 MEMORY = text("Metal's memory for the model")
 OPERATORS = text("Operators of torch on Metal")
@@ -80,7 +80,7 @@ def operators(host: Machine) -> Iterator[Finding]:
     torch, settings = known(host.torch), maybe(host.settings)
     if not _metal(host):
         yield skipped(OPERATORS, NOT_APPLE)
-    elif not matches(FEW_OPERATORS, torch.version) or (settings and settings.values.get(FALLBACK) == "1"):
+    elif not admits(FEW_OPERATORS, torch.version) or (settings and settings.values.get(FALLBACK) == "1"):
         yield ok(OPERATORS, text("{version} has those of the ChatGLM models.", version=torch.version))
     else:
         yield bad(
@@ -98,7 +98,7 @@ def half(host: Machine) -> Iterator[Finding]:
         yield skipped(HALF, text("The model can run on a card."))
     elif config.get("torch_dtype", config.get("dtype")) != "float16":
         yield skipped(HALF, text("config.json does not ask for half precision."))
-    elif not matches(NO_HALF, torch.version):
+    elif not admits(NO_HALF, torch.version):
         yield ok(HALF, text("{version} computes it.", version=torch.version))
     else:
         yield bad(

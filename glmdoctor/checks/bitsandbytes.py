@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
-from glmdoctor.checks.situation import has_card
 from glmdoctor.findings import Finding, Status
 from glmdoctor.messages import text
+from glmdoctor.readings.cards import has_card
 
 TITLE = text("bitsandbytes beside torch")
 VARIABLE = "BNB_CUDA_VERSION"

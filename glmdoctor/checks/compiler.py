@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
-from glmdoctor.checks.situation import has_card, model
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import Compiler, GivenKernel
 from glmdoctor.messages import text
+from glmdoctor.readings.cards import has_card
+from glmdoctor.readings.severity import model
 
 COMPILER = text("C compiler")
 OPENMP = text("OpenMP")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
-from glmdoctor.checks.situation import container, kept_outside, wants_card
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import Containers, KernelDriver
 from glmdoctor.messages import text
+from glmdoctor.readings.cards import container, kept_outside, wants_card
 
 TITLE = text("The card in containers")
 RUNTIME = "nvidia"

@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterator, Sequence
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
-from glmdoctor.checks.situation import NO_MODULE, OUT_OF_REACH, has_card, model, numbers
+from glmdoctor.checks.causes import NO_MODULE, OUT_OF_REACH
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import CpmHit, NvmlGpu
 from glmdoctor.messages import text
+from glmdoctor.readings.cards import has_card
+from glmdoctor.readings.severity import model
+from glmdoctor.readings.versions import numbers
 
 TOOLKIT = text("Toolkit libraries where cpm_kernels looks")
 CUDART = text("cudart that cpm_kernels picks")

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from posixpath import normpath
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok
-from glmdoctor.checks.situation import grade
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import CudaInstall
 from glmdoctor.messages import Text, text
+from glmdoctor.readings.severity import grade
 
 TITLE = text("CUDA_PATH and CUDA_HOME")
 

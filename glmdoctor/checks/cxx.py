@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from posixpath import basename
 
 from glmdoctor.checks.base import Check, Machine, bad, known, ok
-from glmdoctor.checks.situation import model_grade
 from glmdoctor.findings import Finding
 from glmdoctor.host.facts import CxxLibrary, CxxRuntime
 from glmdoctor.messages import Text, text
+from glmdoctor.readings.severity import model_grade
 
 TITLE = text("C++ runtime")
 

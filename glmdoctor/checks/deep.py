@@ -9,10 +9,10 @@ from glmcore.errors import GlmError
 from glmcore.plan import Device, Plan, Precision, make_plan
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok
 from glmdoctor.checks.fit import PRECISIONS, THE_6B, USUAL_CONTEXT
-from glmdoctor.checks.situation import model_grade
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import FileHash, KernelRun
 from glmdoctor.messages import Text, text
+from glmdoctor.readings.severity import model_grade
 
 CPU = text("CPU kernel on a real layer")
 GPU = text("Each card on a real product")

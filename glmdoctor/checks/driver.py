@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, not_looked_at, ok, skipped, unknown
+from glmdoctor.checks.causes import OUT_OF_REACH
 from glmdoctor.checks.modules import refused
-from glmdoctor.checks.situation import (
-    OUT_OF_REACH,
-    cards,
-    confined_by_selinux,
-    container,
-    driver_libraries,
-    has_card,
-    on_wsl,
-)
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import DeviceNode, KernelDriver, Unknown
 from glmdoctor.messages import text
+from glmdoctor.readings.cards import cards, confined_by_selinux, container, has_card, on_wsl
+from glmdoctor.readings.driver import driver_libraries
 
 CARD = text("NVIDIA card")
 MODULE = text("NVIDIA kernel module")

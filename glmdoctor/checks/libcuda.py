@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
-from glmdoctor.checks.situation import OUT_OF_REACH, driver_libraries, grade, has_card, loaded_as, model, name
+from glmdoctor.checks.causes import OUT_OF_REACH
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import CpmHit, Library
 from glmdoctor.messages import Text, text
+from glmdoctor.readings.cards import has_card
+from glmdoctor.readings.driver import driver_libraries, loaded_as, name
+from glmdoctor.readings.severity import grade, model
 
 CHAIN = text("Links of libcuda")
 STUB = text("Stub of libcuda")

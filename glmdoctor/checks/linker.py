@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
-from glmdoctor.checks.situation import driver_libraries, folder, grade, loaded_as, name, numbers
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import Library, Loader
 from glmdoctor.messages import text
+from glmdoctor.readings.driver import driver_libraries, folder, loaded_as, name
+from glmdoctor.readings.severity import grade
+from glmdoctor.readings.versions import numbers
 
 CACHE = text("Linker cache")
 RUNTIME = text("CUDA runtime of torch")

@@ -10,21 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
+from glmdoctor.checks.causes import OUT_OF_REACH
 from glmdoctor.checks.libcuda import gone_round
 from glmdoctor.checks.nvml import MISMATCH
-from glmdoctor.checks.situation import (
-    OUT_OF_REACH,
-    driver_libraries,
-    driver_version,
-    folder,
-    has_card,
-    is_compat,
-    loaded_as,
-    numbers,
-)
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import KernelDriver, Library, Nvml
 from glmdoctor.messages import Text, text
+from glmdoctor.readings.cards import has_card
+from glmdoctor.readings.driver import driver_libraries, driver_version, folder, is_compat, loaded_as
+from glmdoctor.readings.versions import numbers
 
 TITLE = text("Kernel module and driver libraries")
 COMPAT = text("Forward-compatibility libcuda")

@@ -6,17 +6,11 @@ import re
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped, unknown
-from glmdoctor.checks.situation import (
-    NO_MODULE,
-    OUT_OF_REACH,
-    confined_by_selinux,
-    container,
-    has_card,
-    on_wsl,
-)
+from glmdoctor.checks.causes import NO_MODULE, OUT_OF_REACH
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import Nvml
 from glmdoctor.messages import Text, text
+from glmdoctor.readings.cards import confined_by_selinux, container, has_card, on_wsl
 
 NVML = text("NVIDIA management library (NVML)")
 VISIBLE = text("GPUs visible to this process")

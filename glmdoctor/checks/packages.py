@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
-from glmdoctor.checks.situation import model, model_grade
-from glmdoctor.checks.torch import matches
 from glmdoctor.findings import Finding, Status
 from glmdoctor.knowledge import versions
 from glmdoctor.messages import text
+from glmdoctor.readings.needs import floor
+from glmdoctor.readings.severity import model, model_grade
+from glmdoctor.readings.versions import admits
 
 PACKAGES = text("Packages that glmcore needs")
 CLASHES = text("Packages that do not go together")
@@ -34,8 +35,8 @@ def needed(host: Machine) -> Iterator[Finding]:
         yield ok(PACKAGES, text("{names}.", names=", ".join(f"{k} {v}" for k, v in found.items())), **found)
         return
     wanted = {row["package"]: row["specifier"] for row in rows}
-    floors = {name: specifier.split(",")[0] for name, specifier in wanted.items()}
-    untested = all(matches(floors[name], version) for name, version in wrong.items() if version)
+    floors = {name: floor(specifier) for name, specifier in wanted.items()}
+    untested = all(admits(floors[name], version) for name, version in wrong.items() if version)
     untested = untested and all(wrong.values())
     yield bad(
         Status.WARN if untested else model_grade(host),
@@ -53,7 +54,7 @@ def needed(host: Machine) -> Iterator[Finding]:
 
 def _satisfied(packages: Mapping[str, str], row: Mapping[str, str]) -> bool:
     found = packages.get(row["package"])
-    return found is not None and matches(row["specifier"], found)
+    return found is not None and admits(row["specifier"], found)
 
 
 def clashes(host: Machine) -> Iterator[Finding]:
@@ -77,7 +78,7 @@ def _clash(host: Machine, packages: Mapping[str, str], row: Mapping[str, Mapping
     implementation = settings.values.get("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION") if settings else None
     if "protobuf" in row["when"] and implementation == "python":
         return False  # protobuf's pure-Python implementation takes the old generated code
-    return all(name in packages and matches(range_, packages[name]) for name, range_ in row["when"].items())
+    return all(name in packages and admits(range_, packages[name]) for name, range_ in row["when"].items())
 
 
 CHECKS = (

@@ -11,13 +11,13 @@ from posixpath import basename, normpath
 from typing import Any
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
-from glmdoctor.checks.needs import needs
-from glmdoctor.checks.torch import matches
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import Checkpoint
 from glmdoctor.knowledge import versions
-from glmdoctor.knowledge.ranges import solve
 from glmdoctor.messages import Text, text
+from glmdoctor.readings.needs import needs
+from glmdoctor.readings.ranges import solve
+from glmdoctor.readings.versions import admits
 
 FLOOR = text("transformers for the model's own code")
 MODULE = text("Import of the model's own code")
@@ -45,7 +45,7 @@ def breaks(row: dict[str, Any]) -> Callable[[Machine], Iterator[Finding]]:
         title = TITLES[row["problem"]]
         if not checkpoint.remote_code or installed is None:
             yield skipped(title, NO_TRANSFORMERS if checkpoint.remote_code else NONE_BROUGHT)
-        elif row["mark"] not in checkpoint.remote_code or not matches(row["breaks"], installed):
+        elif row["mark"] not in checkpoint.remote_code or not admits(row["breaks"], installed):
             yield ok(title, text("Not with transformers {version}.", version=installed), version=installed)
         else:
             yield _broken(host, checkpoint, row, installed)
@@ -96,7 +96,7 @@ def floor(host: Machine) -> Iterator[Finding]:
     wanted = rows.get(checkpoint.generation or "")
     if not checkpoint.remote_code or installed is None or wanted is None:
         yield skipped(FLOOR, NO_TRANSFORMERS if checkpoint.remote_code else NONE_BROUGHT)
-    elif matches(wanted, installed):
+    elif admits(wanted, installed):
         yield ok(FLOOR, text("{version} is new enough.", version=installed), version=installed)
     else:
         yield bad(
@@ -128,7 +128,7 @@ def module(host: Machine) -> Iterator[Finding]:
 def _unimportable(checkpoint: Checkpoint, installed: str) -> Iterator[Finding]:
     folder = basename(normpath(checkpoint.path))
     names = {file.name for file in checkpoint.files}
-    if "." in folder and matches(DOTS_BREAK, installed):
+    if "." in folder and admits(DOTS_BREAK, installed):
         yield bad(
             Status.WARN,
             "tf-remote-module-path",

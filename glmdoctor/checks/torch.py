@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, not_looked_at, ok, skipped
-from glmdoctor.checks.situation import NO_MODULE, OUT_OF_REACH, has_card, model_grade, numbers
+from glmdoctor.checks.causes import NO_MODULE, OUT_OF_REACH
 from glmdoctor.findings import Finding, Status
-from glmdoctor.host.facts import NvmlGpu, Torch, Unknown
+from glmdoctor.host.facts import Unknown
 from glmdoctor.knowledge import versions
 from glmdoctor.messages import text
+from glmdoctor.readings.cards import has_card
+from glmdoctor.readings.severity import model_grade
+from glmdoctor.readings.torch_builds import built_for, runs_on, starts
+from glmdoctor.readings.versions import admits, numbers
 
 VERSION = text("Version of torch")
 BUILD = text("Build of torch")
@@ -30,7 +33,7 @@ DRIVER_FAULTS = (
 
 def version(host: Machine) -> Iterator[Finding]:
     torch = known(host.torch)
-    if not matches("<1.10", torch.version):
+    if not admits("<1.10", torch.version):
         yield ok(VERSION, text("{version} at {path}.", version=torch.version, path=torch.path), version=torch.version)
         return
     yield bad(
@@ -44,19 +47,6 @@ def version(host: Machine) -> Iterator[Finding]:
         ),
         version=torch.version,
     )
-
-
-def matches(specifier: str, found: str) -> bool:
-    """Is version ``found`` (a local part like +cu126 aside) within ``specifier``? False where it is no version."""
-    # Imported here because it is slow and a machine without torch and models never asks.
-    from packaging.specifiers import SpecifierSet
-    from packaging.version import InvalidVersion, Version
-
-    try:
-        public = Version(found).base_version
-    except InvalidVersion:
-        return False
-    return SpecifierSet(specifier).contains(public, prereleases=True)
 
 
 def build(host: Machine) -> Iterator[Finding]:
@@ -90,7 +80,7 @@ def driver(host: Machine) -> Iterator[Finding]:
         yield not_looked_at(DRIVER, ceiling)
         return
     values = {"cuda": torch.cuda or "", "ceiling": ".".join(map(str, ceiling.cuda)), "version": torch.version}
-    if built[0] > ceiling.cuda[0]:
+    if not starts(built, ceiling.cuda):
         yield _too_old(values, built[0], ceiling.library)
     elif built > ceiling.cuda:
         # Within a major the runtime works on older drivers; only PTX that must be compiled here does not.
@@ -156,21 +146,6 @@ def architecture(host: Machine) -> Iterator[Finding]:
         architectures=row["sm"],
         ptx=row["ptx"],
     )
-
-
-def built_for(torch: Torch) -> dict[str, Any] | None:
-    """The row of architectures for this build."""
-    rows: list[dict[str, Any]] = versions()["torch_architectures"]["rows"]
-    return next((row for row in rows if torch.cuda in row["cuda"] and matches(row["torch"], torch.version)), None)
-
-
-def runs_on(row: dict[str, Any], gpu: NvmlGpu) -> bool:
-    """Machine code of the card's own major and no later minor, or PTX of something older."""
-    assert gpu.compute_capability is not None
-    major, minor = gpu.compute_capability
-    own = [tuple(map(int, name.split("."))) for name in row["sm"]]
-    ptx = tuple(map(int, row["ptx"].split("."))) if row["ptx"] else None
-    return any(m == major and n <= minor for m, n in own) or (ptx is not None and ptx <= (major, minor))
 
 
 CHECKS = (

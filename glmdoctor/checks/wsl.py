@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
-from glmdoctor.checks.situation import WSL_FOLDER, is_compat, loaded_as, wsl_libcuda
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import Library
 from glmdoctor.messages import text
+from glmdoctor.readings.cards import wsl_libcuda
+from glmdoctor.readings.driver import WSL_FOLDER, from_windows, is_compat, loaded_as
 
 TITLE = text("GPU under WSL")
 LIBCUDA = text("libcuda under WSL")
@@ -47,7 +48,7 @@ def libcuda(host: Machine) -> Iterator[Finding]:
     if not known(host.os).wsl or not names:
         yield skipped(LIBCUDA, NO_LIBCUDA if known(host.os).wsl else NOT_WSL)
         return
-    if used and not used.path.startswith(WSL_FOLDER) and not used.stub and not is_compat(used):
+    if used and not from_windows(used) and not used.stub and not is_compat(used):
         yield _shadowed(used)
         return
     copies = {lib.path: lib.size for lib in names if not lib.is_link}

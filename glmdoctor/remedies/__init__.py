@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from glmdoctor.findings import Finding, Remedy
+from glmdoctor.readings.machine import Machine, maybe
 from glmdoctor.remedies import advice, chains, links, variables
-from glmdoctor.remedies.machine import maybe
 from glmdoctor.remedies.plan import Options, Plan
-
-if TYPE_CHECKING:
-    from glmdoctor.checks.base import Machine
 
 __all__ = ["KERNEL", "PACKAGES", "SYMLINK", "Options", "Plan", "plan", "plans", "propose"]
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from glmdoctor.findings import Finding, Remedy
 from glmdoctor.knowledge import problems
 from glmdoctor.messages import Text, Translated, text
+from glmdoctor.readings.machine import Machine, maybe
 from glmdoctor.remedies import commands
-from glmdoctor.remedies.machine import maybe
-
-if TYPE_CHECKING:
-    from glmdoctor.checks.base import Machine
 
 
 def advise(finding: Finding, host: Machine) -> tuple[Remedy, ...]:

@@ -10,21 +10,17 @@ import posixpath
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from glmdoctor.actions import LINKER_CACHE, Action, PlaceLink, RefreshLinkerCache
 from glmdoctor.findings import Finding
 from glmdoctor.host.facts import Library
 from glmdoctor.messages import text
+from glmdoctor.readings.driver import DRIVER_NAMES, SYSTEM_SOURCES, driver_file, driver_library, is_drivers, target
+from glmdoctor.readings.machine import Machine, maybe
 from glmdoctor.remedies import links
-from glmdoctor.remedies.machine import SYSTEM_SOURCES, driver_file, driver_library, is_drivers, maybe, target
 from glmdoctor.remedies.plan import Options, Plan
 
-if TYPE_CHECKING:
-    from glmdoctor.checks.base import Machine
-
 SONAME = "libcuda.so.1"
-DRIVER_NAMES = ("cuda", "nvidia-ml")
 PLAIN = ("libcuda.so", SONAME)  # names that are links on a healthy machine
 DEFAULT_FOLDER = re.compile(r"(/usr)?/lib(64|/[\w-]+-linux-gnu)?")  # searched by the loader without its cache
 

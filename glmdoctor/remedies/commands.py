@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
-from importlib import resources
-from typing import TYPE_CHECKING
 
 from glmdoctor.findings import Finding
 from glmdoctor.host.facts import Checkpoint
-from glmdoctor.remedies.links import release
-from glmdoctor.remedies.machine import maybe
-
-if TYPE_CHECKING:
-    from glmdoctor.checks.base import Machine
+from glmdoctor.readings.machine import Machine, maybe
+from glmdoctor.readings.torch_builds import best
+from glmdoctor.readings.versions import numbers
 
 Commands = tuple[str, ...]
 
@@ -81,37 +76,18 @@ def pip(host: Machine, *requirements: str) -> Commands:
 
 def torch(host: Machine) -> Commands:
     """The newest torch that the driver's CUDA ceiling, the cards and the interpreter all admit."""
-    for row in _torch_builds():
-        if _fits(row, host):
-            index = ("--index-url", str(row["index"])) if row["index"] else ()
-            return pip(host, f"torch=={row['version']}", *index)
-    return ()
-
-
-def _torch_builds() -> list[dict[str, object]]:
-    raw = resources.files("glmdoctor.knowledge").joinpath("torch_builds.json").read_text(encoding="utf-8")
-    builds: list[dict[str, object]] = json.loads(raw)["builds"]
-    return builds
-
-
-def _fits(row: Mapping[str, object], host: Machine) -> bool:
-    ceiling, interpreter, nvml = maybe(host.ceiling), maybe(host.interpreter), maybe(host.nvml)
-    if ceiling and release(str(row["cuda"])) > ceiling.cuda:
-        return False
-    pythons = row["pythons"]
-    assert isinstance(pythons, list)
-    if interpreter and not release(pythons[0]) <= release(interpreter.version)[:2] <= release(pythons[1]):
-        return False
-    oldest, newest = row["oldest_sm"], row["newest_sm"]
-    assert isinstance(oldest, int) and isinstance(newest, int)
+    interpreter, ceiling, nvml = maybe(host.interpreter), maybe(host.ceiling), maybe(host.nvml)
     cards = [gpu.compute_capability for gpu in (nvml.gpus if nvml else ()) if gpu.compute_capability]
-    return all(oldest <= major * 10 + minor <= newest for major, minor in cards)
+    python = numbers(interpreter.version)[:2] if interpreter else None
+    build = best(python, ceiling.cuda if ceiling else None, cards)
+    index = ("--extra-index-url", build.index) if build and build.index else ()
+    return pip(host, f"torch=={build.version}", *index) if build else ()
 
 
 def toolkit_wheels(host: Machine, *wanted: str) -> Commands:
     """NVIDIA's wheels of CUDA libraries for torch's release; since CUDA 13 their names carry none."""
     found = maybe(host.torch)
-    major = release(found.cuda)[0] if found and found.cuda else 12
+    major = numbers(found.cuda)[0] if found and found.cuda else 12
     suffix = f"-cu{major}" if major < 13 else ""
     return pip(host, *(f"nvidia-{name}{suffix}" for name in wanted))
 
@@ -156,8 +132,8 @@ def enrol_key(host: Machine) -> Commands:
 
 def older_toolkit(finding: Finding, host: Machine) -> Commands:
     """The newest installed toolkit of a release that the driver knows."""
-    cuda, ceiling = maybe(host.cuda), release(str(finding.evidence.get("ceiling", "")))
-    known = {folder: release(v)[:2] for folder, v in (cuda.toolkits if cuda else {}).items() if v}
+    cuda, ceiling = maybe(host.cuda), numbers(str(finding.evidence.get("ceiling", "")))
+    known = {folder: numbers(v)[:2] for folder, v in (cuda.toolkits if cuda else {}).items() if v}
     fitting = [folder for folder, version in known.items() if version <= ceiling]
     best = max(fitting, key=lambda folder: known[folder], default=None)
     return (f"export CUDA_PATH={shlex.quote(best)}",) if best else ()

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from glmdoctor.actions import FetchFile
 from glmdoctor.findings import Finding
 from glmdoctor.messages import text
+from glmdoctor.readings.machine import Machine, maybe
 from glmdoctor.remedies import commands
-from glmdoctor.remedies.machine import maybe
 from glmdoctor.remedies.plan import Plan
-
-if TYPE_CHECKING:
-    from glmdoctor.checks.base import Machine
 
 PROBLEMS = frozenset(
     (

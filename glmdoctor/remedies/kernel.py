@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import posixpath
 import shlex
-from typing import TYPE_CHECKING
 
 from glmdoctor.actions import PlaceLink
 from glmdoctor.messages import text
-from glmdoctor.remedies.machine import maybe
+from glmdoctor.readings.machine import Machine, maybe
 from glmdoctor.remedies.plan import Options, Plan
-
-if TYPE_CHECKING:
-    from glmdoctor.checks.base import Machine
 
 VARIABLE = "GLMCORE_KERNEL_FILE"
 CHECK = "kernel.build"

@@ -7,30 +7,16 @@ in a private CUDA_PATH of this user.
 from __future__ import annotations
 
 import posixpath
-import re
 import shlex
-from typing import TYPE_CHECKING
 
 from glmdoctor.actions import PlaceLink
 from glmdoctor.findings import Finding
 from glmdoctor.host.facts import CpmHit, CudaInstall, Library
 from glmdoctor.messages import text
-from glmdoctor.remedies.machine import (
-    COMPANIONS,
-    TOOLKIT_NAMES,
-    driver_library,
-    is_drivers,
-    libraries,
-    maybe,
-    place_of,
-    sources,
-    target,
-    toolkit_source,
-)
+from glmdoctor.readings.driver import driver_library, is_drivers, libraries, target
+from glmdoctor.readings.machine import Machine, maybe
+from glmdoctor.readings.toolkit import COMPANIONS, TOOLKIT_NAMES, place_of, sources, toolkit_source
 from glmdoctor.remedies.plan import Options, Plan
-
-if TYPE_CHECKING:
-    from glmdoctor.checks.base import Machine
 
 NAMES = ("cuda", *TOOLKIT_NAMES)
 CHECK = "cuda.libcuda-link"
@@ -149,7 +135,3 @@ def _own_libraries(host: Machine, toolkit: str, install: CudaInstall) -> dict[st
     own = [source for source in sources(host) if source.place in places]
     best = max(own, key=lambda source: len(source.covers(TOOLKIT_NAMES)), default=None)
     return {name: lib for name, lib in best.libraries.items() if name in TOOLKIT_NAMES} if best else {}
-
-
-def release(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version))

@@ -10,16 +10,12 @@ import ast
 import posixpath
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from glmdoctor.actions import Action, PlaceLink, WriteFile, digest
 from glmdoctor.messages import text
+from glmdoctor.readings.machine import Machine, maybe
 from glmdoctor.remedies import kernel
-from glmdoctor.remedies.machine import maybe
 from glmdoctor.remedies.plan import Options, Plan
-
-if TYPE_CHECKING:
-    from glmdoctor.checks.base import Machine
 
 CHECK = "kernel.original"
 QUANTIZATION = "quantization.py"

@@ -5,19 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from glmdoctor.findings import Finding
 from glmdoctor.messages import text
 from glmdoctor.packages import InstallPackages
+from glmdoctor.readings.machine import Machine
 from glmdoctor.remedies import commands
 from glmdoctor.remedies.plan import Plan
 
-if TYPE_CHECKING:
-    from glmdoctor.checks.base import Machine
-
 PIP = ["-m", "pip", "install"]
-VALUED = ("--index-url",)  # options of pip among the arguments, each with its value
+VALUED = ("--index-url", "--extra-index-url")  # options of pip among the arguments, each with its value
 SOLVED = "python.together"  # its one line satisfies all others
 
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from glmdoctor.findings import Finding
 from glmdoctor.messages import text
-from glmdoctor.remedies.machine import maybe
+from glmdoctor.readings.machine import Machine, maybe
 from glmdoctor.remedies.plan import Plan
-
-if TYPE_CHECKING:
-    from glmdoctor.checks.base import Machine
 
 PROBLEM = "localhost-through-proxy"
 NAMES = ("no_proxy", "NO_PROXY")  # Python reads the small one first, others only the other

@@ -6,21 +6,19 @@ import posixpath
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from glmdoctor.actions import PlaceLink
 from glmdoctor.findings import Finding
-from glmdoctor.host.facts import CudaInstall, Library
+from glmdoctor.host.facts import Library
 from glmdoctor.messages import text
-from glmdoctor.remedies.links import private_cuda, private_plan, release
-from glmdoctor.remedies.machine import is_compat, maybe
+from glmdoctor.readings.driver import DRIVER_NAMES, is_compat
+from glmdoctor.readings.machine import Machine, maybe
+from glmdoctor.readings.toolkit import best_toolkit
+from glmdoctor.readings.versions import numbers
+from glmdoctor.remedies.links import private_cuda, private_plan
 from glmdoctor.remedies.plan import Options, Plan
 
-if TYPE_CHECKING:
-    from glmdoctor.checks.base import Machine
-
 LD_PATH = "LD_LIBRARY_PATH"
-DRIVER_NAMES = ("cuda", "nvidia-ml")
 
 
 def drop_strays(finding: Finding, host: Machine, options: Options) -> Plan | None:
@@ -53,14 +51,14 @@ def _stray(library: Library, version: str | None) -> bool:
     if not version or not library.version or "." not in library.version or library.version == version:
         return False
     # cuda-compat newer than the driver is what data-centre cards are given on purpose.
-    return not is_compat(library) or release(library.version) < release(version)
+    return not is_compat(library) or numbers(library.version) < numbers(version)
 
 
 def _hides(library: Library, other: Library) -> bool:
     """Does a library of LD_LIBRARY_PATH answer in place of a newer one of torch's wheels?"""
     if LD_PATH not in library.found_by or "wheel" in library.found_by or "wheel" not in other.found_by:
         return False
-    old, new = release(library.version or ""), release(other.version or "")
+    old, new = numbers(library.version or ""), numbers(other.version or "")
     return library.soname == other.soname and min(len(old), len(new)) > 1 and old < new
 
 
@@ -102,22 +100,3 @@ def astray(host: Machine) -> tuple[str, ...]:
     wrong = tuple(name for name, value in values.items() if not install.folders.get(value))
     versions = {install.toolkits[value] for value in values.values() if install.toolkits.get(value)}
     return wrong or (tuple(values) if len(versions) > 1 else ())
-
-
-def best_toolkit(host: Machine) -> str | None:
-    """The installed toolkit of torch's CUDA release, else the default one, else the newest."""
-    install, torch = maybe(host.cuda), maybe(host.torch)
-    if install is None:
-        return None
-    major = release(torch.cuda)[:1] if torch and torch.cuda else ()
-    whole = {folder: version for folder, version in install.toolkits.items() if install.folders.get(folder, True)}
-
-    def rank(folder: str) -> tuple[bool, bool, tuple[int, ...]]:
-        version = release(whole[folder])
-        return bool(major) and version[:1] == major, _is_default(folder, install), version
-
-    return max(whole, key=rank, default=None)
-
-
-def _is_default(folder: str, install: CudaInstall) -> bool:
-    return folder in (install.default, install.default_target)

@@ -21,14 +21,14 @@ import psutil
 import pytest
 
 from glmdoctor import executor, packages, recovery, texts
-from glmdoctor.checks.needs import needs
 from glmdoctor.disk import Disk
 from glmdoctor.executor import Outcome, Treatment, prepare
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.host import Host
 from glmdoctor.host.io import RealIO
-from glmdoctor.knowledge.ranges import solve
 from glmdoctor.messages import text
+from glmdoctor.readings.needs import needs
+from glmdoctor.readings.ranges import solve
 from glmdoctor.recovery import Refused
 from glmdoctor.remedies import Plan, pins
 

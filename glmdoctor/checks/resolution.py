@@ -6,12 +6,12 @@ import shlex
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
-from glmdoctor.checks.needs import needs
 from glmdoctor.checks.remote_code import range_of
-from glmdoctor.checks.situation import model_grade
-from glmdoctor.findings import Finding
-from glmdoctor.knowledge.ranges import Together, solve, unmet
+from glmdoctor.findings import Finding, Status
 from glmdoctor.messages import Text, text
+from glmdoctor.readings.needs import needs, untested
+from glmdoctor.readings.ranges import Needs, Together, solve, unmet
+from glmdoctor.readings.severity import model_grade
 
 TITLE = text("Packages solved together")
 CAUSES = (
@@ -50,13 +50,19 @@ def together(host: Machine) -> Iterator[Finding]:
         )
         yield ok(TITLE, detail, **evidence)
         return
+    newer = not clashes and _goes_together(untested(asked))
     yield bad(
-        model_grade(host),
+        Status.WARN if newer else model_grade(host),
         "python-deps-missing",
         text("The packages do not go together"),
         _words(solution, clashes, python.executable),
         **evidence,
     )
+
+
+def _goes_together(asked: Needs) -> bool:
+    solution = solve(asked)
+    return solution is not None and not solution.install
 
 
 def _words(solution: Together | None, clashes: dict[str, tuple[str, ...]], python: str) -> Text:

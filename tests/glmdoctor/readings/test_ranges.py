@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from glmdoctor.knowledge.ranges import Needs, solve, torch_builds, transformers_releases, unmet
+from glmdoctor.readings.ranges import Needs, solve, transformers_releases, unmet
 
 INSTALLED = {"torch": "2.13.0", "transformers": "5.24.0"}
 WHOLE = Needs("3.11.7", ">=4.44", (13, 0), ((9, 0),), INSTALLED, {}, "13.0", True)
@@ -80,5 +80,3 @@ def test_requirements_of_wheels(line: str, met: bool) -> None:
 def test_the_tables_are_sound() -> None:
     for row in transformers_releases():
         assert SpecifierSet(row["python"]) and SpecifierSet(row["torch"])
-    for row in torch_builds():
-        assert row["oldest_sm"] < row["newest_sm"] and len(row["pythons"]) == 2

@@ -14,8 +14,9 @@ from importlib import resources
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
+
+from glmdoctor.readings.torch_builds import cpu_build, fitting, starts
+from glmdoctor.readings.versions import admits, numbers
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Needs:
     torch_cuda: str | None = None  # of the installed torch
     torch_runs: bool = True  # has the installed torch code for every card
     others: tuple[str, ...] = ()  # further requirements: "sentencepiece>=0.2"
+    torch: str = ">=2.4"  # the range in which an installed torch may stay
 
 
 @dataclass(frozen=True)
@@ -70,22 +72,13 @@ def _has(packages: Mapping[str, str], requirement: str) -> bool:
 
 
 def _torches(needs: Needs) -> Iterator[tuple[str, str | None]]:
-    """(version, index) of each torch that python, driver and cards admit: the installed one first.
-
-    Within a major of CUDA a newer minor runs on an older driver.
-    """
-    installed = needs.packages.get("torch")
-    if installed and _torch_fits(needs) and admits(">=2.4", installed):
+    """(version, index) of each torch that python, driver and cards admit: the installed one first."""
+    installed, python = needs.packages.get("torch"), numbers(needs.python)[:2]
+    if installed and _torch_fits(needs) and admits(needs.torch, installed):
         yield installed, None
-    if not needs.cards and _python(needs.python) >= (3, 10):
-        yield _table("torch_builds.json")["tested"]["version"], _table("torch_builds.json")["cpu_index"]
-    for row in torch_builds():
-        oldest, newest = (tuple(map(int, bound.split("."))) for bound in row["pythons"])
-        fits = oldest <= _python(needs.python) <= newest
-        if needs.ceiling and fits:
-            fits = _numbers(row["cuda"])[0] <= needs.ceiling[0]
-        if fits and all(row["oldest_sm"] <= 10 * major + minor <= row["newest_sm"] for major, minor in needs.cards):
-            yield row["version"], row["index"]
+    if (needs.ceiling, needs.cards) == (None, ()) and python >= (3, 10):
+        yield cpu_build()
+    yield from ((build.version, build.index) for build in fitting(python, needs.ceiling, needs.cards))
 
 
 def _torch_fits(needs: Needs) -> bool:
@@ -94,7 +87,7 @@ def _torch_fits(needs: Needs) -> bool:
         return True
     if needs.torch_cuda is None or not needs.torch_runs:
         return False
-    return needs.ceiling is None or _numbers(needs.torch_cuda)[0] <= needs.ceiling[0]
+    return needs.ceiling is None or starts(numbers(needs.torch_cuda), needs.ceiling)
 
 
 def _transformers(needs: Needs, torch: str) -> Iterator[str | None]:
@@ -136,34 +129,8 @@ def _met(line: str, packages: Mapping[str, str], python: str) -> bool:
     return admits(str(wanted.specifier), found)
 
 
-def admits(specifier: str, version: str) -> bool:
-    """Is ``version``, a local part like +cu126 aside, within ``specifier``?"""
-    try:
-        return SpecifierSet(specifier).contains(Version(version).base_version, prereleases=True)
-    except (InvalidVersion, InvalidSpecifier):
-        return False
-
-
-def _python(version: str) -> tuple[int, ...]:
-    return _numbers(version)[:2]
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("+")[0].split(".") if part.isdigit())
-
-
-@cache
-def torch_builds() -> tuple[Mapping[str, Any], ...]:
-    """Builds of torch, the newest first."""
-    return tuple(_table("torch_builds.json")["builds"])
-
-
 @cache
 def transformers_releases() -> tuple[Mapping[str, Any], ...]:
     """Releases of transformers, the newest first."""
-    return tuple(_table("transformers_releases.json")["releases"])
-
-
-def _table(name: str) -> dict[str, Any]:
-    raw: dict[str, Any] = json.loads(resources.files(__package__).joinpath(name).read_text(encoding="utf-8"))
-    return raw
+    raw = resources.files("glmdoctor.knowledge").joinpath("transformers_releases.json").read_text(encoding="utf-8")
+    return tuple(json.loads(raw)["releases"])
