@@ -124,10 +124,69 @@ static inline vi part4(int digits, const Block4 *w, const int8_t *q) {
     return digits == 1 ? sum : add_digit(shift_digit(sum), w, q + 128);
 }
 static inline vi part8(int digits, const Block8 *w, const int8_t *q) { return part4(digits, w, q); }
+
+/* Several activation rows: a block of four matrix rows with a lane of 128 bits for each, so that what remains to be summed
+ * up lies within lanes, and sixteen sums are gathered at once.  v[j] holds columns 16 j … 16 j + 15 as they are packed. */
+#define LANE_ROWS 16 /* at most */
+typedef struct {
+    vi v[8];
+} Lanes;
+static inline __attribute__((always_inline)) void into_lanes(const vi *row, vi *out) {
+    const vi a = _mm512_shuffle_i32x4(row[0], row[1], 0x44), b = _mm512_shuffle_i32x4(row[0], row[1], 0xee);
+    const vi c = _mm512_shuffle_i32x4(row[2], row[3], 0x44), d = _mm512_shuffle_i32x4(row[2], row[3], 0xee);
+    out[0] = _mm512_shuffle_i32x4(a, c, 0x88), out[1] = _mm512_shuffle_i32x4(a, c, 0xdd);
+    out[2] = _mm512_shuffle_i32x4(b, d, 0x88), out[3] = _mm512_shuffle_i32x4(b, d, 0xdd);
+}
+static inline __attribute__((always_inline)) Lanes lanes4(const uint8_t *p, int64_t stride) {
+    vi row[4], bytes[4];
+    Lanes w;
+    for (int r = 0; r < 4; r++) row[r] = vi_load(p + r * stride);
+    into_lanes(row, bytes);
+    for (int j = 0; j < 4; j++) w.v[j] = high_nibbles(bytes[j]), w.v[4 + j] = low_nibbles(bytes[j]);
+    return w;
+}
+static inline __attribute__((always_inline)) Lanes lanes8(const uint8_t *p, int64_t stride) {
+    const vi flip = _mm512_set1_epi8((char)0x80);
+    vi row[4];
+    Lanes w;
+    for (int half = 0; half < 2; half++) {
+        for (int r = 0; r < 4; r++) row[r] = _mm512_xor_si512(vi_load(p + r * stride + 64 * half), flip);
+        into_lanes(row, w.v + 4 * half);
+    }
+    return w;
+}
+/* Twice four matrix rows times up to four activation rows that lie `next` bytes apart. */
+static inline __attribute__((always_inline)) void part_of_lanes(int digits, int group, const Lanes *w, const int8_t *q,
+                                                                int64_t next, vi (*sums)[4]) {
+    for (int g = 0; g < 4; g++) sums[0][g] = sums[1][g] = vi_zero();
+#pragma GCC unroll 2
+    for (int d = 0; d < digits; d++, q += 128) {
+        for (int g = 0; g < (d > 0 ? group : 0); g++)
+            sums[0][g] = shift_digit(sums[0][g]), sums[1][g] = shift_digit(sums[1][g]);
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; j++)
+#pragma GCC unroll 4
+            for (int g = 0; g < group; g++) {
+                const vi x = _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)(q + g * next + 16 * j)));
+                sums[0][g] = dot_step(sums[0][g], w[0].v[j], x);
+                sums[1][g] = dot_step(sums[1][g], w[1].v[j], x);
+            }
+    }
+}
+/* total[matrix row][activation row] += (the sums of up to four activation rows + start) * scale */
+static inline __attribute__((always_inline)) vf add_lanes(const vi *sums, int group, const int32_t *start, const float *scale, vf total) {
+    const vi ab = vi_add(_mm512_unpacklo_epi32(sums[0], sums[1]), _mm512_unpackhi_epi32(sums[0], sums[1]));
+    const vi cd = vi_add(_mm512_unpacklo_epi32(sums[2], sums[3]), _mm512_unpackhi_epi32(sums[2], sums[3]));
+    const vi all = vi_add(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    const __mmask8 some = (__mmask8)((1 << group) - 1);
+    const vi starts = _mm512_broadcast_i32x4(_mm_maskz_loadu_epi32(some, start));
+    const vf scales = _mm512_broadcast_f32x4(_mm_maskz_loadu_ps(some, scale));
+    return vf_fma(vf_from(vi_add(all, starts)), scales, total);
+}
 #define UNPACKED 4
 #define THREE_DIGITS 1
-#define FEW4 {0, 4, 7, 8}
-#define FEW8 {0, 8, 8, 8}
+#define FEW4 {0, 16, 16, 16}
+#define FEW8 {0, 16, 16, 16}
 
 #else
 

@@ -130,22 +130,23 @@ INLINE void stretch_of(const int bits, const int kind, const int quads, const in
 }
 
 /* All activation rows times a stretch, as many at a time as come out even. */
-#define DECODE(name, bits, kind)                                                                             \
-    static void name(const Weights *w, const Activations *a, int64_t first, int64_t count, float *y) {       \
-        for (int64_t m = 0, passes = (a->m + SHARING - 1) / SHARING; passes > 0; passes--) {                 \
-            const int64_t group = (a->m - m + passes - 1) / passes;                                          \
-            switch (group) {                                                                                 \
-                case 1:                                                                                      \
-                    if (BROAD == NARROW || w->k < WIDE) stretch_of(bits, kind, NARROW, 0, 1, w, a, m, first, count, y);         \
-                    else stretch_of(bits, kind, BROAD, 1, 1, w, a, m, first, count, y);                      \
-                    break;                                                                                   \
-                case 2: stretch_of(bits, kind, 1, 0, 2, w, a, m, first, count, y); break;                    \
-                case 3: stretch_of(bits, kind, 1, 0, 3, w, a, m, first, count, y); break;                    \
-                default: stretch_of(bits, kind, 1, 0, 4, w, a, m, first, count, y); break;                   \
-            }                                                                                                \
-            m += group;                                                                                      \
-        }                                                                                                    \
+#define DECODE(name, bits, kind)                                                                                    \
+    static void name(const Weights *w, const Activations *a, int64_t first, int64_t count, float *y) {              \
+        if (a->m == 1 && BROAD > NARROW && w->k >= WIDE) {                                                          \
+            stretch_of(bits, kind, BROAD, 1, 1, w, a, 0, first, count, y);                                          \
+            return;                                                                                                 \
+        }                                                                                                           \
+        for (int64_t m = 0, group, passes = (a->m + SHARING - 1) / SHARING; passes > 0; passes--, m += group)       \
+            switch (group = (a->m - m + passes - 1) / passes) { GROUPS(bits, kind) }                                \
     }
+#define GROUP(bits, kind, group) stretch_of(bits, kind, NARROW, 0, group, w, a, m, first, count, y)
+#ifdef LANE_ROWS /* more than one row: lanes.c */
+#define GROUPS(bits, kind) default: GROUP(bits, kind, 1);
+#else
+#define GROUPS(bits, kind)                                                    \
+    case 1: GROUP(bits, kind, 1); break; case 2: GROUP(bits, kind, 2); break; \
+    case 3: GROUP(bits, kind, 3); break; default: GROUP(bits, kind, 4);
+#endif
 DECODE(bits8_of4, INT4, BITS8)
 DECODE(bits16_of4, INT4, BITS16)
 DECODE(bits24_of4, INT4, BITS24)
@@ -156,7 +157,7 @@ DECODE(bits24_of8, INT8, BITS24)
 /* Takes the next stretch, of which `first` is told; returns how many rows it has, 0 where none is left.  As long as there
  * is much left it is long, later a share of what is left. */
 static int64_t next_stretch(const Weights *w, const Activations *a, int64_t *first) {
-    const int64_t most_bytes = a->m > SHARING ? SECOND_CACHE : MOST_BYTES, share = 2 * omp_get_num_threads();
+    const int64_t most_bytes = a->m > SHARING && !several_rows(a) ? SECOND_CACHE : MOST_BYTES, share = 2 * omp_get_num_threads();
     const int64_t least = at_least(MOST_SIDE, LEAST_BYTES / w->row_bytes);
     const int64_t most = at_least(least, most_bytes / w->row_bytes);
     int64_t count;
@@ -172,7 +173,8 @@ static int64_t next_stretch(const Weights *w, const Activations *a, int64_t *fir
 void decode(const Weights *w, const Activations *a, float *y) {
     typedef void Stretch(const Weights *, const Activations *, int64_t, int64_t, float *);
     static Stretch *const all[2][3] = {{bits8_of4, bits16_of4, bits24_of4}, {bits8_of8, bits16_of8, bits24_of8}};
+    Stretch *const run = several_rows(a) ? several : all[w->bits == INT8][a->kind - BITS8];
     int64_t first, count;
-    while ((count = next_stretch(w, a, &first)) > 0) all[w->bits == INT8][a->kind - BITS8](w, a, first, count, y);
+    while ((count = next_stretch(w, a, &first)) > 0) run(w, a, first, count, y);
 #pragma omp barrier
 }

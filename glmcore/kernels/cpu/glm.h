@@ -108,6 +108,8 @@ void linear_few(const Weights *w, const Activations *a, float *y);   /* y[m][n] 
 void linear_many(const Weights *w, const Activations *a, float *y);  /* y[m][n] from any kind; weights of integers */
 
 void decode(const Weights *w, const Activations *a, float *y);       /* linear_few for integers and for floats */
+int several_rows(const Activations *a);                              /* whether decoding is for `several` */
+void several(const Weights *w, const Activations *a, int64_t first, int64_t count, float *y); /* a stretch of it */
 void decode_floats(const Weights *w, const Activations *a, float *y);
 
 static inline int64_t at_most(int64_t most, int64_t left) { return left < most ? left : most; }

@@ -7,6 +7,7 @@
  *   load4, load8            one block of weights of one matrix row, unpacked to value + OFFSET4 or OFFSET8
  *   part4, part8            such a block times 128 activations of one or two digits, as partial sums in int32; WORDS8:
  *                           int8 weights are multiplied by activations in 16-bit words instead of 8-bit digits
+ *   lanes4, lanes8, part_of_lanes, add_lanes   with LANE_ROWS, the most activation rows: four matrix rows in a lane each
  *   UNPACKED                how many unpacked blocks registers hold beside what they are multiplied by
  *   quad, quad_*            four floats; quad_of: what four vectors of partial sums sum up to, and a number
  *   dot_first, dot_step, widen   prefill: four columns' products, alone or added to a sum; at most FLUSH of them before

@@ -61,3 +61,15 @@ static inline simde__m512i emulated_cvtepu16_epi32(simde__m256i a) {
     for (int i = 0; i < 16; i++) out[i] = in[i];
     return simde_mm512_loadu_si512(out);
 }
+
+#undef _mm_maskz_loadu_epi32
+#define _mm_maskz_loadu_epi32 emulated_maskz_loadu_epi32
+static inline simde__m128i emulated_maskz_loadu_epi32(unsigned some, const void *p) {
+    int32_t out[4] = {0};
+    for (int i = 0; i < 4; i++)
+        if (some >> i & 1) memcpy(out + i, (const char *)p + 4 * i, 4);
+    return simde_mm_loadu_si128((const void *)out);
+}
+
+#undef _mm_maskz_loadu_ps
+#define _mm_maskz_loadu_ps(some, p) simde_mm_castsi128_ps(emulated_maskz_loadu_epi32(some, p))
