@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import psutil
 import torch
 from torch import nn
 
+from glmcore.bench.batches import measure_batches
 from glmcore.bench.report import Figures
 from glmcore.bench.workloads import Workload, prompt_ids
 from glmcore.engine.runner import Runner
@@ -21,8 +22,19 @@ ROUNDS = 4
 WARM_UP = Workload(8, 2)
 
 
-def measure(runner: Runner, workload: Workload, *, backend: str, kernel: Kernel | None, load_s: float) -> Figures:
-    """Run the workload once after a short warm-up, greedily. Times are wall time, with every device idle again."""
+def measure(
+    runner: Runner,
+    workload: Workload,
+    *,
+    backend: str,
+    kernel: Kernel | None,
+    load_s: float,
+    batches: Sequence[int] = (),
+) -> Figures:
+    """Run the workload once after a short warm-up, greedily. Times are wall time, with every device idle again.
+
+    batches: numbers of answers whose decoding side by side is measured too, after the prompt's length.
+    """
     workload.check(runner.config)
     run(runner, WARM_UP, seed=1)
     prefill_s, decode_s = run(runner, workload, seed=0)
@@ -41,6 +53,7 @@ def measure(runner: Runner, workload: Workload, *, backend: str, kernel: Kernel 
         machine_bandwidth_gb_per_s=read_bandwidth(runner.device, kernel) / 1e9,
         peak_rss_bytes=peak,
         load_s=load_s,
+        batches=measure_batches(runner, batches, workload.prompt) if batches else (),
     )
 
 

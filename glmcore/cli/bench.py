@@ -10,11 +10,22 @@ import click
 
 from glmcore.cli.options import precision_option
 
+# Of answers side by side: more than anybody decodes on a CPU.
+MOST_ROWS = 64
+
 if TYPE_CHECKING:
     from torch import nn
 
     from glmcore.config import ModelConfig
     from glmcore.kernels.load import Kernel
+
+
+def row_counts(context: click.Context, option: click.Parameter, text: str | None) -> tuple[int, ...]:
+    """ "1,2,4" → (1, 2, 4)."""
+    parts = text.split(",") if text is not None else []
+    if not all(part.strip().isdigit() and 1 <= int(part) <= MOST_ROWS for part in parts):
+        raise click.BadParameter(f"{text!r} is no list of numbers from 1 to {MOST_ROWS}, such as 1,2,4,8,16")
+    return tuple(map(int, parts))
 
 
 @click.command()
@@ -28,6 +39,7 @@ if TYPE_CHECKING:
 @click.option("--plan", "plan_file", metavar="FILE", help="A placement made by glmcore plan.")
 @click.option("--kernel-file", metavar="FILE", help="A ready CPU kernel in place of building one.")
 @click.option("--random-weights", is_flag=True, help="Take the configuration alone, for example chatglm2-6b.")
+@click.option("--batch", "batches", metavar="N,N…", callback=row_counts, help="Answers to decode side by side, too.")
 @click.option("--json", "as_json", is_flag=True)
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 def bench(
@@ -41,6 +53,7 @@ def bench(
     plan_file: str | None,
     kernel_file: str | None,
     random_weights: bool,
+    batches: tuple[int, ...],
     as_json: bool,
     debug: bool,
 ) -> None:
@@ -66,7 +79,12 @@ def bench(
     load_s = time.perf_counter() - started
     runner = Runner(module, config)
     figures = measure(
-        runner, Workload(prompt, generate), backend=describe_backend(module), kernel=kernel, load_s=load_s
+        runner,
+        Workload(prompt, generate),
+        backend=describe_backend(module),
+        kernel=kernel,
+        load_s=load_s,
+        batches=batches,
     )
     if runner.device.type == "cpu":
         remember_bandwidth(figures.machine_bandwidth_gb_per_s * 1e9)  # for glmcore plan, which measures nothing

@@ -70,22 +70,40 @@ class NativeModel:
         """
         if self.model.prefix is not None:
             self.model.prefix.before(cache)
-        self._point_to(cache)
         rows, start = ids.shape[1], cache.prefix + cache.length
         places = torch.arange(start, start + rows)
-        visible = (places + 1).clamp_min(cache.prefix + context)
-        sequence = torch.zeros(rows, dtype=torch.int64)
         if position_ids is None:
             position_ids = (places - cache.prefix)[None]
+        logits = self._pass(
+            ids[0], torch.zeros(rows, dtype=torch.int64), places, (places + 1).clamp_min(cache.prefix + context),
+            position_ids, cache, wanted=1, answers=0 if prompt > SHORT_PROMPT else rows,
+        )  # fmt: skip
+        cache.advance(rows)
+        return logits[0]
+
+    def together(self, ids: Tensor, sequence: Tensor, places: Tensor, cache: KVCache, position_ids: Tensor) -> Tensor:
+        """Logits [S, V] after the tokens ``ids`` [S] of answers, in one pass.
+
+        sequence, places: int64 [S], each token's row of the cache and its place there; it sees what stands before it,
+        tokens of this pass too. position_ids: as the model takes them, [1, S] or [1, 2, S]. The cache's length is the
+        caller's. A row's bits do not depend on the other rows.
+        """
+        return self._pass(ids, sequence, places, places + 1, position_ids, cache, wanted=len(ids), answers=len(ids))
+
+    def _pass(
+        self, ids: Tensor, sequence: Tensor, places: Tensor, visible: Tensor, position_ids: Tensor, cache: KVCache, *,
+        wanted: int, answers: int,
+    ) -> Tensor:  # fmt: skip
+        """Logits [wanted, V] of the last rows, of which the first ``answers`` keep an answer's precision."""
+        self._point_to(cache)
         cosines, sines = rotation_rows(self.config, position_ids)
-        hidden, logits = self.model.embedding(ids)[0].float().contiguous(), torch.empty(self.config.vocab_size)
+        hidden = self.model.embedding(ids).float().contiguous()
+        logits = torch.empty(wanted, self.config.vocab_size)
         tokens = step.Tokens(
-            rows, *(tensor.data_ptr() for tensor in (sequence, places, visible, cosines, sines)),
-            cache.keys[0].stride(0), cache.keys[0].stride(1), hidden.data_ptr(), logits.data_ptr(), 1,
-            0 if prompt > SHORT_PROMPT else rows,
+            len(ids), *(tensor.data_ptr() for tensor in (sequence, places, visible, cosines, sines)),
+            cache.keys[0].stride(0), cache.keys[0].stride(1), hidden.data_ptr(), logits.data_ptr(), wanted, answers,
         )  # fmt: skip
         self.kernel.step(self.description, tokens, self._workspace(tokens))
-        cache.advance(rows)
         return logits
 
     def _point_to(self, cache: KVCache) -> None:

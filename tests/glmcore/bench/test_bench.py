@@ -55,6 +55,25 @@ def test_a_checkpoint_is_measured():
     assert remembered_bandwidth() == figures["machine_bandwidth_gb_per_s"] * 1e9  # for plans
 
 
+@pytest.mark.parametrize("case", ["v1/int8", "v2/int4"])
+def test_answers_side_by_side_are_measured(case):
+    if not GOLDEN.is_dir():
+        pytest.skip(f"no golden data at {GOLDEN}")
+    done = bench(
+        str(GOLDEN / case), "--prompt", "16", "--generate", "2", "--batch", "1,3,16", "--precision", "light", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    batches = json.loads(done.stdout)["batches"]
+    assert [batch["rows"] for batch in batches] == [1, 3, 16] and batches[0]["step_cost"] == 1
+    assert all(batch["decode_tokens_per_s"] > 0 and batch["step_cost"] > 0 for batch in batches)
+
+
+@pytest.mark.parametrize("text", ["", "0", "2,,4", "65", "two"])
+def test_rows_that_are_no_numbers_are_refused(text):
+    done = bench("chatglm2-6b", "--random-weights", "--batch", text)
+    assert done.returncode == 2 and done.stderr.startswith("glmcore: error[usage]"), done.stderr
+
+
 @pytest.mark.parametrize("bits", [0, 8, 4])
 @pytest.mark.parametrize("name", ["chatglm-6b", "chatglm2-6b", "glm-4-9b"])
 def test_random_models_have_the_planned_size_and_finite_logits(name, bits):

@@ -9,8 +9,7 @@ import torch
 
 from glmcore.bench.workloads import prompt_ids, random_model
 from glmcore.config import NAMED
-from glmcore.engine.native import CHUNK, NativeModel, rotation_rows
-from glmcore.kernels import step
+from glmcore.engine.native import CHUNK, NativeModel
 from glmcore.kernels.build import ensure_kernel
 from glmcore.kernels.isa import usable_isas
 from glmcore.kernels.load import PRECISIONS, Kernel
@@ -38,26 +37,11 @@ def native(library, name, bits, precision):
     return NativeModel(model, config)
 
 
-def positions_of(model, place):
-    """[…, 1] as the model takes them, of the token at a place."""
-    return torch.tensor([[[place], [1]]] if model.config.position_2d else [[place]])
-
-
 def step_together(model, cache, rows):
     """Logits [rows, V] of one pass over ``rows``, each (sequence, place, token), whose keys are stored on the way."""
     sequence, places, tokens = (torch.tensor(column) for column in zip(*rows, strict=True))
-    turns = [rotation_rows(model.config, positions_of(model, place)) for place in places.tolist()]
-    cosines, sines = (torch.cat(parts) for parts in zip(*turns, strict=True))
-    visible = places + 1
-    hidden = model.model.embedding(tokens).float().contiguous()
-    logits = torch.empty(len(rows), model.config.vocab_size)
-    model._point_to(cache)
-    described = step.Tokens(
-        len(rows), *(tensor.data_ptr() for tensor in (sequence, places, visible, cosines, sines)),
-        cache.keys[0].stride(0), cache.keys[0].stride(1), hidden.data_ptr(), logits.data_ptr(), len(rows), len(rows),
-    )  # fmt: skip
-    model.kernel.step(model.description, described, model._workspace(described))
-    return logits
+    positions = torch.stack([places, torch.ones_like(places)]) if model.config.position_2d else places
+    return model.together(tokens, sequence, places, cache, positions[None])
 
 
 def filled_cache(config, sequences):
@@ -126,5 +110,6 @@ def test_answers_and_a_prompt_in_one_pass_are_what_they_are_apart(library):
     model = native(library, NAMES[1], 4, "fast")
     cache = filled_cache(model.config, 2)
     answer = step_together(model, cache, [(0, 40, 9)])
-    rows = [(0, 40, 9), *((1, i, 20 + i) for i in range(30))]
-    assert torch.equal(step_together(model, cache, rows)[:1], answer)
+    sequence, places, ids = torch.tensor([(0, 40, 9), *((1, i, 20 + i) for i in range(30))]).T.contiguous()
+    mixed = model._pass(ids, sequence, places, places + 1, places[None], cache, wanted=31, answers=1)
+    assert torch.equal(mixed[:1], answer)
