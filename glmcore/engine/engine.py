@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from glmcore.chat.answer import AnswerStream
@@ -60,7 +60,7 @@ class Engine:
         ``temperature`` 0 is greedy; None for it and ``top_p`` means the generation's own. ``messages`` are not changed.
         """
         sampling = self.sampling(temperature, top_p, seed)
-        text = "".join(self.raw_text(self.prompt(messages, tools), max_new_tokens, sampling, stop))
+        text = "".join(self.text(self.sequence(self.prompt(messages, tools), max_new_tokens), sampling, stop))
         call = parse_call(text, self.config.generation, tool_names(messages, tools))
         if call is None:
             return clean_text(text, self.config.generation)
@@ -81,7 +81,8 @@ class Engine:
         """The answer in pieces whose join is the answer; no piece ends within a character."""
         answer = AnswerStream(self.config.generation)
         sampling = self.sampling(temperature, top_p, seed)
-        for text in self.raw_text(self.prompt(messages, tools), max_new_tokens, sampling, stop):
+        sequence = self.sequence(self.prompt(messages, tools), max_new_tokens)
+        for text in self.text(sequence, sampling, stop):
             if piece := answer.push(text):
                 yield piece
         if rest := answer.flush():
@@ -97,25 +98,44 @@ class Engine:
             own_temperature if temperature is None else temperature, own_top_p if top_p is None else top_p, seed
         )
 
-    def raw_text(
-        self, prompt: Sequence[int], max_new_tokens: int, sampling: Sampling, stop: Sequence[str]
-    ) -> Iterator[str]:
-        """The text, uncleaned, that follows the ids ``prompt`` until a stop token, stop text or the budget ends it."""
-        detokenizer, matcher = Detokenizer(self.tokenizer), StopMatcher(stop)
-        for token in self.tokens(prompt, max_new_tokens, sampling):
-            yield matcher.push(detokenizer.push(token))
-            if matcher.stopped:
-                return
-        yield matcher.push(detokenizer.flush()) + matcher.flush()
-
-    def tokens(self, prompt: Sequence[int], max_new_tokens: int, sampling: Sampling) -> Iterator[int]:
-        """The token ids of the answer, one by one; the figures of the answer are in ``stats``."""
+    def sequence(self, prompt: Sequence[int], max_new_tokens: int) -> TokenSequence:
+        """What is to follow the ids ``prompt``, within the context. Errors: GlmError("context-full")."""
         allowed = budget(len(prompt), max_new_tokens, self.config.max_length)
-        sequence = TokenSequence(
-            tuple(prompt), allowed, frozenset({*self.tokenizer.stop_ids, *self.config.eos_token_ids})
-        )
+        stop_ids = frozenset({*self.tokenizer.stop_ids, *self.config.eos_token_ids})
+        return TokenSequence(tuple(prompt), allowed, stop_ids)
+
+    def text(
+        self,
+        sequence: TokenSequence,
+        sampling: Sampling,
+        stop: Sequence[str] = (),
+        *,
+        shown: Collection[str] = (),
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[str]:
+        """The answer's text, uncleaned, piece by piece; then ``sequence`` says why it ended.
+
+        stop: texts that end it. shown: special tokens that stand in the text by their names. cancelled: asked before
+        each token; a prefill is not interrupted.
+        """
+        detokenizer, matcher = Detokenizer(self.tokenizer), StopMatcher(stop)
+        special = self.tokenizer.special
+        names = {special[name]: name for name in shown if name in special}
+        for token in self.tokens(sequence, sampling):
+            if cancelled():
+                return sequence.end("cancelled")
+            name = names.get(token)
+            yield matcher.push(detokenizer.push(token) if name is None else detokenizer.flush() + name)
+            if matcher.stopped:
+                return sequence.end("stop")
+        yield matcher.push(detokenizer.flush()) + matcher.flush()
+        if matcher.stopped:
+            sequence.end("stop")
+
+    def tokens(self, sequence: TokenSequence, sampling: Sampling) -> Iterator[int]:
+        """The token ids of the answer, one by one; the figures of the answer are in ``stats``."""
         sampler = Sampler(sampling)
-        self.stats = Stats(prompt_tokens=len(prompt), backend=self.backend)
+        self.stats = Stats(prompt_tokens=len(sequence.prompt), backend=self.backend)
         started = time.perf_counter()
         logits = self.runner.prefill(sequence.prompt)
         self.stats.reused_tokens = self.runner.reused
@@ -135,4 +155,4 @@ class Engine:
         """Plain continuation of each text, without a chat template."""
         sampling = Sampling(**settings)
         encoded = [self.tokenizer.encode(text, add_special_tokens=True) for text in prompts]
-        return ["".join(self.raw_text(ids, max_new_tokens, sampling, ())) for ids in encoded]
+        return ["".join(self.text(self.sequence(ids, max_new_tokens), sampling)) for ids in encoded]

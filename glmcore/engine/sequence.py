@@ -10,17 +10,17 @@ from glmcore.errors import GlmError
 
 @dataclass
 class Sequence:
-    """A prompt and its answer so far. ``finish_reason`` is None while it runs, then "stop" or "length"."""
+    """A prompt and its answer so far.
+
+    ``finish_reason`` is None while it runs, then "stop" (a stop token, or a stop text in what the tokens say), "length"
+    (the budget is spent) or "cancelled" (nobody waits for the rest).
+    """
 
     prompt: tuple[int, ...]
     max_new_tokens: int
     stop_ids: frozenset[int]
     output: list[int] = field(default_factory=list)
     finish_reason: str | None = None
-
-    @property
-    def ids(self) -> list[int]:
-        return [*self.prompt, *self.output]
 
     def push(self, token: int) -> bool:
         """Take the next token; False when it is a stop token, which is never part of the answer."""
@@ -31,6 +31,10 @@ class Sequence:
         if len(self.output) >= self.max_new_tokens:
             self.finish_reason = "length"
         return True
+
+    def end(self, reason: str) -> None:
+        """It ends here, for a reason that its tokens do not show."""
+        self.finish_reason = reason
 
 
 def budget(prompt_tokens: int, max_new_tokens: int, max_length: int) -> int:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from glmcore.chat.incremental import Detokenizer
-from glmcore.chat.stops import StopMatcher
 from glmcore.engine.engine import Engine
 from glmcore.engine.sampling import Sampling
 from glmcore.server.deltas import NEXT_MESSAGE
@@ -31,15 +29,9 @@ def answer(engine: Engine, task: Task, emit: Callable[[str], None], cancelled: C
 
     ``cancelled`` is asked before each token; a prefill is not interrupted.
     """
-    detokenizer, matcher = Detokenizer(engine.tokenizer), StopMatcher(task.stop)
-    boundary = engine.tokenizer.special.get(NEXT_MESSAGE) if task.several else None
-    for token in engine.tokens(task.prompt, task.max_new_tokens, task.sampling):
-        if cancelled():
-            return "cancelled"
-        text = detokenizer.flush() + NEXT_MESSAGE if token == boundary else detokenizer.push(token)
-        emit(matcher.push(text))
-        if matcher.stopped:
-            return "stop"
-    emit(matcher.push(detokenizer.flush()) + matcher.flush())
-    cut = not matcher.stopped and engine.stats.generated_tokens >= task.max_new_tokens
-    return "length" if cut else "stop"
+    sequence = engine.sequence(task.prompt, task.max_new_tokens)
+    shown = (NEXT_MESSAGE,) if task.several else ()
+    for text in engine.text(sequence, task.sampling, task.stop, shown=shown, cancelled=cancelled):
+        emit(text)
+    assert sequence.finish_reason is not None
+    return sequence.finish_reason

@@ -40,7 +40,7 @@ def test_greedy_chat_gives_the_original_answers(engine_and_cases):
     for case in cases:
         prompt = case["input_ids"][0]
         budget = case["max_length"] - len(prompt)
-        tokens = list(engine.tokens(prompt, budget, Sampling(temperature=0)))
+        tokens = list(engine.tokens(engine.sequence(prompt, budget), Sampling(temperature=0)))
         wanted = case["output_ids"][0][len(prompt) :]
         assert tokens == wanted[: len(tokens)] and len(wanted) - len(tokens) == case["stopped_by_eos"], case["query"]
 
@@ -60,10 +60,10 @@ def test_chat_text_and_stream_agree_with_the_original(engine_and_cases):
 def test_second_turn_reuses_the_cache_and_answers_the_same(engine_and_cases):
     engine, cases = engine_and_cases
     prompt = cases[0]["input_ids"][0]
-    fresh = list(engine.tokens(prompt, 8, Sampling(temperature=0)))
+    fresh = list(engine.tokens(engine.sequence(prompt, 8), Sampling(temperature=0)))
     longer = [*prompt, *fresh, *prompt[2:6]]
-    again = list(engine.tokens(longer, 8, Sampling(temperature=0)))
+    again = list(engine.tokens(engine.sequence(longer, 8), Sampling(temperature=0)))
     reused = engine.stats.reused_tokens
     engine.runner.held.clear()
-    assert list(engine.tokens(longer, 8, Sampling(temperature=0))) == again
+    assert list(engine.tokens(engine.sequence(longer, 8), Sampling(temperature=0))) == again
     assert (reused >= len(prompt)) == (engine.config.generation != "v1")

@@ -77,3 +77,15 @@ def test_why_it_ended(engine: Any) -> None:
     assert text.strip() == "今天" and reason == "stop"
     says(engine, "\n一二三四五六七八九十" * 40)
     assert answered(engine)[1] == "cancelled"
+
+
+def test_the_sequence_says_how_it_ended(engine: Any) -> None:
+    for end, settings in (("stop", {}), ("length", {"max_new_tokens": 3}), ("stop", {"stop": ("天气",)})):
+        says(engine, "\n今天天气很好")
+        sequence = engine.sequence((1, 2), settings.pop("max_new_tokens", 99))
+        assert sequence.finish_reason is None
+        assert "".join(engine.text(sequence, Sampling(0, 1), **settings)) and sequence.finish_reason == end
+    says(engine, "\n今天天气很好")
+    sequence = engine.sequence((1, 2), 99)
+    assert not "".join(engine.text(sequence, Sampling(0, 1), cancelled=lambda: True))
+    assert sequence.finish_reason == "cancelled"
