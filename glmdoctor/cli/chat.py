@@ -28,8 +28,8 @@ def chat(context: click.Context, anyway: bool, arguments: tuple[str, ...]) -> No
     All ARGUMENTS are glmcore's own (`glmcore chat --help`); --model and --kernel-file are checked for as well.
     A failing check stops it with the remedy (exit status 1).
     """
-    from glmdoctor import environment
     from glmdoctor.diagnosis import judge
+    from glmdoctor.repair import environment
 
     model, kernel_file = value_of("--model", arguments), value_of("--kernel-file", arguments)
     host = options.host(model, None, kernel_file)

@@ -13,11 +13,11 @@ from glmdoctor.cli import options, output
 from glmdoctor.messages import Text, text
 
 if TYPE_CHECKING:
-    from glmdoctor.executor import Confirm, Prepared, Result, Treatment
-    from glmdoctor.journal import Store
-    from glmdoctor.recovery import Aside, Undone
     from glmdoctor.remedies import Plan
-    from glmdoctor.repair import Repair
+    from glmdoctor.repair.executor import Confirm, Prepared, Result, Treatment
+    from glmdoctor.repair.journal import Store
+    from glmdoctor.repair.recovery import Aside, Undone
+    from glmdoctor.repair.session import Repair
 
 USAGE = 2
 ROUNDS = 3  # what follows from a cause is looked at again after the cause
@@ -70,11 +70,11 @@ def fix(
     Exit status: 0 every chosen repair holds or there was nothing to repair, 1 something could not be repaired,
     2 wrong usage.
     """
-    from glmdoctor import repair
+    from glmdoctor.repair import session
 
     language = output.language(lang, ascii_safe=as_json)
     with one_line_each(context, language):
-        work = repair.Repair(repair.Choice(symlink, kernel, packages, start_file, only, python, model))
+        work = session.Repair(session.Choice(symlink, kernel, packages, start_file, only, python, model))
         if script is not None:
             context.exit(written(work, language, script))
         system = work.host.io.system
@@ -92,8 +92,8 @@ def fix(
 @contextmanager
 def one_line_each(context: click.Context, language: str) -> Iterator[None]:
     """Refusals and failures of the journal, each as one line with exit status 1."""
-    from glmdoctor.journal import NoHome
-    from glmdoctor.recovery import Refused
+    from glmdoctor.repair.journal import NoHome
+    from glmdoctor.repair.recovery import Refused
 
     try:
         yield
@@ -112,8 +112,8 @@ def one_line_each(context: click.Context, language: str) -> Iterator[None]:
 
 def rehearse(work: Repair, language: str, as_json: bool, why: Text, *, wanted: bool) -> int:
     """Examine and print, and ``why`` no more is done: no lock, no journal, no change."""
-    from glmdoctor.cli import repairs
-    from glmdoctor.executor import prepare
+    from glmdoctor.repair.executor import prepare
+    from glmdoctor.reports import repairs
 
     work.examine()
     plans = planned(work)
@@ -136,9 +136,9 @@ def planned(work: Repair) -> tuple[Plan, ...]:
 
 def written(work: Repair, language: str, file: str) -> int:
     """The plan as a shell script; no lock, no journal, no change."""
-    from glmdoctor.cli import repairs, script
-    from glmdoctor.executor import prepare
-    from glmdoctor.journal import new_id
+    from glmdoctor.repair.executor import prepare
+    from glmdoctor.repair.journal import new_id
+    from glmdoctor.reports import repairs, script
 
     work.examine()
     plans = planned(work)
@@ -153,8 +153,8 @@ def written(work: Repair, language: str, file: str) -> int:
 
 def carry_out(work: Repair, language: str, as_json: bool, confirm: Confirm) -> int:
     """Examine, print, ask, repair, and print what became of it."""
-    from glmdoctor import executor, journal
-    from glmdoctor.cli import repairs
+    from glmdoctor.repair import executor, journal
+    from glmdoctor.reports import repairs
 
     run = journal.new_id()
     with executor.locked(work.disk, journal.state_folder()) as store:
@@ -173,8 +173,8 @@ def carry_out(work: Repair, language: str, as_json: bool, confirm: Confirm) -> i
 
 def treat(work: Repair, treatment: Treatment, confirm: Confirm, language: str | None) -> list[Result]:
     """Carry out the plans, then those for what is left of the consequences; printed first where there is a language."""
-    from glmdoctor.cli import repairs
-    from glmdoctor.executor import prepare
+    from glmdoctor.repair.executor import prepare
+    from glmdoctor.reports import repairs
 
     results: list[Result] = []
     for number in range(1, ROUNDS + 1):
@@ -194,8 +194,8 @@ def for_every_shell(
     work: Repair, treatment: Treatment, confirm: Confirm, results: Sequence[Result], language: str | None
 ) -> list[Result]:
     """The shell's start file: where it was asked for, else by a question of its own where somebody is there."""
-    from glmdoctor.cli import repairs
-    from glmdoctor.executor import Outcome, prepare
+    from glmdoctor.repair.executor import Outcome, prepare
+    from glmdoctor.reports import repairs
 
     done = [result.prepared.plan for result in results if result.outcome is Outcome.REPAIRED and result.prepared.steps]
     answerable = language is not None and sys.stdin.isatty() and not work.choice.named
@@ -208,7 +208,7 @@ def for_every_shell(
 
 def recovered(store: Store, language: str) -> Recovered:
     """Put damaged journals aside and roll back the runs that were killed; say which, and what is as before."""
-    from glmdoctor.recovery import put_aside, recover
+    from glmdoctor.repair.recovery import put_aside, recover
 
     aside = put_aside(store)
     for each in aside:

@@ -27,9 +27,9 @@ def run(
 
     What failed is said on standard error, and COMMAND starts all the same; the exit status is COMMAND's own.
     """
-    from glmdoctor import environment
     from glmdoctor.diagnosis import judge
     from glmdoctor.findings import Status
+    from glmdoctor.repair import environment
     from glmdoctor.reports.view import entries, shown
 
     language = output.language(lang)

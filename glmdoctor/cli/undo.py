@@ -11,7 +11,7 @@ from glmdoctor.cli.fix import not_as_before, one_line_each, recovered
 from glmdoctor.messages import text
 
 if TYPE_CHECKING:
-    from glmdoctor.journal import Store
+    from glmdoctor.repair.journal import Store
 
 
 @click.command()
@@ -25,9 +25,9 @@ def undo(context: click.Context, run: str | None, lang: str | None) -> None:
     nothing to take back, 1 something is not as before (each path and the reason are printed) or nothing was undone
     because others changed something since, 2 wrong usage.
     """
-    from glmdoctor import executor, journal
-    from glmdoctor.disk import Disk
+    from glmdoctor.actions.disk import Disk
     from glmdoctor.host.io import RealIO
+    from glmdoctor.repair import executor, journal
 
     language = output.language(lang)
     io = RealIO()
@@ -40,7 +40,7 @@ def undo(context: click.Context, run: str | None, lang: str | None) -> None:
 
 def take_back(store: Store, run: str | None, language: str) -> int:
     """Undo and say what is as before; without RUN an interrupted repair is all that is taken back."""
-    from glmdoctor import recovery
+    from glmdoctor.repair import recovery
 
     former = recovered(store, language)
     if run in former.runs or (run is None and (former.runs or not former.whole)):

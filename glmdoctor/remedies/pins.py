@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
+from glmdoctor.actions.packages import InstallPackages
 from glmdoctor.findings import Finding
 from glmdoctor.messages import text
-from glmdoctor.packages import InstallPackages
 from glmdoctor.readings.machine import Machine
 from glmdoctor.remedies import commands
 from glmdoctor.remedies.plan import Plan

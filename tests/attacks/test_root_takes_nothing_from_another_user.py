@@ -12,8 +12,8 @@ import pytest
 from glmcore import programs
 from glmcore.folders import home_of_root, user_folder, who_else
 from glmcore.kernels.build import KernelError, ensure_kernel
-from glmdoctor.disk import Disk
-from glmdoctor.journal import Store
+from glmdoctor.actions.disk import Disk
+from glmdoctor.repair.journal import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 OTHER = 65534

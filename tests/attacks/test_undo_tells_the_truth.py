@@ -23,14 +23,14 @@ from pathlib import Path
 
 import pytest
 
-from glmdoctor import chain, executor
 from glmdoctor.actions import Action, PlaceLink, WriteFile, digest
+from glmdoctor.actions.disk import Disk
 from glmdoctor.cli.undo import take_back
-from glmdoctor.disk import Disk
-from glmdoctor.executor import Outcome, Treatment, prepare
 from glmdoctor.messages import text
-from glmdoctor.recovery import Refused
 from glmdoctor.remedies import Plan
+from glmdoctor.repair import chain, executor
+from glmdoctor.repair.executor import Outcome, Treatment, prepare
+from glmdoctor.repair.recovery import Refused
 
 STATE, RUN = "/state", "20260101T000000Z-0000"
 JOURNAL = f"{STATE}/runs/{RUN}.jsonl"

@@ -179,7 +179,7 @@ def repairs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., An
     from click.testing import CliRunner
 
     from glmdoctor.cli.application import application
-    from glmdoctor.repair import Repair
+    from glmdoctor.repair.session import Repair
 
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("XDG_DATA_HOME", "XDG_STATE_HOME"):

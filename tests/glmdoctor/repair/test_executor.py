@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from glmdoctor import executor, recovery
 from glmdoctor.actions import PlaceLink
-from glmdoctor.disk import Disk
-from glmdoctor.executor import Outcome, Prepared, Result, Treatment, prepare
-from glmdoctor.journal import Store
+from glmdoctor.actions.disk import Disk
 from glmdoctor.messages import text
-from glmdoctor.recovery import Refused
 from glmdoctor.remedies import Plan
+from glmdoctor.repair import executor, recovery
+from glmdoctor.repair.executor import Outcome, Prepared, Result, Treatment, prepare
+from glmdoctor.repair.journal import Store
+from glmdoctor.repair.recovery import Refused
 
 Snapshot = Callable[[str], dict[str, str]]
 STATE = "/state"

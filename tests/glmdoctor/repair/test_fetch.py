@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from glmdoctor import texts
 from glmdoctor.host.io import RealIO
+from glmdoctor.repair import inputs
 
 NAME, REVISION = "THUDM/chatglm2-6b", "0123456789abcdef0123456789abcdef01234567"
 SHARD = "model-00001-of-00001.safetensors"
@@ -187,6 +187,6 @@ def test_what_is_recorded_of_a_file(tmp_path: Path) -> None:
     (blobs / ("e" * 64)).write_bytes(b"x")
     (snapshot / "a.bin").symlink_to(f"../../blobs/{'e' * 64}")
     (snapshot / "b.bin").write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'f' * 64}\nsize 9\n")
-    blob, pointer, gone = texts.wanted(RealIO(), str(snapshot), ["a.bin", "b.bin", "c.bin"])
+    blob, pointer, gone = inputs.wanted(RealIO(), str(snapshot), ["a.bin", "b.bin", "c.bin"])
     assert (blob.sha256, blob.path) == ("e" * 64, str((blobs / ("e" * 64)).resolve()))
     assert pointer.sha256 == "f" * 64 and (gone.sha256, gone.path) == (None, str((snapshot / "c.bin").resolve()))

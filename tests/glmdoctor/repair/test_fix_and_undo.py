@@ -12,7 +12,7 @@ from typing import Any
 import pexpect
 import pytest
 
-from glmdoctor import environment, journal
+from glmdoctor.repair import environment, journal
 
 
 def not_in_cuda_path(root: Any) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from glmdoctor import executor, recovery
 from glmdoctor.actions import Action, PlaceLink, RefreshLinkerCache, WriteFile, digest
-from glmdoctor.disk import Disk
-from glmdoctor.executor import Outcome, Treatment, prepare
+from glmdoctor.actions.disk import Disk
 from glmdoctor.messages import text
 from glmdoctor.remedies import Plan
+from glmdoctor.repair import executor, recovery
+from glmdoctor.repair.executor import Outcome, Treatment, prepare
 
 Snapshot = Callable[[str], dict[str, str]]
 STATE = "/state"

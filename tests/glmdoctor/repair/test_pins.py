@@ -20,17 +20,18 @@ from typing import Any
 import psutil
 import pytest
 
-from glmdoctor import executor, packages, recovery, texts
-from glmdoctor.disk import Disk
-from glmdoctor.executor import Outcome, Treatment, prepare
+from glmdoctor.actions import packages
+from glmdoctor.actions.disk import Disk
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.host import Host
 from glmdoctor.host.io import RealIO
 from glmdoctor.messages import text
 from glmdoctor.readings.needs import needs
 from glmdoctor.readings.ranges import solve
-from glmdoctor.recovery import Refused
 from glmdoctor.remedies import Plan, pins
+from glmdoctor.repair import executor, inputs, recovery
+from glmdoctor.repair.executor import Outcome, Treatment, prepare
+from glmdoctor.repair.recovery import Refused
 
 
 def wheel(folder: Path, name: str, version: str, *requires: str, files: int = 0) -> None:
@@ -71,7 +72,9 @@ def old(python: str) -> str:
 
 def plan(python: str, *arguments: str) -> Plan:
     io = RealIO()
-    found = pins.plan(python, arguments, texts.solved(io, python, arguments), texts.packages(io, python), ("a.check",))
+    found = pins.plan(
+        python, arguments, inputs.solved(io, python, arguments), inputs.packages(io, python), ("a.check",)
+    )
     assert found
     return found
 
@@ -188,7 +191,7 @@ def test_a_plan_that_is_out_of_date_is_refused(old: str, tmp_path: Path) -> None
 
 def test_what_pip_cannot_solve_is_one_line(old: str) -> None:
     with pytest.raises(Refused) as refused:
-        texts.solved(RealIO(), old, ("numpy>=9",))
+        inputs.solved(RealIO(), old, ("numpy>=9",))
     assert "numpy" in str(refused.value.reason) and "\n" not in str(refused.value.reason)
 
 

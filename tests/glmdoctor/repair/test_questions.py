@@ -9,9 +9,9 @@ import pytest
 
 from glmdoctor.actions import MakeFolder
 from glmdoctor.cli import fix
-from glmdoctor.executor import Prepared
 from glmdoctor.messages import text
 from glmdoctor.remedies import Plan
+from glmdoctor.repair.executor import Prepared
 
 
 def prepared(name: str, own_question: bool = False) -> Prepared:

@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from glmdoctor.actions import LINKER_CACHE, LINKER_SCRATCH, Inverse
-from glmdoctor.disk import Disk
-from glmdoctor.journal import Damaged, Run, Step, Store
+from glmdoctor.actions.disk import Disk
 from glmdoctor.messages import Text, text
+from glmdoctor.repair.journal import Damaged, Run, Step, Store
 
 REBUILT = {LINKER_CACHE, LINKER_SCRATCH}  # by anybody's ldconfig, at any time
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
-from glmdoctor import fetching
-from glmdoctor.disk import ABSENT, Disk, Node, own_ids
+from glmdoctor.actions import fetching
+from glmdoctor.actions.disk import ABSENT, Disk, Node, own_ids
 from glmdoctor.messages import Text, text
 
 FOLDER_MODE = 0o755

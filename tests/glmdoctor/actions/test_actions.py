@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from glmdoctor import actions, records
+from glmdoctor import actions
 from glmdoctor.actions import Action, MakeFolder, PlaceLink, RefreshLinkerCache, WriteFile, digest
-from glmdoctor.disk import Disk
-from glmdoctor.packages import InstallPackages
+from glmdoctor.actions.disk import Disk
+from glmdoctor.actions.packages import InstallPackages
+from glmdoctor.repair import records
 
 ACTIONS = [
     PlaceLink("/a/b", "c"),

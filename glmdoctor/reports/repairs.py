@@ -6,10 +6,10 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from glmdoctor.executor import Outcome, Prepared, Result
 from glmdoctor.findings import Finding, Status
 from glmdoctor.messages import text
-from glmdoctor.records import action_to_json
+from glmdoctor.repair.executor import Outcome, Prepared, Result
+from glmdoctor.repair.records import action_to_json
 from glmdoctor.reports.json import dumps, remedy_dict
 from glmdoctor.reports.view import shown
 

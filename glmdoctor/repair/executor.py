@@ -16,11 +16,11 @@ from itertools import count
 import filelock
 
 from glmdoctor.actions import Action, Changes, MakeFolder, PlaceLink, WriteFile, change_of, missing_folders
-from glmdoctor.disk import Disk
-from glmdoctor.journal import Step, Store, Writer
+from glmdoctor.actions.disk import Disk
 from glmdoctor.messages import Text, text
-from glmdoctor.recovery import Refused, sync_around, take_back
 from glmdoctor.remedies import Plan
+from glmdoctor.repair.journal import Step, Store, Writer
+from glmdoctor.repair.recovery import Refused, sync_around, take_back
 
 
 class Outcome(str, Enum):

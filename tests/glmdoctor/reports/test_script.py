@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from glmdoctor.actions import Action, PlaceLink, RefreshLinkerCache, WriteFile, digest
-from glmdoctor.cli.script import script
-from glmdoctor.disk import Disk
-from glmdoctor.executor import prepare
+from glmdoctor.actions.disk import Disk
+from glmdoctor.actions.packages import InstallPackages
 from glmdoctor.messages import text
-from glmdoctor.packages import InstallPackages
 from glmdoctor.remedies import Plan
+from glmdoctor.repair.executor import prepare
+from glmdoctor.reports.script import script
 
 OLD, NEW = "it's\nold", "it's \\n $HOME `new`\n\ttoo\n\n"
 

@@ -19,11 +19,11 @@ from itertools import count
 from typing import Any
 
 from glmcore.folders import user_folder
-from glmdoctor import chain
 from glmdoctor.actions import Action, Changes, missing_folders
-from glmdoctor.disk import Disk, Node
+from glmdoctor.actions.disk import Disk, Node
 from glmdoctor.messages import Text, text
-from glmdoctor.records import action_from_json, action_to_json, change_from_json, change_to_json, node_from_json
+from glmdoctor.repair import chain
+from glmdoctor.repair.records import action_from_json, action_to_json, change_from_json, change_to_json, node_from_json
 
 FORMAT = 2  # 1 had no checksums and no plans
 ENDING = ".jsonl"

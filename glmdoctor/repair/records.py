@@ -22,8 +22,8 @@ from glmdoctor.actions import (
     RefreshLinkerCache,
     WriteFile,
 )
-from glmdoctor.disk import Node
-from glmdoctor.packages import InstallPackages
+from glmdoctor.actions.disk import Node
+from glmdoctor.actions.packages import InstallPackages
 
 KINDS: Mapping[str, Callable[..., Action]] = {
     "make-folder": MakeFolder,

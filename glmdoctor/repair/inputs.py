@@ -8,14 +8,14 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from glmdoctor.actions.packages import listed, normalised, pip
 from glmdoctor.host.io import IO
 from glmdoctor.host.probes.deep import recorded
 from glmdoctor.host.probes.weights import POINTER_LIMIT
 from glmdoctor.messages import text
-from glmdoctor.packages import listed, normalised, pip
-from glmdoctor.recovery import Refused
 from glmdoctor.remedies import original, shell
 from glmdoctor.remedies.fetch import Wanted
+from glmdoctor.repair.recovery import Refused
 
 DEPTH = 6  # transformers_modules/OWNER/NAME/REVISION, and newer releases' own levels
 POINTER = re.compile(r"^oid sha256:([0-9a-f]{64})$", re.MULTILINE)  # of a git-lfs pointer

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
-from glmdoctor import fetching
 from glmdoctor.actions import (
     LINKER_CACHE,
     Action,
@@ -16,11 +15,12 @@ from glmdoctor.actions import (
     PlaceLink,
     RefreshLinkerCache,
     WriteFile,
+    fetching,
 )
-from glmdoctor.executor import Prepared
+from glmdoctor.actions.packages import InstallPackages
 from glmdoctor.findings import Finding
 from glmdoctor.messages import text
-from glmdoctor.packages import InstallPackages
+from glmdoctor.repair.executor import Prepared
 from glmdoctor.reports.view import shown
 
 HEAD = """#!/bin/sh

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 
 from glmcore import programs
-from glmdoctor.disk import Disk
+from glmdoctor.actions.disk import Disk
 
 FETCH_SECONDS = 24 * 3600
 STAGING = ".glmdoctor-fetch"  # beside the file; what a cut transfer brought stays there for the next attempt

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from glmcore import programs
-from glmdoctor.disk import Disk, Node
+from glmdoctor.actions.disk import Disk, Node
 from glmdoctor.messages import Text, text
 
 if TYPE_CHECKING:
-    from glmdoctor.actions import Changes
+    from glmdoctor.actions.files import Changes
 
 PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input")
 INSTALL_SECONDS = 3600  # torch's wheels are gigabytes

@@ -7,14 +7,13 @@ import posixpath
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from glmdoctor import checks, environment, remedies, texts
+from glmdoctor import checks, remedies
+from glmdoctor.actions.disk import Disk
 from glmdoctor.diagnosis import judge
-from glmdoctor.disk import Disk
 from glmdoctor.findings import Finding, Report, Status
 from glmdoctor.host.facts import Unknown
 from glmdoctor.host.host import Host
 from glmdoctor.host.io import RealIO
-from glmdoctor.journal import NoHome
 from glmdoctor.messages import text
 from glmdoctor.remedies import (
     KERNEL,
@@ -32,6 +31,8 @@ from glmdoctor.remedies import (
     shell,
     variables,
 )
+from glmdoctor.repair import environment, inputs
+from glmdoctor.repair.journal import NoHome
 
 SEVERITY = {Status.FAIL: 2, Status.WARN: 1}
 
@@ -114,13 +115,13 @@ class Repair:
 
     def _original_code(self, options: Options) -> Plan | None:
         findings = [finding.id for finding in self.chosen if finding.id == original.CHECK]
-        return original.patch(texts.original_code(self.host.io, self.choice.model), self.host, options, findings)
+        return original.patch(inputs.original_code(self.host.io, self.choice.model), self.host, options, findings)
 
     def _configuration(self) -> Plan | None:
         """The checkpoint's JSON files, where a finding says which of their words lead astray."""
         chosen = [finding for finding in self.chosen if finding.problem in configuration.PROBLEMS]
         folders = {str(finding.evidence.get("folder")) for finding in chosen}
-        files = texts.written(self.host.io, folders, configuration.FILES)
+        files = inputs.written(self.host.io, folders, configuration.FILES)
         return configuration.plan(files, chosen)
 
     def _pins(self) -> Plan | None:
@@ -129,8 +130,8 @@ class Repair:
         if not wanted or isinstance(python, Unknown):
             return None
         arguments = tuple(argument for each in wanted.values() for argument in each)
-        solved = texts.solved(self.host.io, python.executable, arguments)
-        present = texts.packages(self.host.io, python.executable)
+        solved = inputs.solved(self.host.io, python.executable, arguments)
+        present = inputs.packages(self.host.io, python.executable)
         return pins.plan(python.executable, arguments, solved, present, tuple(wanted))
 
     def _fetch(self) -> Plan | None:
@@ -139,15 +140,15 @@ class Repair:
         checkpoint, io = self.host.checkpoint, self.host.io
         if isinstance(checkpoint, Unknown):
             return None
-        wanted = texts.wanted(io.bound(checkpoint.path), checkpoint.path, fetch.names(chosen))
+        wanted = inputs.wanted(io.bound(checkpoint.path), checkpoint.path, fetch.names(chosen))
         return fetch.plan(wanted, self.host, [finding.id for finding in chosen])
 
     def start_file(self, plans: Iterable[Plan]) -> Plan | None:
         """What `run` and `chat` set, and ``plans`` besides, for every new shell; no finding asks for it."""
         io = self.host.io
-        path = shell.start_file(io.env(), texts.home(io))
+        path = shell.start_file(io.env(), inputs.home(io))
         values = {**self.variables(), **{name: value for plan in plans for name, value in plan.environment.items()}}
-        former = texts.exact(io, path)
+        former = inputs.exact(io, path)
         if former is None and io.exists(path):
             return None
         return shell.plan(io.realpath(path), former, values, ())
@@ -158,7 +159,7 @@ class Repair:
         if not strays:
             return plan
         io = self.host.io
-        lines = shell.setting_lines(texts.start_files(io), variables.LD_PATH, strays, texts.home(io))
+        lines = shell.setting_lines(inputs.start_files(io), variables.LD_PATH, strays, inputs.home(io))
         return replace(plan, notes=tuple(text("the line to change is {line}", line=line) for line in lines))
 
     def variables(self) -> dict[str, str]:
