@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from glmcore.config import NAMED, ModelConfig
 from glmcore.errors import GlmError
 from glmcore.plan import Device, Plan, Precision, make_plan
-from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok
+from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
 from glmdoctor.checks.fit import PRECISIONS, THE_6B, USUAL_CONTEXT
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import FileHash, KernelRun
@@ -17,6 +18,7 @@ from glmdoctor.readings.severity import model_grade
 CPU = text("CPU kernel on a real layer")
 GPU = text("Each card on a real product")
 HASHES = text("Hashes of the weights")
+NUMBERS = text("Numbers among the weights")
 
 # int4 weights with float32 sums; float16 products of whole numbers that float16 holds exactly up to 2048.
 CPU_TOLERANCE, GPU_TOLERANCE = 1e-5, 1e-2
@@ -54,7 +56,7 @@ def gpu(host: Machine) -> Iterator[Finding]:
         if run.fault or (run.error or 0.0) > GPU_TOLERANCE:
             yield bad(
                 Status.FAIL,
-                _gpu_problem(run.fault or ""),
+                _gpu_problem(run.fault or "", host),
                 text("A card fails on a real product"),
                 _fault(run),
                 **vars(run),
@@ -74,7 +76,14 @@ SAYINGS = (
 )
 
 
-def _gpu_problem(fault: str) -> str:
+# cuInit's answer 3, of which only nvidia_uvm of the open module is known to be the cause.
+NOT_INITIALIZED = re.compile(r"\bError 3\b|initialization error|CUDA_ERROR_NOT_INITIALIZED")
+
+
+def _gpu_problem(fault: str, host: Machine) -> str:
+    driver = maybe(host.kernel_driver)
+    if driver and driver.open_module and NOT_INITIALIZED.search(fault):
+        return "uvm-hmm-cuinit-fails"
     return next((problem for words, problem in SAYINGS if words in fault), "gpu-xid-fault")
 
 
@@ -157,6 +166,30 @@ def hashes(host: Machine) -> Iterator[Finding]:
         )
 
 
+def numbers(host: Machine) -> Iterator[Finding]:
+    files = known(host.hashes)
+    wrong = {file.name: list(file.not_finite) for file in files if file.not_finite}
+    looked_at = [file.name for file in files if file.name.endswith(".safetensors")]
+    if wrong:
+        file, names = next(iter(wrong.items()))
+        yield bad(
+            Status.FAIL,
+            "nan-logits",
+            text("Weights that are no numbers"),
+            text(
+                "{file}: {names} hold NaN or infinity, so the logits do. Download the file again; if its sha256 is "
+                "right, the model was saved so: take another.",
+                file=file,
+                names=", ".join(names),
+            ),
+            weights=wrong,
+        )
+    elif looked_at:
+        yield ok(NUMBERS, text("Finite in each of {count} files.", count=len(looked_at)), files=looked_at)
+    else:
+        yield skipped(NUMBERS, text("Only safetensors files are looked into."))
+
+
 def _all(files: Sequence[FileHash]) -> dict[str, object]:
     return {"sha256": {file.name: file.sha256 for file in files}}
 
@@ -175,7 +208,7 @@ CHECKS = (
         "deep.gpu",
         GPU,
         gpu,
-        problems=tuple(dict.fromkeys([*(problem for _, problem in SAYINGS), "gpu-xid-fault"])),
+        problems=tuple(dict.fromkeys([*(problem for _, problem in SAYINGS), "uvm-hmm-cuinit-fails", "gpu-xid-fault"])),
         needs=("gpu_runs",),
         explained_by=(
             "torch-arch-unsupported",
@@ -187,4 +220,13 @@ CHECKS = (
         deep=True,
     ),
     Check("deep.hashes", HASHES, hashes, problems=("truncated-checkpoint",), needs=("hashes",), deep=True),
+    Check(
+        "deep.numbers",
+        NUMBERS,
+        numbers,
+        problems=("nan-logits",),
+        needs=("hashes",),
+        explained_by=("truncated-checkpoint",),
+        deep=True,
+    ),
 )

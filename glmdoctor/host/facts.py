@@ -533,6 +533,7 @@ class FileHash:
     sha256: str
     expected: str | None  # None where nothing tells
     source: str  # what tells it: "hub cache" "download record" "git lfs"; ""
+    not_finite: tuple[str, ...] = ()  # of safetensors: the first weights that hold a NaN or an infinity
 
 
 @dataclass(frozen=True)

@@ -288,6 +288,11 @@ BY_PROBLEM: Mapping[str, Callable[[Finding, Machine], Commands]] = {
     "torch-arch-unsupported": _by_host(torch),
     "cuda-system-not-ready": _as_root("systemctl enable --now nvidia-fabricmanager"),
     "cuda-unknown-error-999": _as_root("modprobe nvidia_uvm", "nvidia-modprobe -u -c=0"),
+    "uvm-hmm-cuinit-fails": _as_root(
+        "sh -c 'echo options nvidia_uvm uvm_disable_hmm=1 >/etc/modprobe.d/uvm.conf'",
+        "modprobe -r nvidia_uvm",
+        "modprobe nvidia_uvm",
+    ),
     "device-node-permission": open_nodes,
     "selinux-blocks-gpu": _as_root("setsebool -P container_use_devices on"),
     "docker-no-gpu-runtime": _by_host(card_into_containers),

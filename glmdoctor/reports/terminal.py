@@ -33,7 +33,7 @@ STYLES = {
     Status.CRASHED: "bold magenta",
 }
 # Checks whose reading is worth a line where nothing is wrong: what fits here, how fast it will be.
-TOLD = ("system.capacity", "model.memory", "deep.cpu", "deep.gpu", "deep.hashes")
+TOLD = ("system.capacity", "model.memory", "deep.cpu", "deep.gpu", "deep.hashes", "deep.numbers")
 
 
 @dataclass(frozen=True)

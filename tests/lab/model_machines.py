@@ -25,6 +25,8 @@ from model_folders import (
 from python_machines import stand_in_compiler
 from system_machines import limited_by_cgroup
 
+from glmcore.checkpoint.headers import read_header
+
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 1841\n".format("ab" * 32)
 PICKLE = b"\x80\x02}q\x00."  # an empty dictionary, as torch before 1.6 began its files
 PAGE = "<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body></body></html>\n"
@@ -117,6 +119,21 @@ def hashes_looked_at(machine: Machine, digest: str | None = None) -> None:
         digest = digest or hashlib.sha256((folder / name).read_bytes()).hexdigest()
         (records / f"{name}.metadata").write_text(f"{'c' * 40}\n{digest}\n1700000000.0\n")
         digest = None
+
+
+def weight_that_is_no_number(machine: Machine) -> None:
+    path = with_model(machine) / SHARDS[0]
+    machine.arguments += ["--deep", "--only", "deep.numbers"]
+    with path.open("r+b") as file:
+        entries = read_header(file, path.stat().st_size)
+        entry = next(e for n, e in entries.items() if n.endswith(".weight") and e.dtype in ("F16", "BF16"))
+        file.seek(entry.begin)
+        file.write(b"\xff\x7f")
+
+
+def weights_that_are_numbers(machine: Machine) -> None:
+    with_model(machine)
+    machine.arguments += ["--deep", "--only", "deep.numbers"]
 
 
 def code_on_the_hub(machine: Machine) -> None:
@@ -286,6 +303,8 @@ CASES = (
     Case(deeper_configuration, {"model.shapes": "config-weights-mismatch"}),
     Case(ids_of_another_date, {"model.config": "token-ids-mismatch"}),
     Case(shard_of_another_hash, {"deep.hashes": "truncated-checkpoint"}),
+    Case(weight_that_is_no_number, {"deep.numbers": "nan-logits"}),
+    Case(weights_that_are_numbers, clears=("deep.numbers",)),
     Case(shards_of_their_hashes, clears=("deep.hashes",)),
     Case(code_on_the_hub, {"model.auto-map": "auto-map-points-to-hub"}),
     Case(rope_lost_in_the_conversion, {"model.rope": "hf-rope-theta-lost"}),

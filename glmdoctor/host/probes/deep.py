@@ -20,6 +20,7 @@ from glmdoctor.host.facts import (
     Unknown,
 )
 from glmdoctor.host.io import IO, RealIO
+from glmdoctor.host.probes import not_finite
 from glmdoctor.host.probes.nvml import child
 
 CPU_SECONDS, GPU_SECONDS = 120.0, 180.0
@@ -69,14 +70,15 @@ def hashes(io: IO, checkpoint: Checkpoint | Unknown, progress: Progress | None) 
     total, before, found = sum(file.size for file in files), 0, []
     for file in files:
         path = posixpath.join(checkpoint.path, file.name)
-        digest = hashlib.sha256()
+        digest, weights = hashlib.sha256(), not_finite.Scan(io, path if file.kind == "safetensors" else None)
         for done, block in _blocks(io, path):
             digest.update(block)
+            weights.read(done - len(block), block)
             if progress:
                 progress(file.name, before + done, total)
         before += file.size
         expected, source = _expected(io, checkpoint.path, file, digest.hexdigest())
-        found.append(FileHash(file.name, file.size, digest.hexdigest(), expected, source))
+        found.append(FileHash(file.name, file.size, digest.hexdigest(), expected, source, tuple(weights.found)))
     return tuple(found)
 
 

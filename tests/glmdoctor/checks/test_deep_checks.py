@@ -22,7 +22,7 @@ def judged(machine: Stub, check: str) -> Finding:
 
 def test_deep_checks_are_left_out_unless_asked_for(cpu_machine: Stub) -> None:
     deep = {check.id for check in ALL if check.deep}
-    assert deep == {"deep.cpu", "deep.gpu", "deep.hashes"}
+    assert deep == {"deep.cpu", "deep.gpu", "deep.hashes", "deep.numbers"}
     assert not deep & {f.id for f in examine(cpu_machine).findings}
     assert deep <= {f.id for f in examine(cpu_machine, deep=True).findings}
     assert [c.id for c in select(ALL, only=["deep.cpu"])] == ["deep.cpu"]
@@ -70,3 +70,21 @@ def test_hashes(cpu_machine: Stub) -> None:
     assert "nothing here tells" in str(judged(cpu_machine.having(hashes=(unknown,)), "deep.hashes").detail)
     found = judged(cpu_machine.having(hashes=(right, replace(right, name="b", sha256="cc"))), "deep.hashes")
     assert (found.problem, found.status) == ("truncated-checkpoint", Status.FAIL) and "b:" in str(found.detail)
+
+
+def test_numbers_among_the_weights(cpu_machine: Stub) -> None:
+    sound = FileHash("a.safetensors", 8, "aa", None, "")
+    assert judged(cpu_machine.having(hashes=(sound,)), "deep.numbers").status is Status.OK
+    found = judged(cpu_machine.having(hashes=(replace(sound, not_finite=("x.weight",)),)), "deep.numbers")
+    assert (found.problem, found.status) == ("nan-logits", Status.FAIL) and "x.weight" in str(found.detail)
+    pickled = FileHash("pytorch_model.bin", 8, "aa", None, "")
+    assert judged(cpu_machine.having(hashes=(pickled,)), "deep.numbers").status is Status.SKIPPED
+
+
+@pytest.mark.parametrize("open_module", [True, False])
+def test_a_start_that_fails_under_the_open_module(gpu_machine: Stub, open_module: bool) -> None:
+    fault = "CUDA driver initialization failed: Error 3: initialization error"
+    machine = gpu_machine.having(
+        gpu_runs=(KernelRun("cuda:0", "H100", fault),), kernel_driver={"open_module": open_module}
+    )
+    assert judged(machine, "deep.gpu").problem == ("uvm-hmm-cuinit-fails" if open_module else "gpu-xid-fault")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from glmdoctor.host.facts import DEEP, KernelRun, NvmlGpu, Unknown
 from glmdoctor.host.host import Host
 from glmdoctor.host.io import RealIO, Result
 from glmdoctor.host.probes.deep import gpu_runs
+from glmdoctor.host.probes.not_finite import Scan
 from glmdoctor.host.probes.nvml import CHILD
 from glmdoctor.host.recorded import RecordedIO
 
@@ -114,3 +116,60 @@ def test_a_snapshot_measures_nothing():
     host = Host(RecordedIO({}))
     host.gather()
     assert not set(DEEP) & set(host.timings)
+
+
+def safetensors(lead: int = 0, **tensors: tuple[str, bytes]) -> bytes:
+    """A file of one-dimensional tensors; ``lead`` blanks lengthen the header."""
+    header, data = {}, b""
+    for name, (dtype, values) in tensors.items():
+        shape = [len(values) // {"F32": 4, "I8": 1}.get(dtype, 2)]
+        place = [len(data), len(data) + len(values)]
+        header[name.replace("_", ".")] = {"dtype": dtype, "shape": shape, "data_offsets": place}
+        data += values
+    text = json.dumps(header).encode() + b" " * lead
+    return len(text).to_bytes(8, "little") + text + data
+
+
+F16, BF16, F32 = b"\x00\x3c" * 50, b"\x80\x3f" * 50, struct.pack("<50f", *range(50))
+
+
+@pytest.mark.parametrize("lead", range(4))
+@pytest.mark.parametrize(
+    ("dtype", "sound", "wrong"),
+    [
+        ("F16", F16 + b"\xff\x7b", [b"\x00\x7c", b"\x00\xfc", b"\x01\x7e", b"\xff\xff"]),
+        ("BF16", BF16 + b"\x7f\x7f", [b"\x80\x7f", b"\xc0\xff"]),
+        ("F32", F32 + struct.pack("<f", 3e38), [struct.pack("<f", float(v)) for v in ("nan", "inf", "-inf")]),
+        ("I8", b"\x7f\xff" * 50, []),
+    ],
+)
+def test_what_is_not_finite_is_found(lead: int, dtype: str, sound: bytes, wrong: list[bytes]) -> None:
+    def found(values: bytes, name: str = "b_weight") -> list[str]:
+        io = RecordedIO(
+            {"/m": safetensors(lead, a_weight=("F16", F16), **{name: (dtype, values)}, c_bias=("F16", F16))}
+        )
+        data, scan = io.read_bytes("/m"), Scan(io, "/m")
+        for at in range(0, len(data), 96):  # several blocks to a tensor
+            scan.read(at, data[at : at + 96])
+        whole = Scan(io, "/m")
+        whole.read(0, data)
+        assert set(scan.found) <= set(whole.found)
+        return whole.found
+
+    assert found(sound) == []
+    for value in wrong:
+        assert found(sound + value) == found(value + sound) == ["b.weight"]
+        assert found(sound + value, "b_mask") == []
+
+
+def test_the_scan_of_what_is_no_safetensors_file():
+    for scan in (Scan(RecordedIO({"/m": "<html>"}), "/m"), Scan(RecordedIO({}), "/m"), Scan(RecordedIO({}), None)):
+        scan.read(0, b"\xff" * 64)
+        assert scan.found == []
+
+
+def test_hashing_finds_what_is_not_finite(tmp_path):
+    folder = plain(tmp_path / "model")
+    (folder / "model.safetensors").write_bytes(safetensors(a_weight=("F16", F16), b_weight=("F16", F16 + b"\0\x7e")))
+    [file] = [f for f in Host(model=str(folder)).hashes if f.name == "model.safetensors"]
+    assert file.not_finite == ("b.weight",)
