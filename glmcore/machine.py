@@ -14,6 +14,7 @@ import psutil
 
 from glmcore.folders import user_folder
 from glmcore.plan import Device
+from glmcore.plan.devices import is_cpu
 
 # Left to the system and other programs.
 CPU_SHARE = 0.9
@@ -27,7 +28,7 @@ def present_devices() -> list[Device]:
 
 def free_memory(name: str) -> int | None:
     """Bytes that are free now on a device by its torch name; None where that cannot be told."""
-    if name.partition(":")[0] == "cpu":
+    if is_cpu(name):
         return psutil.virtual_memory().available
     found = {f"cuda:{number}": free for number, (free, _) in enumerate(_cards())}
     return found.get("cuda:0" if name == "cuda" else name)

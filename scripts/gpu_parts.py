@@ -24,12 +24,12 @@ from glmcore.bench.workloads import prompt_ids, random_model
 from glmcore.config import NAMED, ModelConfig
 from glmcore.engine.graph import GraphStep, StaticStep
 from glmcore.engine.pipeline import prefill_chunks
-from glmcore.engine.runner import Runner, layer_devices
+from glmcore.engine.runner import Runner, layer_devices, layer_dtypes
 from glmcore.kernels.cuda import choice
 from glmcore.models import build
 from glmcore.models.cache import KVCache
 from glmcore.place.hops import pieces_of
-from glmcore.place.loader import load_model
+from glmcore.place.loader import UNCOUNTED, dtype_name, load_model
 from glmcore.place.multi_devices import place_model
 from glmcore.plan import CUDA_CONTEXT_BYTES, Device, Precision, make_plan
 
@@ -170,7 +170,7 @@ def placement_of(model: torch.nn.Module, places: list[str]) -> dict[str, str]:
 
 
 def cache_for(model: torch.nn.Module) -> KVCache:
-    return KVCache(model.config, 1, 64, model.cache_dtype, layer_devices(model))
+    return KVCache(model.config, 1, 64, layer_dtypes(model), layer_devices(model))
 
 
 def check(got: torch.Tensor, expected: torch.Tensor, name: str) -> None:
@@ -271,9 +271,8 @@ def generated(scale: Scale, model: Any, batch: int, context: int) -> float:
 
 def random_on(scale: Scale, kind: str) -> torch.nn.Module:
     config = replace(scale.config, quantization_bit=KINDS[kind])
-    names = ["embedding", *(f"layer.{i}" for i in range(config.num_layers)), "final_norm", "lm_head"]
-    placement = dict.fromkeys(names, str(scale.device)) if scale.on_card else None
-    return random_model(config, scale.dtype(kind), placement=placement)
+    precision = Precision.of(config, dtype_name(scale.dtype(kind)))
+    return random_model(config, plan=make_plan(config, [Device(str(scale.device), UNCOUNTED)], precision=precision))
 
 
 def hidden_type(model: torch.nn.Module) -> torch.dtype:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,9 @@ from glmcore.checkpoint.memory import huge_empty
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
 from glmcore.layout import bits_of, piece_of
-from glmcore.place.loader import assign, empty_model, finish, kept_dtype, tie
+from glmcore.place.hops import attach_hops
+from glmcore.place.loader import assign, empty_model, kept_dtype, plan_on_cpu, tie
+from glmcore.plan import Plan
 from glmcore.quant.convert import attach_kernel
 
 if TYPE_CHECKING:
@@ -51,23 +52,24 @@ def prompt_ids(config: ModelConfig, count: int, seed: int = 0) -> list[int]:
 
 def random_model(
     config: ModelConfig,
-    dtype: torch.dtype,
+    dtype: torch.dtype | str | None = None,
     *,
-    placement: Mapping[str, str] | None = None,
+    plan: Plan | None = None,
     kernel: Kernel | None = None,
 ) -> nn.Module:
-    """A model of ``config``'s shapes and types with random weights, ready for inference; ``placement`` as in a plan."""
-    placement = placement or {}
-    model = empty_model(config, dtype, placement)
+    """A model of ``config``'s shapes with random weights, ready for inference, placed by a plan or else on the CPU."""
+    plan = plan or plan_on_cpu(config, dtype)
+    types, placement = plan.types, plan.placement
+    model = empty_model(config, plan)
     draw = Drawer(seed=0)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        device = placement.get(piece_of(config, name).name)
-        kept = kept_dtype(config, name, dtype, device) or dtype
-        assign(model, name, draw(name, tensor, kept, bits_of(config, name), torch.device(device or "cpu")))
+        piece = piece_of(config, name).name
+        kept = kept_dtype(config, name, types[piece]) or getattr(torch, types[piece].stored)
+        assign(model, name, draw(name, tensor, kept, bits_of(config, name), torch.device(placement[piece])))
     if config.tie_embeddings:
         tie(model)
     attach_kernel(model.eval().requires_grad_(False), kernel)
-    return finish(model, dtype, placement)
+    return attach_hops(model, placement)
 
 
 class Drawer:

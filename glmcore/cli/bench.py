@@ -95,38 +95,25 @@ def open_model(model, quant, dtype, plan_file, kernel: Kernel | None, check) -> 
     """The model of a checkpoint; ``check`` sees its configuration before anything large is read."""
     from glmcore.checkpoint import open_checkpoint
     from glmcore.checkpoint.locate import find_folder
-    from glmcore.engine.placing import load_planned, read_plan
-    from glmcore.place.loader import load_model, target_config
+    from glmcore.engine.placing import load_planned, plan_for
+    from glmcore.place.loader import target_config
 
     with open_checkpoint(find_folder(model)) as checkpoint:
         check(checkpoint.config)
         config = target_config(checkpoint.config, quant)
-        plan = read_plan(plan_file, config)
-        settings = {"quantize": quant, "dtype": dtype, "kernel": kernel}
-        if plan is None:
-            module = load_model(checkpoint, **settings)
-        else:
-            module = load_planned(checkpoint, plan, config, **settings)
+        module = load_planned(checkpoint, plan_for(plan_file, config, dtype), config, kernel=kernel)
     return module, module.config
 
 
 def open_random(model, quant, dtype, plan_file, kernel: Kernel | None, check) -> tuple[nn.Module, ModelConfig]:
     """A model with random weights at the shapes of a configuration."""
-    import torch
-
     from glmcore.bench.workloads import random_model
     from glmcore.config import find_config
-    from glmcore.engine.load import check_memory
-    from glmcore.engine.placing import read_plan
-    from glmcore.place.loader import default_dtype, target_config
+    from glmcore.engine.placing import plan_for
+    from glmcore.place.loader import target_config
 
     config = target_config(find_config(model), quant)
     check(config)
-    plan = read_plan(plan_file, config)
-    if plan is not None:
-        config = target_config(config, plan.quantize)
-    chosen = dtype or (plan.dtype if plan else None)
-    kept = getattr(torch, chosen) if chosen else default_dtype(config)
-    if plan is None:
-        check_memory(config, kept)
-    return random_model(config, kept, placement=plan.placement if plan else None, kernel=kernel), config
+    plan = plan_for(plan_file, config, dtype)
+    config = target_config(config, plan.quantize)
+    return random_model(config, plan=plan, kernel=kernel), config

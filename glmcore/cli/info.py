@@ -46,7 +46,7 @@ def describe(config: ModelConfig) -> dict[str, Any]:
     """What config.json says, with its own words for the sizes."""
     kept = Precision.of(config, config.dtype)
     # In float32 every parameter is four bytes; scales count as none.
-    parameters = sum(piece.weights for piece in pieces(config, Precision("float32"))) // 4
+    parameters = sum(piece.weights for piece in pieces(config, Precision("float32"), "cpu")) // 4
     return {
         "name": config.name,
         "generation": config.generation,
@@ -60,7 +60,7 @@ def describe(config: ModelConfig) -> dict[str, Any]:
         "dtype": config.dtype,
         "quantization": f"int{config.quantization_bit}" if config.quantization_bit else None,
         "quantized_embeddings": bool(config.embedding_bits),
-        "weights_bytes": sum(piece.weights for piece in pieces(config, kept)),
+        "weights_bytes": sum(piece.weights for piece in pieces(config, kept, "cpu")),
     }
 
 
@@ -93,7 +93,7 @@ def fits(config: ModelConfig, devices: list[Device]) -> list[dict[str, Any]]:
     for bits in choices:
         precision = Precision.of(config, config.dtype, bits)
         made = make_plan(config, devices, precision=precision, context=1)
-        weights = sum(piece.weights for piece in pieces(config, precision))
+        weights = sum(piece.weights for piece in pieces(config, precision, "cpu"))
         found.append(
             {"precision": f"int{bits}" if bits else config.dtype, "weights_bytes": weights, "context": made.max_context}
         )

@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from glmcore import demo
@@ -17,23 +16,20 @@ from glmcore.checkpoint.locate import find_folder
 from glmcore.config import ModelConfig
 from glmcore.engine.backend import describe_backend
 from glmcore.engine.engine import Engine
-from glmcore.engine.placing import load_planned, plan_on_gpus, read_plan
+from glmcore.engine.placing import load_planned, plan_for, plan_on_gpus
 from glmcore.engine.runner import Runner
-from glmcore.errors import GlmError
 from glmcore.kernels.load import kernel_or_torch
 from glmcore.kernels.threads import default_threads
 from glmcore.place.adapters import open_adapter
-from glmcore.place.loader import default_dtype, dtype_of, load_model, table_dtype, target_config
+from glmcore.place.loader import target_config
 from glmcore.place.multi_devices import place_model, placement_from_map
-from glmcore.plan import Device, Plan, Precision, format_size, make_plan
+from glmcore.plan import Plan
+from glmcore.plan.devices import is_cpu
 from glmcore.quant.operators import use_operators
 from glmcore.tokenizers import load_tokenizer
 from glmcore.versions import untested
 
 log = logging.getLogger("glmcore")
-
-# The context for which memory is asked before loading; the cache itself grows as it is filled.
-EXPECTED_CONTEXT = 2048
 
 
 def load(
@@ -42,7 +38,7 @@ def load(
     adapter: str | Path | None = None,
     plan: Plan | Mapping[str, Any] | str | Path | None = None,
     quantize: str | None = None,
-    dtype: torch.dtype | str | None = None,
+    dtype: str | torch.dtype | None = None,
     kernel_file: str | None = None,
     precision: str = "fast",
     threads: int | None = None,
@@ -58,25 +54,17 @@ def load(
     Errors: GlmError, each before anything large is read where that can be.
     """
     say_untested()
-    chosen = dtype_of(dtype)
     torch.set_num_threads(threads or default_threads())
     folder = demo.folder() if model is None else find_folder(model)
     with open_checkpoint(folder) as checkpoint:
         config = target_config(checkpoint.config, quantize)
-        given = read_plan(plan, config)
-        if given is not None:
-            config = target_config(config, given.quantize)
-        else:
-            check_memory(config, chosen or default_dtype(config))
+        made = plan_for(plan, config, dtype)
+        config = target_config(config, made.quantize)
         tokenizer = load_tokenizer(folder, config)
         added = open_adapter(adapter, config) if adapter is not None else None
-        quantised = config.quantization_bit or kernel_file
-        kernel = kernel_or_torch(kernel_file, threads=threads, precision=precision) if quantised else None
-        settings = {"quantize": quantize, "dtype": chosen, "kernel": kernel, "progress": progress}
-        if given is None:
-            module = load_model(checkpoint, **settings)
-        else:
-            module = load_planned(checkpoint, given, config, **settings)
+        wanted = kernel_file or needs_kernel(made, config)
+        kernel = kernel_or_torch(kernel_file, threads=threads, precision=precision) if wanted else None
+        module = load_planned(checkpoint, made, config, kernel=kernel, progress=progress)
     if config.quantization_bit and kernel is None and precision != "exact":
         use_operators(module)
     if added is not None:
@@ -91,19 +79,10 @@ def say_untested() -> None:
         log.warning(line)
 
 
-def check_memory(config: ModelConfig, dtype: torch.dtype) -> None:
-    """GlmError("memory-short"), with what would fit, where the weights and a usual context exceed the free memory."""
-    free = psutil.virtual_memory().available
-    weights, cache = (str(kind).removeprefix("torch.") for kind in (table_dtype(config, dtype), dtype))
-    precision = Precision.of(config, weights, cache_dtype=cache)
-    context = min(EXPECTED_CONTEXT, config.max_length)
-    made = make_plan(config, [Device("cpu", free)], precision=precision, context=context)
-    if not made.fits:
-        raise GlmError(
-            "memory-short",
-            f"{config.name} needs {format_size(made.missing_bytes)} more than the {format_size(free)} that are free",
-            hint=f"would fit: {', '.join(made.would_fit)}",
-        )
+def needs_kernel(plan: Plan, config: ModelConfig) -> bool:
+    """Whether the CPU's kernel has anything to do: matrices that are quantised, or kept in 16 bits, on the CPU."""
+    kept = any(is_cpu(share.name) and share.stored != share.computing for share in plan.devices if share.pieces)
+    return bool(config.quantization_bit) or kept
 
 
 def load_model_on_gpus(

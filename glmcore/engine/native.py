@@ -148,6 +148,8 @@ class NativeModel:
     def _norm(self, module: nn.Module) -> step.Norm:
         if type(plain(module)) not in NORMS:
             raise Unsuited(f"a norm is a {type(module).__name__}")
+        if module.weight.dtype != torch.float32:
+            raise Unsuited(f"it computes in {module.weight.dtype}")
         bias = getattr(module, "bias", None)
         return step.Norm(self._floats(module.weight), None if bias is None else self._floats(bias))
 
@@ -175,10 +177,8 @@ class NativeModel:
         )  # fmt: skip
 
 
-def native_model(model: nn.Module, config: ModelConfig, dtype: torch.dtype) -> NativeModel | None:
+def native_model(model: nn.Module, config: ModelConfig) -> NativeModel | None:
     """The model for the library, where it computes in float32 and the library knows all of its parts."""
-    if dtype != torch.float32:
-        return None
     try:
         return NativeModel(model, config)
     except Unsuited:

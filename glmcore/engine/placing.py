@@ -8,37 +8,54 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from glmcore.checkpoint import Checkpoint
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
 from glmcore.machine import free_memory, present_devices
-from glmcore.place.loader import load_model
+from glmcore.place.loader import USUAL_CONTEXT, dtype_name, load_model, plan_on_cpu
 from glmcore.place.multi_devices import placement_from_map
 from glmcore.plan import Device, Plan, Precision, format_size, make_plan, plan_from_json
+from glmcore.plan.devices import is_cpu
 from glmcore.reading import JSON_LIMIT, read_bytes
 
 # transformers' words for a device map that it makes itself.
 WORDS = {"auto": "greedy", "sequential": "greedy", "balanced": "equal"}
-CONTEXT = 2048  # tokens of cache that are counted where nobody says how many
 
 Free = Callable[[str], "int | None"]
 
 log = logging.getLogger("glmcore")
 
 
-def read_plan(plan: Plan | Mapping[str, Any] | str | Path | None, config: ModelConfig) -> Plan | None:
-    """A plan; one saved in a file; a device map by module names; or "auto", "balanced", "sequential".
+def plan_for(
+    plan: Plan | Mapping[str, Any] | str | Path | None, config: ModelConfig, dtype: str | torch.dtype | None = None
+) -> Plan:
+    """The plan to load by: a plan itself; one saved in a file; a device map by module names; "auto", "balanced",
+    "sequential"; or, where None is given, the CPU alone.
 
-    Errors: GlmError("plan-invalid", "memory-short", "device-missing").
+    dtype: of what is not quantised. Errors: GlmError("plan-invalid", "memory-short", "device-missing"), and "usage" for
+    a type that the plan is not for.
     """
-    if plan is None or isinstance(plan, Plan):
-        return plan
+    named = dtype_name(dtype)
+    if plan is None:
+        return fitting(plan_on_cpu(config, named, free=free_memory("cpu")))
     if isinstance(plan, Mapping):
-        return plan_from_map(plan, config)
+        return plan_from_map(plan, config, named)
     if plan in WORDS:
-        return fitting(make_plan(config, present_devices(), strategy=WORDS[str(plan)], **usual(config)))
+        return fitting(make_plan(config, present_devices(), strategy=WORDS[str(plan)], **usual(config, named)))
+    found = plan if isinstance(plan, Plan) else read_plan(plan, config)
+    if named not in (None, found.dtype):
+        raise GlmError("usage", f"the plan is for {found.dtype}, not {named}", hint="make a new one: glmcore plan")
+    if config.quantization_bit and not found.quantize:
+        bits = config.quantization_bit
+        raise GlmError("usage", f"the plan is not for int{bits} weights", hint=f"glmcore plan --quant int{bits}")
+    return found
+
+
+def read_plan(plan: str | Path, config: ModelConfig) -> Plan:
+    """The plan that is saved in a file. Errors: GlmError("plan-invalid")."""
     try:
         text = read_bytes(plan, JSON_LIMIT)
     except OSError as error:
@@ -46,11 +63,13 @@ def read_plan(plan: Plan | Mapping[str, Any] | str | Path | None, config: ModelC
     return plan_from_json(text, config, str(plan))
 
 
-def plan_from_map(device_map: Mapping[str, Any], config: ModelConfig, free: Free = free_memory) -> Plan:
+def plan_from_map(
+    device_map: Mapping[str, Any], config: ModelConfig, dtype: str | None = None, free: Free = free_memory
+) -> Plan:
     """The plan of a ``device_map`` or ``hf_device_map``, its devices' free memory as budgets."""
     placement = placement_from_map(config, device_map)
     devices = [Device(name, budget(name, free)) for name in dict.fromkeys(placement.values())]
-    return fitting(make_plan(config, devices, strategy="manual", placement=placement, **usual(config)))
+    return fitting(make_plan(config, devices, strategy="manual", placement=placement, **usual(config, dtype)))
 
 
 def plan_on_gpus(config: ModelConfig, count: int, free: Free = free_memory) -> Plan:
@@ -68,15 +87,16 @@ def budget(name: str, free: Free) -> int:
     return found
 
 
-def usual(config: ModelConfig) -> dict[str, Any]:
-    """The precision of the checkpoint itself, and a usual context."""
-    return {"precision": Precision.of(config, config.dtype), "context": min(CONTEXT, config.max_length)}
+def usual(config: ModelConfig, dtype: str | None = None) -> dict[str, Any]:
+    """The precision of the checkpoint itself, where no other is asked for, and a usual context."""
+    return {"precision": Precision.of(config, dtype or config.dtype), "context": min(USUAL_CONTEXT, config.max_length)}
 
 
 def fitting(plan: Plan) -> Plan:
     """The plan itself. Errors: GlmError("memory-short") where it does not fit."""
     if not plan.fits:
-        what = f"{plan.model} does not fit: {plan.reasons[0]}"
+        missing = format_size(plan.missing_bytes)
+        what = f"{plan.model} does not fit, {missing} are missing: {plan.reasons[0]}"
         raise GlmError("memory-short", what, hint=f"would fit: {', '.join(plan.would_fit)}")
     return plan
 
@@ -113,7 +133,7 @@ def devices_short(plan: Plan, free: Free) -> list[str]:
 
 
 def memory_of(name: str) -> str:
-    return "cpu" if name.startswith("cpu") else name
+    return "cpu" if is_cpu(name) else name
 
 
 def replanned(plan: Plan, config: ModelConfig, why: list[str], free: Free) -> Plan:

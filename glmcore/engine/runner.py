@@ -31,13 +31,12 @@ class Runner:
 
     def forget(self) -> None:
         """An empty cache, where the model's layers are now."""
-        dtype = getattr(self.model, "cache_dtype", None) or hidden_dtype(self.model)
         capacity = min(CACHE_BLOCK, self.config.max_length)
-        self.cache = KVCache(self.config, 1, capacity, dtype, layer_devices(self.model))
+        self.cache = KVCache(self.config, 1, capacity, layer_dtypes(self.model), layer_devices(self.model))
         self.held: list[int] = []  # the tokens whose keys and values are in the cache
         self.records = can_record(self.model)
         self.step: StaticStep | None = None
-        self.native = native_model(self.model, self.config, dtype)
+        self.native = native_model(self.model, self.config)
 
     @torch.inference_mode()
     def prefill(self, prompt: Sequence[int]) -> Tensor:
@@ -97,9 +96,9 @@ class Runner:
         self.cache.reserve(min(capacity, max(length, self.config.max_length)))
 
 
-def hidden_dtype(model: nn.Module) -> torch.dtype:
-    """The type of the hidden states, which is that of the norms: they are never quantised."""
-    return next(parameter.dtype for name, parameter in model.named_parameters() if "norm" in name)
+def layer_dtypes(model: nn.Module) -> list[torch.dtype]:
+    """The type that each layer computes in, which is that of its norms and of its keys and values."""
+    return [layer.input_layernorm.weight.dtype for layer in model.layers]
 
 
 def layer_devices(model: nn.Module) -> list[torch.device]:

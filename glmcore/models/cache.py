@@ -14,8 +14,9 @@ from glmcore.errors import GlmError
 class KVCache:
     """Keys and values of each layer, [batch, kv heads, capacity, head size]; the first ``length`` positions are filled.
 
-    ``device`` is one device or one for each layer. Setting ``length`` back forgets what came after. Before the first
-    position ``prefix`` others may stand (``put_before``), which count neither in ``length`` nor in ``capacity``.
+    ``dtype`` and ``device`` are one for all layers or one for each. Setting ``length`` back forgets what came after.
+    Before the first position ``prefix`` others may stand (``put_before``), which count neither in ``length`` nor in
+    ``capacity``.
     """
 
     def __init__(
@@ -23,13 +24,14 @@ class KVCache:
         config: ModelConfig,
         batch: int,
         capacity: int,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | Sequence[torch.dtype] = torch.float32,
         device: torch.device | str | Sequence[torch.device | str] = "cpu",
     ) -> None:
-        devices = [device] * config.num_layers if isinstance(device, (str, torch.device)) else list(device)
+        devices = [device] * config.num_layers if isinstance(device, (str, torch.device)) else device
+        dtypes = [dtype] * config.num_layers if isinstance(dtype, torch.dtype) else dtype
         shape = (batch, config.num_kv_heads, capacity, config.head_dim)
-        self.keys = [torch.zeros(shape, dtype=dtype, device=place) for place in devices]
-        self.values = [torch.zeros(shape, dtype=dtype, device=place) for place in devices]
+        self.keys = [torch.zeros(shape, dtype=d, device=p) for d, p in zip(dtypes, devices, strict=True)]
+        self.values = [torch.zeros_like(keys) for keys in self.keys]
         self.length = self.prefix = 0
 
     @property

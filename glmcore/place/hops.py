@@ -29,6 +29,8 @@ class Hops:
         self._counting = threading.Lock()
         self._trip = Trip()
         self._handles = []
+        if len(set(placement.values())) == 1:
+            return  # one device holds all: nothing is put in its way
         before: str | None = None
         for name, module in pieces_of(model):
             here = placement[name]
@@ -144,12 +146,6 @@ def input_dtype(module: nn.Module) -> torch.dtype | None:
         return norms[0]
     plain = type(module) in (nn.Linear, nn.LayerNorm) or hasattr(module, "eps")
     return module.weight.dtype if plain else None
-
-
-def compute_dtype(dtype: torch.dtype, device: str | None) -> torch.dtype:
-    """The type in which a plan of ``dtype`` computes on ``device``: a CPU has no fast float16, and it overflows."""
-    on_cpu = device is not None and torch.device(device).type == "cpu"
-    return torch.float32 if on_cpu and dtype == torch.float16 else dtype
 
 
 def pieces_of(model: nn.Module) -> list[tuple[str, nn.Module]]:

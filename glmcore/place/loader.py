@@ -1,12 +1,8 @@
-"""Loads a checkpoint: each tensor goes from its file straight to its module, quantised on the way if asked.
+"""Carries out a plan: each tensor goes from its file straight to its device, quantised on the way if asked.
 
 The model is built without memory and filled tensor by tensor, so the peak is the finished model and the few tensors
-in flight. What the CPU uses as the file has it stays in the file's own pages. On the CPU a model computes in float32,
-its fastest and most exact type there. The embedding and the head of a quantised model, which are larger than any layer,
-keep the checkpoint's 16 bits; a model that is not quantised is kept in float32 where that fits into the free memory,
-and else in the checkpoint's own type.
-
-With a plan, weights have the plan's type everywhere; what lies on the CPU computes with float16 weights in float32.
+in flight. What the CPU uses as the file has it stays in the file's own pages. The plan says in which types each piece
+is kept and computes: where they differ, matrices keep their 16 bits and are widened as they are used.
 """
 
 from __future__ import annotations
@@ -14,7 +10,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,18 +26,19 @@ from glmcore.config import DTYPES, ModelConfig
 from glmcore.errors import GlmError
 from glmcore.layout import bits_of, expected, piece_of
 from glmcore.models import build
-from glmcore.place.hops import attach_hops, compute_dtype, pieces_of
+from glmcore.place.hops import attach_hops, pieces_of
 from glmcore.place.multi_devices import check_present
-from glmcore.plan import Precision, format_size, pieces
+from glmcore.plan import Device, Plan, Precision, Types, format_size, make_plan, pieces
 from glmcore.quant.convert import attach_kernel, keep_halves
 from glmcore.quant.linear import QuantEmbedding
 from glmcore.quant.schemes import quantize_matrix
 
 if TYPE_CHECKING:
     from glmcore.kernels.load import Kernel
-    from glmcore.plan import Plan
-
 READERS = 2
+# Tokens of cache that are counted where nobody says how many; the cache itself grows as it is filled.
+USUAL_CONTEXT = 2048
+UNCOUNTED = 2**62  # bytes of a device whose memory nobody counts
 # The share of the free memory that weights in float32 may take; the rest is for the cache and the workspace.
 FLOAT32_SHARE = 0.7
 
@@ -60,20 +57,20 @@ def load_model(
 ) -> nn.Module:
     """The model of ``checkpoint`` in eval mode, ready for inference.
 
-    quantize: None, "int8" or "int4". ``plan`` says which device holds what; without one everything is on the CPU.
-    ``kernel`` computes the quantised linears on the CPU. ``model.config`` describes the model as it is now.
+    quantize: None, "int8" or "int4"; dtype: of what is not quantised; both are the plan's where one is given. Without
+    one everything is on the CPU. ``kernel`` computes there. ``model.config`` describes the model as it is now.
     Errors: GlmError("memory-short") where a device has no memory left; what was placed is freed then.
     """
     if not isinstance(checkpoint, Checkpoint):
         with open_checkpoint(checkpoint) as opened:
             return load_model(opened, quantize=quantize, dtype=dtype, plan=plan, kernel=kernel, progress=progress)
-    config = target_config(checkpoint.config, quantize or (plan.quantize if plan else None))
-    chosen = dtype_of(dtype or (plan.dtype if plan else None)) or default_dtype(config)
-    placement = plan.placement if plan is not None else {}
-    check_present(placement.values())
-    model = empty_model(config, chosen, placement)
+    if plan is None:
+        plan = plan_on_cpu(target_config(checkpoint.config, quantize), dtype)
+    config = target_config(checkpoint.config, plan.quantize)
+    check_present(plan.placement.values())
+    model = empty_model(config, plan)
     try:
-        fill(model, checkpoint, chosen, placement, progress)
+        fill(model, checkpoint, plan, progress)
     except BaseException as error:
         model.to("meta")
         free_frames(error)
@@ -81,22 +78,18 @@ def load_model(
     if config.tie_embeddings:
         tie(model)
     attach_kernel(model.eval().requires_grad_(False), kernel)
-    return finish(model, chosen, placement)
+    return attach_hops(model, plan.placement)
 
 
-def fill(
-    model: nn.Module,
-    checkpoint: Checkpoint,
-    dtype: torch.dtype,
-    placement: Mapping[str, str],
-    progress: Progress | None = None,
-) -> None:
+def fill(model: nn.Module, checkpoint: Checkpoint, plan: Plan, progress: Progress | None = None) -> None:
     """Read every tensor and put it in its place."""
     names = [name for name, spec in expected(checkpoint.config).items() if not spec.optional]
+    types, placement = plan.types, plan.placement
     total, done = sum(checkpoint.info(name).nbytes for name in names), 0
 
     def read(name: str) -> Tensors:
-        return _read(checkpoint, model.config, name, dtype, placement.get(piece_of(model.config, name).name))
+        piece = piece_of(model.config, name).name
+        return _read(checkpoint, model.config, name, types[piece], placement[piece])
 
     for name, tensors in in_order(names, read):
         for key, tensor in tensors.items():
@@ -116,14 +109,6 @@ def free_frames(error: BaseException) -> None:
         torch.cuda.empty_cache()
 
 
-def finish(model: nn.Module, dtype: torch.dtype, placement: Mapping[str, str]) -> nn.Module:
-    """Let a model that is placed run over its devices, with the cache that was planned for it."""
-    if placement:
-        attach_hops(model, placement)
-        model.cache_dtype = dtype
-    return model
-
-
 def target_config(config: ModelConfig, quantize: str | None) -> ModelConfig:
     """The configuration after quantising while loading."""
     if quantize is None:
@@ -139,21 +124,31 @@ def target_config(config: ModelConfig, quantize: str | None) -> ModelConfig:
     return config.quantised(bits)
 
 
-def default_dtype(config: ModelConfig) -> torch.dtype:
-    """The type to compute in on the CPU: float32, but the checkpoint's where all its weights would not fit in it."""
-    if config.quantization_bit:
-        return torch.float32
-    needed = sum(piece.weights for piece in pieces(config, Precision("float32")))
-    fits = needed <= FLOAT32_SHARE * psutil.virtual_memory().available
-    return torch.float32 if fits else getattr(torch, config.dtype)
+def plan_on_cpu(config: ModelConfig, dtype: str | torch.dtype | None = None, *, free: int | None = None) -> Plan:
+    """The plan of a model that the CPU holds alone, in ``default_dtype`` where no type is asked for.
+
+    free: bytes that it may take; None where nobody counts them.
+    """
+    named = dtype_name(dtype) or default_dtype(config)
+    context = min(USUAL_CONTEXT, config.max_length)
+    devices = [Device("cpu", free or UNCOUNTED)]
+    return make_plan(config, devices, precision=Precision.of(config, named), context=context)
 
 
-def dtype_of(dtype: torch.dtype | str | None) -> torch.dtype | None:
-    """torch's type for itself or a name of ``config.DTYPES`` ("float32", "torch.float32"); GlmError("usage") else."""
+def default_dtype(config: ModelConfig) -> str:
+    """float32, the CPU's fastest and most exact type; the checkpoint's where all weights would not fit in it."""
+    needed = sum(piece.weights for piece in pieces(config, Precision.of(config, "float32"), "cpu"))
+    fits = config.quantization_bit or needed <= FLOAT32_SHARE * psutil.virtual_memory().available
+    return "float32" if fits else config.dtype
+
+
+def dtype_name(dtype: torch.dtype | str | None) -> str | None:
+    """The name of a type that is given as torch's or by its name ("float32", "torch.float32"); GlmError("usage")
+    for what is none of ``config.DTYPES``."""
     name = str(dtype).removeprefix("torch.")
     if dtype is not None and (name not in DTYPES or not isinstance(dtype, (str, torch.dtype))):
         raise GlmError("usage", f"no type to compute in: {str(dtype)[:40]!r}", hint=f"one of {', '.join(DTYPES)}")
-    return None if dtype is None else getattr(torch, name)
+    return None if dtype is None else name
 
 
 class NoInitialisation(TorchFunctionMode):
@@ -166,45 +161,31 @@ class NoInitialisation(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def empty_model(config: ModelConfig, dtype: torch.dtype, placement: Mapping[str, str] | None = None) -> nn.Module:
-    """The model of ``config`` on the meta device, with room for quantised weights where it has them.
-
-    placement: piece → device, where a plan says so.
-    """
+def empty_model(config: ModelConfig, plan: Plan) -> nn.Module:
+    """The model of ``config`` on the meta device, each piece ready for weights of the types that the plan says."""
     with torch.device("meta"), NoInitialisation():
         model = build(config)
-        _set_types(model, dtype, placement or {})
+        for name, module in pieces_of(model):
+            types = plan.types[name]
+            if types.stored != types.computing:
+                keep_halves(model, getattr(torch, types.computing), [module])
+            for part in module.modules():
+                if isinstance(part, QuantEmbedding):
+                    part.dtype = getattr(torch, types.computing)
     return model
 
 
-def _set_types(model: nn.Module, dtype: torch.dtype, placement: Mapping[str, str]) -> None:
-    """Let each piece compute in its type, and tables keep theirs."""
-    for module in model.modules():
-        if isinstance(module, QuantEmbedding):
-            module.dtype = dtype
-    if table_dtype(model.config, dtype) != dtype:
-        keep_halves(model, dtype)
-    for piece, module in pieces_of(model):
-        computing = compute_dtype(dtype, placement.get(piece))
-        if computing != dtype:
-            keep_halves(model, computing, [module])
-            if isinstance(module, QuantEmbedding):
-                module.dtype = computing
+def kept_dtype(config: ModelConfig, name: str, types: Types) -> torch.dtype | None:
+    """The type in which a tensor of the file is kept; None where it stays as it is.
 
-
-def kept_dtype(config: ModelConfig, name: str, dtype: torch.dtype, device: str | None) -> torch.dtype | None:
-    """The type in which a tensor of the file is kept; None where it stays as it is."""
-    spec = expected(config)[name]
+    The tables of a quantised model, which keep the file's 16 bits, stay so whatever config.json says of their type.
+    """
+    spec, piece = expected(config)[name], piece_of(config, name)
     if spec.kind != "float":
         return None
-    if piece_of(config, name).is_table:
-        return table_dtype(config, dtype)
-    return dtype if len(spec.shape) == 2 else compute_dtype(dtype, device)
-
-
-def table_dtype(config: ModelConfig, dtype: torch.dtype) -> torch.dtype:
-    """The type in which a model that computes in ``dtype`` keeps its embedding and its head."""
-    return getattr(torch, config.dtype) if config.quantization_bit and dtype == torch.float32 else dtype
+    if len(spec.shape) == 2 and piece.is_table and config.quantization_bit and types.stored != types.computing:
+        return None
+    return getattr(torch, types.stored if len(spec.shape) == 2 else types.computing)
 
 
 def made_here(checkpoint: Checkpoint, config: ModelConfig, name: str) -> bool:
@@ -228,17 +209,15 @@ def stored(checkpoint: Checkpoint, config: ModelConfig, name: str) -> Tensors:
     return {name: checkpoint.tensor(name)}
 
 
-def _read(checkpoint: Checkpoint, config: ModelConfig, name: str, dtype: torch.dtype, device: str | None) -> Tensors:
+def _read(checkpoint: Checkpoint, config: ModelConfig, name: str, types: Types, device: str) -> Tensors:
     """A tensor of the file, with its scales where it is quantised, in the type and at the place where it is to work."""
-    kept = kept_dtype(config, name, dtype, device)
-    if kept == table_dtype(config, dtype) != dtype:
-        kept = None  # a table as it is stored, whatever config.json says of its type: nothing is rounded
+    kept = kept_dtype(config, name, types)
     unchanged = kept in (None, checkpoint.info(name).dtype) and not made_here(checkpoint, config, name)
     with memory_for(name, "cpu", checkpoint.info(name).nbytes):  # whatever device it is for, it is read here
-        if unchanged and (device or "cpu") == "cpu":
+        if unchanged and device == "cpu":
             return {name: checkpoint.mapped(name)}
         read = stored(checkpoint, config, name)
-    return {key: put(key, tensor, device or "cpu", kept) for key, tensor in read.items()}
+    return {key: put(key, tensor, device, kept) for key, tensor in read.items()}
 
 
 def put(name: str, tensor: Tensor, device: str, dtype: torch.dtype | None) -> Tensor:

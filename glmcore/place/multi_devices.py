@@ -14,7 +14,8 @@ from torch import nn
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
 from glmcore.layout import pieces
-from glmcore.place.hops import attach_hops, compute_dtype, input_dtype, pieces_of
+from glmcore.place.hops import attach_hops, pieces_of
+from glmcore.plan import Precision
 from glmcore.plan.manual import check_name, manual_placement
 from glmcore.quant.halves import HalfEmbedding, HalfLinear
 from glmcore.quant.linear import QuantEmbedding
@@ -73,23 +74,16 @@ def placement_from_map(config: ModelConfig, device_map: Mapping[str, Any]) -> di
 
 
 def place_model(model: nn.Module, placement: Mapping[str, str]) -> nn.Module:
-    """Move each piece to its device, in the type that it computes in there, and attach the hops."""
+    """Move each piece to its device, in the type that it computes in there, and attach the hops.
+
+    On a card that is the checkpoint's own type: what the CPU computed in float32 is too large and too slow for it.
+    """
     check_present(placement.values())
-    model.cache_dtype = placed_dtype(model, placement)
+    precision = Precision.of(model.config, model.config.dtype)
     for name, module in pieces_of(model):
         module.to(torch.device(placement[name]))
-        set_dtype(module, compute_dtype(model.cache_dtype, placement[name]))
+        set_dtype(module, getattr(torch, precision.on(placement[name]).computing))
     return attach_hops(model, placement)
-
-
-def placed_dtype(model: nn.Module, placement: Mapping[str, str]) -> torch.dtype:
-    """The type of a placement: what the model was before its first one, but 16 bits where cards take part.
-
-    A model that was loaded for the CPU is in float32, which no card is large enough or fast enough for.
-    """
-    before = getattr(model, "cache_dtype", None) or input_dtype(model.layers[0])
-    cards = any(torch.device(name).type == "cuda" for name in placement.values())
-    return getattr(torch, model.config.dtype) if cards and before == torch.float32 else before
 
 
 def set_dtype(piece: nn.Module, dtype: torch.dtype) -> None:

@@ -5,6 +5,7 @@ from glmcore.plan.devices import Device, format_size, parse_device, parse_size
 from glmcore.plan.manual import manual_placement
 from glmcore.plan.planner import DevicePlan, Plan, make_plan, plan_from_json
 from glmcore.plan.strategies import NUMBERED, STRATEGIES
+from glmcore.plan.types import Types
 from glmcore.plan.workspace import workspace_bytes
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Piece",
     "Plan",
     "Precision",
+    "Types",
     "format_size",
     "kv_bytes_per_token",
     "make_plan",

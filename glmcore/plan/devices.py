@@ -25,6 +25,11 @@ class Device:
         return self.name.startswith("cuda")
 
 
+def is_cpu(name: str) -> bool:
+    """The processor itself, or one of the logical devices that share it."""
+    return name.partition(":")[0] == "cpu"
+
+
 def is_device_name(name: str) -> bool:
     """ "cpu", "cuda:1", and the logical "cpu:1" too."""
     return _NAME.fullmatch(name) is not None

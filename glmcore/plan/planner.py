@@ -13,6 +13,7 @@ from glmcore.layout import piece_names
 from glmcore.plan.costs import CUDA_CONTEXT_BYTES, DTYPE_BYTES, Piece, Precision, pieces
 from glmcore.plan.devices import Device, format_size, is_device_name
 from glmcore.plan.strategies import NUMBERED, STRATEGIES, cut
+from glmcore.plan.types import Types
 from glmcore.plan.workspace import workspace_bytes
 from glmcore.reading import parse_json
 
@@ -30,6 +31,8 @@ class DevicePlan:
     kv_cache_bytes: int
     workspace_bytes: int
     pieces: tuple[str, ...]
+    stored: str  # the type of matrices that are not quantised
+    computing: str  # the type of hidden states, keys, values and vectors
     bandwidth: float | None = None  # bytes/s, where known
 
     @property
@@ -70,6 +73,11 @@ class Plan:
     would_fit: tuple[str, ...] = ()
 
     @property
+    def types(self) -> dict[str, Types]:
+        """Piece → the types in which it is kept and computes."""
+        return {piece: Types(device.stored, device.computing) for device in self.devices for piece in device.pieces}
+
+    @property
     def placement(self) -> dict[str, str]:
         """Piece → device name."""
         return {piece: device.name for device in self.devices for piece in device.pieces}
@@ -92,26 +100,33 @@ class Load:
     batch: int
     given: Mapping[str, str] | None = None  # piece → device, where it is placed by hand
 
-    def chain(self) -> tuple[Piece, ...]:
-        """The pieces to be cut; a tied head follows the embedding and is left out here."""
-        found = pieces(self.config, self.precision)
+    def chain(self, device: Device) -> tuple[Piece, ...]:
+        """The pieces to be cut, as they would lie on ``device``; a tied head follows the embedding and is left out."""
+        found = pieces(self.config, self.precision, device.name)
         return found[:-1] if self.config.tie_embeddings else found
 
-    def share(self, device: Device, held: Sequence[Piece]) -> DevicePlan:
-        tokens = self.context * self.batch
-        used = bool(held)
+    def size(self, piece: Piece) -> int:
+        """Weights and cache of a piece."""
+        return piece.weights + piece.cache_per_token * self.context * self.batch
+
+    def workspace(self, device: Device) -> int:
+        """What the passes take on a device that holds anything, the CUDA context included."""
         # A prompt that sees itself in both directions cannot go through in parts.
         prompt = min(PREFILL_CHUNK, self.context) if self.config.traits.causal else self.context
-        workspace = workspace_bytes(
-            self.config, self.precision, prompt, self.context, self.batch, on_card=device.is_cuda
-        )
+        taken = workspace_bytes(self.config, self.precision, prompt, self.context, self.batch, device)
+        return taken + device.is_cuda * CUDA_CONTEXT_BYTES
+
+    def share(self, device: Device, held: Sequence[Piece]) -> DevicePlan:
+        weights, types = sum(piece.weights for piece in held), self.precision.on(device.name)
         return DevicePlan(
             device.name,
             device.budget,
-            sum(piece.weights for piece in held),
-            sum(piece.cache_per_token for piece in held) * tokens,
-            used * (workspace + device.is_cuda * CUDA_CONTEXT_BYTES),
+            weights,
+            sum(map(self.size, held)) - weights,
+            self.workspace(device) if held else 0,
             tuple(piece.name for piece in held),
+            types.stored,
+            types.computing,
             device.bandwidth,
         )
 
@@ -121,26 +136,28 @@ def shares_of(load: Load, devices: Sequence[Device], strategy: str) -> tuple[Dev
     if load.given is not None:
         held = given_shares(load, devices)
         return held if all(share.total_bytes <= share.budget_bytes for share in held) else None
-    chain = load.chain()
-    sizes = [piece.weights + piece.cache_per_token * load.context * load.batch for piece in chain]
-    before = [0, *accumulate(sizes)]
-    fixed = [load.share(device, chain[:1]).workspace_bytes for device in devices]
+    chains = [load.chain(device) for device in devices]
+    before = [[0, *accumulate(map(load.size, chain))] for chain in chains]
+    fixed = [load.workspace(device) for device in devices]
 
     def cost(first: int, last: int, number: int) -> int:
-        return before[last] - before[first] + fixed[number] if last > first else 0
+        return before[number][last] - before[number][first] + fixed[number] if last > first else 0
 
-    cuts = cut(strategy, len(chain), devices, cost)
+    cuts = cut(strategy, len(chains[0]), devices, cost)
     if cuts is None:
         return None
-    shares = [load.share(device, chain[cuts[n] : cuts[n + 1]]) for n, device in enumerate(devices)]
+    shares = [load.share(device, chains[n][cuts[n] : cuts[n + 1]]) for n, device in enumerate(devices)]
     return with_tied_head(load, shares)
 
 
 def given_shares(load: Load, devices: Sequence[Device]) -> tuple[DevicePlan, ...]:
     """Each device's share of a placement by hand, whether it fits or not."""
     assert load.given is not None
-    chain, given = load.chain(), load.given
-    shares = [load.share(device, [piece for piece in chain if given[piece.name] == device.name]) for device in devices]
+    given = load.given
+    shares = [
+        load.share(device, [piece for piece in load.chain(device) if given[piece.name] == device.name])
+        for device in devices
+    ]
     return with_tied_head(load, shares)
 
 
@@ -176,15 +193,12 @@ def decode_speed(load: Load, shares: Sequence[DevicePlan], devices: Sequence[Dev
 
     (Of an embedding one row is read for each token, unless it is the head too.)
     """
-    known = {device.name: device.bandwidth for device in devices}
-    embedding = 0 if load.config.tie_embeddings else load.chain()[0].weights
     seconds = 0.0
-    for share in shares:
-        bandwidth = known[share.name]
-        if share.pieces and not bandwidth:
+    for share, device in zip(shares, devices, strict=True):
+        if share.pieces and not device.bandwidth:
             return None
-        unread = embedding if "embedding" in share.pieces else 0
-        seconds += (share.weights_bytes - unread + share.kv_cache_bytes) / (bandwidth or 1)
+        unread = load.chain(device)[0].weights if "embedding" in share.pieces and not load.config.tie_embeddings else 0
+        seconds += (share.weights_bytes - unread + share.kv_cache_bytes) / (device.bandwidth or 1)
     return 1 / seconds if seconds else None
 
 
@@ -263,10 +277,9 @@ def misfit(load: Load, devices: Sequence[Device], strategy: str, longest: int) -
             suggestions.append(f"--quant int{bits}")
     if load.given is not None:
         return overfull(given_shares(load, devices), suggestions)
-    everything = load.share(devices[0], load.chain())
     budget = sum(device.budget for device in devices)
-    overhead = sum(load.share(device, load.chain()[:1]).workspace_bytes for device in devices)
-    needed = everything.weights_bytes + everything.kv_cache_bytes + overhead
+    smallest = min(sum(map(load.size, load.chain(device))) for device in devices)
+    needed = smallest + sum(map(load.workspace, devices))
     missing = max(needed - budget, 1)
     suggestions.append(more_memory(load, devices, strategy))
     reason = f"{format_size(needed)} are needed, {format_size(budget)} are given on {len(devices)} device(s)"
@@ -290,7 +303,7 @@ def more_memory(load: Load, devices: Sequence[Device], strategy: str) -> str:
     step = 256 * 2**20
     own = next((device for device in devices if device.name == "cpu"), Device("cpu", step))
     others = [device for device in devices if device.name != "cpu"]
-    needed = load.share(own, load.chain()).total_bytes
+    needed = load.share(own, load.chain(own)).total_bytes
     low, high = own.budget // step, needed // step + 1
     while low < high:
         middle = (low + high) // 2
@@ -310,9 +323,8 @@ def explain(plan: Plan, load: Load, devices: Sequence[Device]) -> list[str]:
         "manual": "the placement was given",
     }
     sentences = [f"{plan.strategy}: {rules[plan.strategy]}"]
-    sizes = {piece.name: piece.weights + piece.cache_per_token * plan.context * plan.batch for piece in load.chain()}
-    left = list(sizes)
-    for share in plan.devices:
+    left = [piece.name for piece in load.chain(devices[0])]
+    for share, device in zip(plan.devices, devices, strict=True):
         if not share.pieces:
             sentences.append(f"{share.name}: not needed")
             continue
@@ -329,7 +341,8 @@ def explain(plan: Plan, load: Load, devices: Sequence[Device]) -> list[str]:
         )
         left = [piece for piece in left if piece not in share.pieces]
         if plan.strategy == "greedy" and left:
-            sentences.append(f"{left[0]} needs {format_size(sizes[left[0]])} and goes on to the next device")
+            size = next(load.size(piece) for piece in load.chain(device) if piece.name == left[0])
+            sentences.append(f"{left[0]} needs {format_size(size)} and goes on to the next device")
     if plan.strategy == "loose":
         least = min(1 - share.total_bytes / share.budget_bytes for share in plan.devices if share.pieces)
         sentences.append(f"head-room: {least:.0%} of every used device's budget stay free at least")
@@ -357,18 +370,10 @@ def plan_from_json(text: str | bytes, config: ModelConfig, where: str = "") -> P
     """A saved plan, checked against the model it is to be used for. Errors: GlmError("plan-invalid")."""
     try:
         data = parse_json(text)
-        shares = tuple(
-            DevicePlan(
-                name=str(entry["name"]),
-                budget_bytes=int(entry["budget_bytes"]),
-                weights_bytes=int(entry["weights_bytes"]),
-                kv_cache_bytes=int(entry["kv_cache_bytes"]),
-                workspace_bytes=int(entry["workspace_bytes"]),
-                pieces=tuple(str(piece) for piece in entry["pieces"]),
-                bandwidth=float(entry["bandwidth"]) if entry.get("bandwidth") else None,
-            )
-            for entry in data["devices"]
-        )
+        if data["dtype"] not in DTYPE_BYTES:
+            raise ValueError(f"dtype is {data['dtype']!r}")
+        asked = Precision.of(config, data["dtype"])
+        shares = tuple(share_from_json(entry, asked) for entry in data["devices"])
         known = {field: data[field] for field in Plan.__dataclass_fields__ if field in data and field != "devices"}
         version = data["schema_version"]
         plan = Plan(**{**known, "devices": shares, "reasons": tuple(data["reasons"])})
@@ -382,18 +387,36 @@ def plan_from_json(text: str | bytes, config: ModelConfig, where: str = "") -> P
     return plan
 
 
+def share_from_json(entry: Mapping[str, Any], asked: Precision) -> DevicePlan:
+    """One device of a saved plan; older files do not say its types."""
+    name = str(entry["name"])
+    return DevicePlan(
+        name=name,
+        budget_bytes=int(entry["budget_bytes"]),
+        weights_bytes=int(entry["weights_bytes"]),
+        kv_cache_bytes=int(entry["kv_cache_bytes"]),
+        workspace_bytes=int(entry["workspace_bytes"]),
+        pieces=tuple(str(piece) for piece in entry["pieces"]),
+        bandwidth=float(entry["bandwidth"]) if entry.get("bandwidth") else None,
+        **{kind: str(entry.get(kind) or known) for kind, known in asdict(asked.on(name)).items()},
+    )
+
+
 def check_words(plan: Plan) -> None:
     """ValueError for words and numbers that no plan holds; a saved plan may have been edited."""
-    allowed = {"dtype": DTYPE_BYTES, "quantize": (None, "int4", "int8"), "strategy": STRATEGIES}
+    allowed = {"quantize": (None, "int4", "int8"), "strategy": STRATEGIES}
     for name, words in allowed.items():
         if not isinstance(getattr(plan, name), (str, type(None))) or getattr(plan, name) not in words:
             raise ValueError(f"{name} is {getattr(plan, name)!r}")
     for name in ("context", "batch"):
         if type(getattr(plan, name)) is not int or getattr(plan, name) < 1:
             raise ValueError(f"{name} is {getattr(plan, name)!r}")
-    wrong = [share.name for share in plan.devices if not is_device_name(share.name)]
-    if wrong:
-        raise ValueError(f"{wrong[0]!r} is no device")
+    for share in plan.devices:
+        if not is_device_name(share.name):
+            raise ValueError(f"{share.name!r} is no device")
+        for dtype in (share.stored, share.computing):
+            if dtype not in DTYPE_BYTES:
+                raise ValueError(f"{dtype!r} is no dtype")
 
 
 def check_plan(plan: Plan, version: object, config: ModelConfig, where: str) -> None:

@@ -7,31 +7,25 @@ from __future__ import annotations
 
 from glmcore.config import ModelConfig
 from glmcore.layout import mlp_rows, qkv_rows
-from glmcore.plan.costs import Precision
+from glmcore.plan.costs import DTYPE_BYTES, Precision
+from glmcore.plan.devices import Device
 
 LOGITS_BYTES = 4  # sampling is done in float32
 
 
-def computing_bytes(precision: Precision, *, on_card: bool) -> int:
-    """Bytes of an intermediate value: a CPU has no fast float16 and computes in float32 there."""
-    if precision.dtype == "float16" and not on_card:
-        return 4
-    return max(precision.value_bytes, precision.cache_bytes)
-
-
 def workspace_bytes(
-    config: ModelConfig, precision: Precision, prompt: int, context: int, batch: int, *, on_card: bool
+    config: ModelConfig, precision: Precision, prompt: int, context: int, batch: int, device: Device
 ) -> int:
     """The largest sum of values that live at once while the last ``prompt`` tokens of ``context`` go through a layer.
 
     Quantised layers on the CPU are counted as its kernel computes them, which expands nothing; on a card each matrix is
     expanded for a prompt.
     """
-    value = computing_bytes(precision, on_card=on_card)
+    value = DTYPE_BYTES[precision.on(device.name).computing]
     rows, hidden = batch * prompt, config.hidden_size
     moments = [moment * rows for moment in (turning(config), gating(config))]
-    moments.append(looking(config, precision, prompt, context, batch, value))
-    if precision.bits and on_card:
+    moments.append(looking(config, prompt, context, batch))
+    if precision.bits and device.is_cuda:
         moments.append(rows * (held(config) + hidden + mlp_rows(config)) + mlp_rows(config) * hidden)
     tables = rows * 2 * config.head_dim
     logits = batch * config.vocab_size * (value + LOGITS_BYTES)
@@ -57,17 +51,14 @@ def gating(config: ModelConfig) -> int:
     return held(config) + config.hidden_size + 2 * mlp_rows(config)
 
 
-def looking(
-    config: ModelConfig, precision: Precision, prompt: int, context: int, batch: int, value: int
-) -> int:  # fmt: skip
+def looking(config: ModelConfig, prompt: int, context: int, batch: int) -> int:
     """Values in the attention: queries, sums, and the mask in the values' type, or later the sums once more in order;
-    keys and values expanded to all heads, and converted where the cache keeps another type."""
+    keys and values expanded to all heads."""
     rows, queries = batch * prompt, config.num_heads * config.head_dim
     projected = qkv_rows(config) if config.traits.modules == "glm1" else 0  # the original's form holds on to it
     masked = max(mask_values(config, prompt, context, batch), rows * queries)
     expanded = 2 * batch * context * queries * (config.num_kv_heads != config.num_heads)
-    converted = 2 * batch * context * config.num_kv_heads * config.head_dim * (precision.cache_bytes != value)
-    return rows * (held(config) + projected + 2 * queries) + masked + expanded + converted
+    return rows * (held(config) + projected + 2 * queries) + masked + expanded
 
 
 def mask_values(config: ModelConfig, prompt: int, context: int, batch: int) -> int:

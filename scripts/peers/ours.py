@@ -24,7 +24,7 @@ from glmcore.bench.workloads import Workload, prompt_ids, random_model
 from glmcore.config import ModelConfig, find_config
 from glmcore.engine.runner import Runner
 from glmcore.kernels.load import Kernel, load_kernel
-from glmcore.place.loader import default_dtype, load_model, target_config
+from glmcore.place.loader import load_model, target_config
 
 
 def step_seconds(runner: Runner, steps: int) -> float:
@@ -44,7 +44,7 @@ def whole_model(task: dict) -> dict:
     asked = task["model"]
     config = ModelConfig.from_dict(asked) if isinstance(asked, dict) else find_config(asked)
     config = target_config(config, task["quant"])
-    model = random_model(config, default_dtype(config), kernel=kernel)
+    model = random_model(config, kernel=kernel)
     return {precision: in_precision(model, config, kernel, precision, task) for precision in task["precisions"]}
 
 

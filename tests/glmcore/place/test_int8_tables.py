@@ -65,7 +65,7 @@ def test_planned_bytes_are_those_of_the_loaded_model(generation: str, quantize: 
     loaded = load_model(GOLDEN / generation / "base", quantize=quantize)
     with open_checkpoint(GOLDEN / generation / "base") as checkpoint:
         precision = Precision.of(checkpoint.config, "float32", int(quantize[3:]))
-        planned = sum(piece.weights for piece in pieces(checkpoint.config, precision))
+        planned = sum(piece.weights for piece in pieces(checkpoint.config, precision, "cpu"))
     tensors = {tensor.data_ptr(): tensor.nbytes for tensor in [*loaded.parameters(), *loaded.buffers()]}
     # Biases of quantised layers and prefix tables aside, which are some bytes of these tiny models.
     assert sum(tensors.values()) == pytest.approx(planned, rel=0.02)
@@ -76,5 +76,5 @@ def test_random_weights_have_the_types_of_quantising_on_the_way():
     small = type(config)(**{**vars(config), "num_layers": 1, "vocab_size": 2048}).quantised(4)
     model = random_model(small, torch.float32)
     assert model.lm_head.weight.shape == (2048, 4096) and model.lm_head.weight.dtype == torch.int8
-    planned = sum(piece.weights for piece in pieces(small, Precision.of(small, "float32")))
+    planned = sum(piece.weights for piece in pieces(small, Precision.of(small, "float32"), "cpu"))
     assert weight_bytes(model) == pytest.approx(planned, rel=0.01)

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from glmcore.config import find_config
-from glmcore.plan import Device, Precision, make_plan
+from glmcore.plan import Device, Plan, Precision, make_plan
 
 SLOW = "GLM_SLOW_TESTS"  # set to 1: a prompt of 512 tokens through 6B takes minutes on a small machine
 MEASURE = """
@@ -19,14 +19,16 @@ import json, sys, psutil, torch
 from glmcore.bench.measure import weight_bytes
 from glmcore.bench.workloads import random_model
 from glmcore.config import find_config
-from glmcore.engine.runner import layer_devices
+from glmcore.engine.runner import layer_devices, layer_dtypes
+from glmcore.plan import plan_from_json
 from glmcore.models.cache import KVCache
 
-config, placement = find_config(sys.argv[1]), json.loads(sys.argv[2])
+config = find_config(sys.argv[1])
+plan = plan_from_json(sys.argv[2], config)
 before = psutil.Process().memory_info().rss
-model = random_model(config, torch.float16, placement=placement)
+model = random_model(config, plan=plan)
 weights = psutil.Process().memory_info().rss - before
-cache = KVCache(config, 1, 2048, model.cache_dtype, layer_devices(model))
+cache = KVCache(config, 1, 2048, layer_dtypes(model), layer_devices(model))
 found = {"tensors": weight_bytes(model), "resident": weights, "cache": cache.nbytes}
 if sys.argv[3]:
     from torch.profiler import ProfilerActivity, profile
@@ -47,9 +49,9 @@ print("FOUND", json.dumps(found))
 """
 
 
-def measured(name: str, placement: dict[str, str], prompt: bool) -> dict[str, int]:
+def measured(name: str, plan: Plan, prompt: bool) -> dict[str, int]:
     """Bytes of a random model's weights, cache and, with a prompt, its workspace, in a process of its own."""
-    command = [sys.executable, "-c", MEASURE, name, json.dumps(placement), "prompt" if prompt else ""]
+    command = [sys.executable, "-c", MEASURE, name, json.dumps(plan.to_json()), "prompt" if prompt else ""]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280 if not prompt else 1800)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.partition("FOUND ")[2])
@@ -60,9 +62,9 @@ def measured(name: str, placement: dict[str, str], prompt: bool) -> dict[str, in
 def test_planned_bytes_are_the_resident_ones(name):
     config = find_config(name)
     devices = [Device("cpu:0", 3 * 2**30), Device("cpu:1", 3 * 2**30)]
-    plan = make_plan(config, devices, precision=Precision(config.dtype, config.quantization_bit), context=2048)
+    plan = make_plan(config, devices, precision=Precision.of(config, config.dtype), context=2048)
     assert all(share.pieces for share in plan.devices)
-    found = measured(name, plan.placement, prompt=False)
+    found = measured(name, plan, prompt=False)
     planned = sum(share.weights_bytes for share in plan.devices)
     assert found["tensors"] == pytest.approx(planned, rel=0.03)
     # The system gives large tensors memory in pages of 2 MiB, and torch itself takes some on the way.
@@ -75,9 +77,9 @@ def test_planned_bytes_are_the_resident_ones(name):
 @pytest.mark.timeout(1900)
 def test_all_that_is_planned_is_all_that_is_taken():
     config = find_config("chatglm2-6b-int4")
-    precision = Precision(config.dtype, config.quantization_bit)
+    precision = Precision.of(config, config.dtype)
     plan = make_plan(config, [Device("cpu", 8 * 2**30)], precision=precision, context=2048)
-    found = measured("chatglm2-6b-int4", plan.placement, prompt=True)
+    found = measured("chatglm2-6b-int4", plan, prompt=True)
     share = plan.devices[0]
     assert found["workspace"] == pytest.approx(share.workspace_bytes, rel=0.15)
     assert found["tensors"] + found["cache"] + found["workspace"] == pytest.approx(share.total_bytes, rel=0.03)

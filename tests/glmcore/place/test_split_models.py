@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import glmcore
 from glmcore.config import NAMED
+from glmcore.engine.runner import layer_dtypes
 from glmcore.errors import GlmError
 from glmcore.models.cache import KVCache
 from glmcore.place.hops import attach_hops, pieces_of
@@ -160,9 +161,9 @@ def test_planned_bytes_are_the_measured_ones(generation, name):
         pytest.skip(f"no golden data for {generation}/{name}")
     model = load_model(GOLDEN / generation / name, dtype="float16")
     config = model.config
-    precision = Precision("float16", config.quantization_bit)
+    precision = Precision.of(config, "float16")
     plan = make_plan(config, [Device("cpu", 2**34)], precision=precision, context=32)
     tensors = {id(t): t.nbytes for t in (*model.parameters(), *model.buffers())}
     assert sum(tensors.values()) == pytest.approx(plan.devices[0].weights_bytes, rel=0.03)
-    cache = KVCache(config, 1, 32, torch.float16)
+    cache = KVCache(config, 1, 32, layer_dtypes(model))
     assert cache.nbytes == plan.devices[0].kv_cache_bytes

@@ -13,10 +13,11 @@ from glmcore.config import NAMED
 from glmcore.kernels.load import kernel_or_torch
 from glmcore.models.cache import KVCache
 from glmcore.models.inputs import PositionState
-from glmcore.plan import Precision, workspace_bytes
+from glmcore.plan import Device, Precision, workspace_bytes
 
 # Of the planned bytes. Torch's attention takes some buffers for each thread besides, which weigh in small models only.
 WITHIN = 0.15
+CPU, CARD = Device("cpu", 2**34), Device("cuda:0", 2**34)
 WIDE = {"num_layers": 2, "hidden_size": 512, "num_heads": 4, "head_dim": 128}
 
 
@@ -42,11 +43,10 @@ def peak(action) -> int:
     return highest
 
 
-def measured(config, dtype: torch.dtype, prompt: int, context: int, *, batch: int, placed: bool, kernel=None) -> int:
+def measured(config, dtype: str, prompt: int, context: int, *, batch: int, kernel=None) -> int:
     """The peak while the last ``prompt`` of ``context`` tokens go through the model."""
-    pieces = ["embedding", *(f"layer.{i}" for i in range(config.num_layers)), "final_norm", "lm_head"]
-    model = random_model(config, dtype, placement=dict.fromkeys(pieces, "cpu") if placed else None, kernel=kernel)
-    cache = KVCache(config, batch, context, getattr(model, "cache_dtype", None) or dtype)
+    model = random_model(config, dtype, kernel=kernel)
+    cache = KVCache(config, batch, context)
     ids = torch.tensor([prompt_ids(config, prompt)] * batch)
     inputs = PositionState(config, ids).prompt() if config.generation == "v1" else {}
 
@@ -76,9 +76,10 @@ def measured(config, dtype: torch.dtype, prompt: int, context: int, *, batch: in
 )
 def test_the_planned_workspace_is_the_measured_peak(name, dtype, prompt, context, batch):
     config = shaped(name)
-    # float16 stands for a plan: on the CPU it is kept in 16 bits and computed with in 32.
-    found = measured(config, getattr(torch, dtype), prompt, context, batch=batch, placed=dtype == "float16")
-    planned = workspace_bytes(config, Precision(dtype), prompt, context, batch, on_card=False)
+    # What is kept in 16 bits is computed with in 32, by the kernel.
+    kernel = None if dtype == "float32" else kernel_or_torch()
+    found = measured(config, dtype, prompt, context, batch=batch, kernel=kernel)
+    planned = workspace_bytes(config, Precision(dtype), prompt, context, batch, CPU)
     assert found == pytest.approx(planned, rel=WITHIN), found / planned
 
 
@@ -89,13 +90,13 @@ def test_quantised_layers_take_no_more_with_the_kernel(name, bits):
     if kernel is None:
         pytest.skip("no compiler here")
     config = shaped(name, quantization_bit=bits)
-    found = measured(config, torch.float32, 256, 256, batch=1, placed=False, kernel=kernel)
-    planned = workspace_bytes(config, Precision("float32", bits), 256, 256, 1, on_card=False)
+    found = measured(config, "float32", 256, 256, batch=1, kernel=kernel)
+    planned = workspace_bytes(config, Precision("float32", bits), 256, 256, 1, CPU)
     assert found == pytest.approx(planned, rel=WITHIN), found / planned
 
 
 def test_a_card_expands_the_widest_quantised_matrix():
     config = NAMED["chatglm2-6b"]
-    plain, packed = (workspace_bytes(config, Precision("float16", bits), 512, 2048, 1, on_card=True) for bits in (0, 4))
+    plain, packed = (workspace_bytes(config, Precision("float16", bits), 512, 2048, 1, CARD) for bits in (0, 4))
     matrix = 2 * config.ffn_hidden_size * config.hidden_size * 2
     assert matrix < packed < matrix + plain

@@ -1,0 +1,30 @@
+"""In which types the pieces of a model are kept and compute, by device. Names are those of torch's types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from glmcore.plan.devices import is_cpu
+
+if TYPE_CHECKING:
+    from glmcore.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class Types:
+    """The types of what one device holds."""
+
+    stored: str  # of matrices that are not quantised
+    computing: str  # of hidden states, keys and values, and of vectors: norms and biases
+
+
+def types_on(device: str, dtype: str, stored: str) -> Types:
+    """A card computes in ``dtype``; a CPU, which has no fast 16 bits and overflows in float16, in float32."""
+    return Types(stored, "float32" if is_cpu(device) else dtype)
+
+
+def stored_type(config: ModelConfig, dtype: str) -> str:
+    """The type in which matrices are kept where ``dtype`` is asked for: of a quantised model only embedding and head
+    are left, and they keep the checkpoint's 16 bits, for float32 would add bytes and nothing else."""
+    return config.dtype if config.quantization_bit and dtype == "float32" else dtype
