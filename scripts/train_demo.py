@@ -33,7 +33,8 @@ from glmcore.checkpoint.tensor_files import TensorInfo
 from glmcore.checkpoint.writer import write_safetensors
 from glmcore.config import ModelConfig
 from glmcore.models import build
-from glmcore.quant.schemes import dequantize, quantize_rows
+from glmcore.packing import dequantize
+from glmcore.quant.schemes import quantize_rows
 from glmcore.tokenizers import Tokenizer, load_tokenizer
 
 VOCABULARY = 3072

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from glmcore.config import ModelConfig
-from glmcore.kernels import step
+from glmcore.kernels import abi
 from glmcore.kernels.load import Kernel
 from glmcore.layout import layout
 from glmcore.models import glm1, glm2
@@ -21,7 +21,7 @@ from glmcore.quant.linear import QuantLinear
 
 FLOATS = {torch.float16: 16, torch.bfloat16: 17, torch.float32: 32}
 LAYERS = (glm1.Layer, glm2.Layer)
-ROTARY = {"halves": step.HALVES, "pairs": step.PAIRS}
+ROTARY = {"halves": abi.HALVES, "pairs": abi.PAIRS}
 NORMS = (nn.LayerNorm, glm2.RMSNorm)
 # Rows up to which unquantised matrices are read row by row here; for more, torch's matrix product is faster.
 FEW_FLOAT_ROWS = 8
@@ -48,7 +48,7 @@ class NativeModel:
             raise Unsuited("heads of an unusual shape")
         self.kernel = kernel_of(model)
         self.held: list[Tensor] = []  # what the library reads that no module holds: scales and biases in float32
-        self.layers = (step.Layer * config.num_layers)(*map(self._layer, model.layers))
+        self.layers = (abi.Layer * config.num_layers)(*map(self._layer, model.layers))
         self.description = self._model()
         self.quantised = all(layer.qkv.bits < 16 for layer in self.layers)
         self.keys: list[Tensor] | None = None  # those whose addresses the layers have
@@ -99,7 +99,7 @@ class NativeModel:
         cosines, sines = rotation_rows(self.config, position_ids)
         hidden = self.model.embedding(ids).float().contiguous()
         logits = torch.empty(wanted, self.config.vocab_size)
-        tokens = step.Tokens(
+        tokens = abi.Tokens(
             len(ids), *(tensor.data_ptr() for tensor in (sequence, places, visible, cosines, sines)),
             cache.keys[0].stride(0), cache.keys[0].stride(1), hidden.data_ptr(), logits.data_ptr(), wanted, answers,
         )  # fmt: skip
@@ -114,44 +114,44 @@ class NativeModel:
             layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
         self.keys = cache.keys
 
-    def _workspace(self, tokens: step.Tokens) -> int:
+    def _workspace(self, tokens: abi.Tokens) -> int:
         """The address of enough memory, which is kept from call to call."""
         needed = self.kernel.step_bytes(self.description, tokens) + ALIGNMENT
         if len(self.memory) < needed:
             self.memory = torch.empty(needed, dtype=torch.uint8)
         return -(-self.memory.data_ptr() // ALIGNMENT) * ALIGNMENT
 
-    def _model(self) -> step.Model:
+    def _model(self) -> abi.Model:
         config, model, traits = self.config, self.model, self.config.traits
         last = model.final_norm
-        return step.Model(
+        return abi.Model(
             layers=config.num_layers, hidden=config.hidden_size, heads=config.num_heads, groups=config.num_kv_heads,
             size=config.head_dim, ffn=config.ffn_hidden_size, within_heads=not config.multi_query,
             rotary=ROTARY[traits.rotary], parts=2 if config.position_2d else 1,
-            gate=step.SWIGLU if traits.gated else step.GELU, precision=self.kernel.precision_number,
+            gate=abi.SWIGLU if traits.gated else abi.GELU, precision=self.kernel.precision_number,
             residual_of_norm=config.residual_post_norm, residual=traits.residual_scale,
-            epsilon=config.norm_eps, layer=self.layers, last=step.Norm() if last is None else self._norm(last),
+            epsilon=config.norm_eps, layer=self.layers, last=abi.Norm() if last is None else self._norm(last),
             head=self._matrix(model.lm_head),
         )  # fmt: skip
 
-    def _layer(self, layer: nn.Module) -> step.Layer:
+    def _layer(self, layer: nn.Module) -> abi.Layer:
         if type(plain(layer)) not in LAYERS:
             raise Unsuited(f"a layer is a {type(layer).__name__}")
         attention = plain(getattr(layer, layout(self.config).attention))
         mlp = plain(layer.mlp)
-        return step.Layer(
+        return abi.Layer(
             self._norm(layer.input_layernorm), self._norm(layer.post_attention_layernorm),
             self._matrix(attention.query_key_value), self._matrix(attention.dense),
             self._matrix(mlp.dense_h_to_4h), self._matrix(mlp.dense_4h_to_h),
         )  # fmt: skip
 
-    def _norm(self, module: nn.Module) -> step.Norm:
+    def _norm(self, module: nn.Module) -> abi.Norm:
         if type(plain(module)) not in NORMS:
             raise Unsuited(f"a norm is a {type(module).__name__}")
         if module.weight.dtype != torch.float32:
             raise Unsuited(f"it computes in {module.weight.dtype}")
         bias = getattr(module, "bias", None)
-        return step.Norm(self._floats(module.weight), None if bias is None else self._floats(bias))
+        return abi.Norm(self._floats(module.weight), None if bias is None else self._floats(bias))
 
     def _floats(self, vector: Tensor) -> int:
         """The address of a vector in float32."""
@@ -161,7 +161,7 @@ class NativeModel:
         self.held.append(kept)
         return kept.data_ptr()
 
-    def _matrix(self, linear: nn.Module) -> step.Matrix:
+    def _matrix(self, linear: nn.Module) -> abi.Matrix:
         """A linear's weight, in place, and its vectors."""
         if type(plain(linear)) not in (QuantLinear, HalfLinear, nn.Linear):
             raise Unsuited(f"a linear is a {type(linear).__name__}")
@@ -169,7 +169,7 @@ class NativeModel:
         if weight.device.type != "cpu" or not weight.is_contiguous():
             raise Unsuited("a weight lies elsewhere")
         packed = isinstance(linear, QuantLinear)
-        return step.Matrix(
+        return abi.Matrix(
             linear.bits if packed else FLOATS[weight.dtype], weight.data_ptr(),
             self._floats(linear.weight_scale) if packed else None,
             None if linear.bias is None else self._floats(linear.bias),

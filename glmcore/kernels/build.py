@@ -36,6 +36,8 @@ from glmcore.kernels.isa import ISAS, Isa, cpu_features, usable_isas
 __all__ = ["KernelError", "KernelLibrary", "ensure_kernel"]
 
 SELFTEST = Path(__file__).parent / "selftest.py"
+# What a library has to agree with: it is verified anew where one of these changes.
+SELFTEST_FILES = (SELFTEST, *(SELFTEST.with_name(name) for name in ("abi.py", "plain_step.py")))
 SELFTEST_SECONDS, LOCK_SECONDS = 30, 300
 LIBRARY, STAMP = "glm_kernel.so", "verified.json"
 
@@ -146,7 +148,7 @@ def _given(path: Path, folders: Sequence[Path]) -> KernelLibrary:
         digest = _digest(path)
     except OSError as error:
         raise KernelError("kernel-file", f"cannot be read: {error.strerror}", stage="load", where=str(path)) from error
-    name = f"given-{_hash(digest, _digest(SELFTEST), *sorted(cpu_features()))}.json"
+    name = f"given-{_hash(digest, *map(_digest, SELFTEST_FILES), *sorted(cpu_features()))}.json"
     for folder in folders:
         if keep.ours(folder) and (known := _read_stamp(folder / name, digest, path)) is not None:
             return known
@@ -217,7 +219,7 @@ def _chosen_isas(name: str | None) -> tuple[Isa, ...]:
 
 def _key(compilers: Sequence[Compiler], isas: Sequence[Isa]) -> str:
     """Everything that the result depends on, hashed."""
-    sources = [_digest(path) for path in sorted([*SOURCES.glob("*.[ch]"), SELFTEST])]
+    sources = [_digest(path) for path in sorted([*SOURCES.glob("*.[ch]"), *SELFTEST_FILES])]
     flags = [*FLAGS, OPENMP, *(flag for isa in isas for flag in (isa.name, *isa.flags))]
     return _hash(*sources, *flags, *(compiler.identity for compiler in compilers), *sorted(cpu_features()))
 

@@ -13,13 +13,11 @@ import torch
 from torch import Tensor
 
 from glmcore.errors import GlmError
-from glmcore.kernels import step
+from glmcore.kernels import abi
+from glmcore.kernels.abi import NO_MEMORY, NOT_FINITE, PRECISIONS
 from glmcore.kernels.build import KernelError, KernelLibrary, ensure_kernel
 from glmcore.kernels.threads import default_threads
 
-# By their numbers in the library.
-PRECISIONS = ("fast", "exact", "light")
-NOT_FINITE, NO_MEMORY = 1, 2
 TYPES = (torch.float32, torch.float16, torch.bfloat16)
 # Activation rows up to which reading 16-bit weights row by row beats expanding them for torch's matrix product.
 FEW_ROWS = 4
@@ -39,13 +37,8 @@ class Kernel:
         self.threads = threads or default_threads()
         # Torch's own OpenMP runtime is loaded for everybody to see, so the library's calls are bound to it: one pool of
         # threads for both, which is why torch must be imported first (it is, above).
-        code = opened(library)
+        code = declared(library)
         self._linear, self._linear16, self._read = code.glm_linear, code.glm_linear16, code.glm_read
-        pointer, size = ctypes.c_void_p, ctypes.c_int64
-        self._linear.argtypes = [ctypes.c_int, ctypes.c_int, *[pointer] * 5, *[size] * 3, ctypes.c_int]
-        self._linear16.argtypes = [ctypes.c_int, *[pointer] * 3, *[size] * 3, ctypes.c_int]
-        self._read.argtypes = [pointer, size, ctypes.c_int]
-        step.declare(code)
         self._step, self._step_bytes = code.glm_step, code.glm_step_bytes
 
     @property
@@ -102,11 +95,11 @@ class Kernel:
             raise _error(status)
         return y.to(x.dtype)
 
-    def step_bytes(self, model: step.Model, tokens: step.Tokens) -> int:
+    def step_bytes(self, model: abi.Model, tokens: abi.Tokens) -> int:
         """Bytes of working memory that ``step`` needs."""
         return self._step_bytes(model, tokens, self.threads)
 
-    def step(self, model: step.Model, tokens: step.Tokens, memory: int) -> None:
+    def step(self, model: abi.Model, tokens: abi.Tokens, memory: int) -> None:
         """Run a whole model over some tokens (cpu/step.h); ``memory`` is an address, a multiple of 64."""
         status = self._step(model, tokens, memory, self.threads)
         if status:
@@ -139,6 +132,17 @@ def opened(library: KernelLibrary) -> ctypes.CDLL:
     except OSError:  # no /proc, or a system that runs nothing of unnamed files
         os.close(descriptor)
         return ctypes.CDLL(str(library.path))
+
+
+def declared(library: KernelLibrary) -> ctypes.CDLL:
+    """``opened``, with the types of its functions; raises ``KernelError`` where its interface is not abi.py's."""
+    code = opened(library)
+    try:
+        abi.declare(code)
+    except abi.Mismatch as error:
+        raise KernelError("kernel-file", f"the kernel cannot be used: {error}", stage="symbols",
+                          where=str(library.path), hint="start again") from error  # fmt: skip
+    return code
 
 
 def load_kernel(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from glmcore.quant.schemes import dequantize
+from glmcore.packing import dequantize
 
 BLOCK = 128
 # The largest integer that activations of so many bits are rounded to.

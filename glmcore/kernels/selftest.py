@@ -13,19 +13,24 @@ import os
 import struct
 import sys
 
-ABI = 3
+# This runs isolated, with no packages but the standard library's: glmcore's own folder comes after those.
+sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from glmcore.kernels import abi, plain_step
+from glmcore.kernels.abi import NOT_FINITE, PRECISIONS
+from glmcore.kernels.plain_step import Numbers
+
 BLOCK = 128
-NOT_FINITE = 1
 ELF_MACHINES = {3: "i686", 40: "armv7l", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
 # (activation rows, matrix rows, columns): odd sizes, short last blocks, rows one by one, few and many rows by tiles.
 SHAPES = ((1, 5, 130), (2, 37, 258), (5, 35, 128), (17, 3, 130))
-# By their numbers in the library.
-PRECISIONS = ("fast", "exact", "light")
-EXACT = 1
+EXACT = PRECISIONS.index("exact")
 # The largest integer that activations of so many bits are rounded to.
 LARGEST = {8: 127, 16: 32639}
 # Float32 sums in another order differ by this share of the sum of magnitudes at most.
 TOLERANCE = 2e-6
+# Of a whole step, as a share of the largest value: some ten products in a row, with norms and e^x to 2e-7 between them.
+STEP_TOLERANCE = 5e-5
 
 
 class Failure(Exception):
@@ -34,17 +39,6 @@ class Failure(Exception):
     def __init__(self, stage: str, reason: str) -> None:
         super().__init__(reason)
         self.stage = stage
-
-
-class Numbers:
-    """A small repeatable source of numbers; ``random`` alone takes a third of this script's time to import."""
-
-    def __init__(self) -> None:
-        self.state = 20260101
-
-    def integer(self, low: int, high: int) -> int:
-        self.state = (self.state * 6364136223846793005 + 1442695040888963407) & (2**64 - 1)
-        return low + (self.state >> 33) % (high - low + 1)
 
 
 def why_not_loaded(path: str, error: OSError) -> str:
@@ -63,21 +57,16 @@ def why_not_loaded(path: str, error: OSError) -> str:
 
 def open_library(path: str) -> ctypes.CDLL:
     """Load the library and declare its functions."""
+    # Threads that wait actively for each other take seconds on a busy machine. libgomp reads this at its load.
+    os.environ["OMP_WAIT_POLICY"] = "passive"
     try:
         library = ctypes.CDLL(path)
     except OSError as error:
         raise Failure("load", why_not_loaded(path, error)) from error
     try:
-        version = library.glm_abi()
-        if version != ABI:
-            raise Failure("symbols", f"it was built for interface {version}, this glmcore needs {ABI}")
-        library.glm_isa.restype = ctypes.c_char_p
-        pointer, size = ctypes.c_void_p, ctypes.c_int64
-        library.glm_linear.argtypes = [ctypes.c_int, ctypes.c_int, *[pointer] * 5, *[size] * 3, ctypes.c_int]
-        library.glm_linear16.argtypes = [ctypes.c_int, *[pointer] * 3, *[size] * 3, ctypes.c_int]
-        library.glm_precision.argtypes = [ctypes.c_int, ctypes.c_int, size]
-    except AttributeError as error:
-        raise Failure("symbols", f"it has no function of glmcore's kernel: {error}") from error
+        abi.declare(library)
+    except abi.Mismatch as error:
+        raise Failure("symbols", str(error)) from error
     return library
 
 
@@ -138,6 +127,20 @@ def check_halves(library: ctypes.CDLL, brain: bool, rng: Numbers) -> None:
                 raise Failure("verify", f"{'bfloat16' if brain else 'float16'} is off at row {j}")
 
 
+def check_step(library: ctypes.CDLL, shape: plain_step.Shape, rng: Numbers) -> None:
+    """Two passes of a small model, a prompt and then an answer beside another sequence; one with a NaN is reported."""
+    model = plain_step.SmallModel(shape, rng)
+    for tokens in plain_step.PASSES:
+        run = plain_step.Pass(model, tokens, rng)
+        if (status := run.by(library)) != 0:
+            raise Failure("verify", f"status {status} for a step of {shape.name}")
+        if (error := run.error()) > STEP_TOLERANCE:
+            raise Failure("verify", f"a step of {shape.name} is off by {error:.1e}")
+    run.hidden[0] = math.nan
+    if run.by(library) != NOT_FINITE:
+        raise Failure("verify", "a NaN within a step was not reported")
+
+
 def check(path: str) -> dict[str, object]:
     """Open the library and compare every path with plain Python; raises ``Failure``."""
     library = open_library(path)
@@ -150,6 +153,8 @@ def check(path: str) -> dict[str, object]:
     )
     check_halves(library, False, rng)
     check_halves(library, True, rng)
+    for shape in plain_step.SHAPES:
+        check_step(library, shape, rng)
     bad = (ctypes.c_float * 2)(1.0, math.nan)
     one, y = (ctypes.c_float * 1)(1.0), (ctypes.c_float * 1)()
     if library.glm_linear(8, 0, b"\1\1", one, None, bad, y, 1, 1, 2, 1) != NOT_FINITE:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glmcore.kernels.cuda import choice
-from glmcore.quant.schemes import dequantize, packed_columns
+from glmcore.packing import dequantize, packed_columns
 
 if TYPE_CHECKING:
     from glmcore.kernels.load import Kernel

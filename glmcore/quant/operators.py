@@ -14,8 +14,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from glmcore.packing import pack_int4, unpack_int4
 from glmcore.quant.linear import QuantLinear
-from glmcore.quant.schemes import pack_int4, quantize_rows, unpack_int4
+from glmcore.quant.schemes import quantize_rows
 
 TOLERANCE = 0.01  # of a product, relative to its norm
 # The int4 operator packs this many rows together, on every instruction set.

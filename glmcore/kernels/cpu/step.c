@@ -79,6 +79,12 @@ static int32_t run_head(const Model *model, const Tokens *tokens, const Buffers 
     return product(model, &model->head, x, tokens->wanted, tokens->wanted, b->packed, tokens->logits);
 }
 
+/* How many bytes the structures of step.h take, in the order of STRUCTURES in glmcore/kernels/abi.py; 0 beyond. */
+EXPORT int64_t glm_size_of(int number) {
+    static const int64_t sizes[] = {sizeof(Matrix), sizeof(Norm), sizeof(Layer), sizeof(Model), sizeof(Tokens)};
+    return number < 0 || number >= (int)(sizeof(sizes) / sizeof(*sizes)) ? 0 : sizes[number];
+}
+
 EXPORT int64_t glm_step_bytes(const Model *model, const Tokens *tokens, int threads) {
     Buffers buffers;
     return place_buffers(model, tokens, threads, NULL, &buffers);

@@ -1,5 +1,5 @@
 /* A whole model's forward pass over some tokens, in one parallel region: what Python describes, field for field
- * (glmcore/kernels/step.py), and what the sources of the pass offer to each other.
+ * (glmcore/kernels/abi.py), and what the sources of the pass offer to each other.
  */
 #ifndef GLM_STEP_H
 #define GLM_STEP_H

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glmcore.errors import GlmError
-from glmcore.quant.schemes import dequantize
+from glmcore.packing import dequantize
 
 # x, packed weight, scale, bias or None, bits → the product in the type of x.
 Linear = Callable[[Tensor, Tensor, Tensor, "Tensor | None", int], Tensor]

@@ -10,7 +10,8 @@ from demo_corpus import Corpus
 from glmcore.config import ModelConfig
 from glmcore.engine.load import load
 from glmcore.models import build
-from glmcore.quant.schemes import dequantize, quantize_rows
+from glmcore.packing import dequantize
+from glmcore.quant.schemes import quantize_rows
 from glmcore.tokenizers import load_tokenizer
 
 

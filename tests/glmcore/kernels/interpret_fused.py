@@ -8,7 +8,7 @@ import torch
 
 from glmcore.kernels.cuda import fused
 from glmcore.kernels.cuda.choice import largest_error
-from glmcore.quant.schemes import dequantize
+from glmcore.packing import dequantize
 
 
 def errors(bits: int, dtype: torch.dtype, tokens: int, rows: int, columns: int, bias: bool) -> float:

@@ -1,5 +1,6 @@
 """Building the kernel: what may go wrong with compilers, caches and given files, each by real programs and files."""
 
+import ctypes
 import os
 import platform
 import shutil
@@ -12,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from glmcore.errors import GlmError
-from glmcore.kernels import build, compiler, keep
+from glmcore.kernels import abi, build, compiler, keep
 from glmcore.kernels.build import KernelError, ensure_kernel
 from glmcore.kernels.isa import ISAS, cpu_features
+from glmcore.kernels.load import Kernel
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is needed")
 ROOT = Path(__file__).parents[3]
@@ -334,14 +336,57 @@ def test_given_file_that_crashes(tmp_path):
 
 
 def test_given_file_that_computes_wrongly(tmp_path):
+    sizes = ", ".join(str(ctypes.sizeof(structure)) for structure in abi.STRUCTURES)
     source = """
     int glm_abi(void) { return 3; }
     int glm_precision(int bits, int exact, long m) { return 16; }
     const char *glm_isa(void) { return "wrong"; }
     int glm_openmp(void) { return 0; }
     void glm_linear16(void) {}
+    void glm_read(void) {}
+    void glm_step(void) {}
+    void glm_step_bytes(void) {}
+    long glm_size_of(int number) { return (long[]){SIZES}[number]; }
     int glm_linear(int bits, int exact, const void *w, const float *s, const float *b, const float *x, float *y,
                    long m, long n, long k, int t) { for (long i = 0; i < m * n; i++) y[i] = 0; return 0; }
     """
-    error = refused(c_library(tmp_path / "wrong.so", source), tmp_path)
+    error = refused(c_library(tmp_path / "wrong.so", source, f"-DSIZES={sizes}"), tmp_path)
     assert error.stage == "verify" and "off by" in error.what
+
+
+def changed_sources(tmp_path, monkeypatch, file, before, after):
+    """The kernel's sources with one passage changed, which the next build takes."""
+    shutil.copytree(compiler.SOURCES, tmp_path / "cpu")
+    text = (tmp_path / "cpu" / file).read_text()
+    assert text.count(before) == 1
+    (tmp_path / "cpu" / file).write_text(text.replace(before, after))
+    for module in (compiler, build):
+        monkeypatch.setattr(module, "SOURCES", tmp_path / "cpu")
+
+
+@pytest.mark.parametrize(
+    "file, before, after, what",
+    [
+        ("attention.c", "tokens->visible[row]);", "tokens->visible[row] - (row > 1));", "is off"),
+        ("step.c", "largest < INFINITE ? GLM_OK : GLM_NOT_FINITE", "GLM_OK", "NaN within a step"),
+    ],
+    ids=["a key unseen", "a NaN unreported"],
+)
+def test_a_wrong_step_is_refused_like_a_wrong_product(tmp_path, monkeypatch, file, before, after, what):
+    """The products are all right; what puts them together is not."""
+    changed_sources(tmp_path, monkeypatch, file, before, after)
+    with pytest.raises(KernelError, match=what) as caught:
+        ensure_kernel(isa="plain", cache=tmp_path / "cache")
+    assert (caught.value.code, caught.value.stage) == ("kernel-build", "verify")
+    assert not list((tmp_path / "cache").rglob("*.so"))
+
+
+def test_structures_of_other_sizes_are_refused_before_they_are_used(best, tmp_path, monkeypatch):
+    members = "parts, gate, precision;"
+    changed_sources(tmp_path, monkeypatch, "step.h", f"int64_t {members}", f"int32_t {members}")
+    with pytest.raises(KernelError, match=r"its Model takes \d+ bytes, glmcore's takes \d+") as caught:
+        ensure_kernel(isa="plain", cache=tmp_path / "cache")
+    assert caught.value.stage == "symbols"
+    monkeypatch.setattr(abi, "STRUCTURES", (abi.Norm, *abi.STRUCTURES[1:]))
+    with pytest.raises(KernelError, match="its Norm takes"):  # where it is loaded too
+        Kernel(best[0])

@@ -15,9 +15,9 @@ from torch import nn
 from glmcore.errors import GlmError
 from glmcore.kernels import load, reference, threads
 from glmcore.kernels.load import Kernel
+from glmcore.packing import dequantize, pack_int4
 from glmcore.quant.convert import attach_kernel, quantize_model, quantize_module
 from glmcore.quant.halves import HalfLinear
-from glmcore.quant.schemes import dequantize, pack_int4
 
 GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).parents[4] / "shared" / "golden"))
 # Float32 sums: the share of full scale that rounding may cost.

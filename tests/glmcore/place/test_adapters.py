@@ -19,9 +19,9 @@ from glmcore.errors import GlmError
 from glmcore.models.cache import KVCache
 from glmcore.models.inputs import PositionState, step_inputs
 from glmcore.models.rope import glm1_rotation, glm2_rotation, rotate_halves, rotate_pairs
+from glmcore.packing import dequantize
 from glmcore.place import load_model
 from glmcore.place.adapters import open_adapter
-from glmcore.quant.schemes import dequantize
 
 GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
 pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden data in {GOLDEN} (set GLM_GOLDEN)")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from torch import nn
 
+from glmcore import packing
 from glmcore.errors import GlmError
 from glmcore.quant import convert, linear, schemes
 
@@ -27,31 +28,31 @@ def tensors(path):
 @settings(max_examples=40, deadline=None)
 def test_pack_then_unpack_is_the_identity(rows, pairs, rng):
     values = torch.tensor([[rng.randint(-8, 7) for _ in range(2 * pairs)] for _ in range(rows)], dtype=torch.int8)
-    packed = schemes.pack_int4(values)
+    packed = packing.pack_int4(values)
     assert packed.shape == (rows, pairs)
-    assert torch.equal(schemes.unpack_int4(packed), values)
+    assert torch.equal(packing.unpack_int4(packed), values)
 
 
 def test_even_column_is_in_the_high_nibble():
-    packed = schemes.pack_int4(torch.tensor([[3, -2]], dtype=torch.int8))
+    packed = packing.pack_int4(torch.tensor([[3, -2]], dtype=torch.int8))
     assert packed.view(torch.uint8).item() == 0x3E
 
 
-@pytest.mark.parametrize("bits", schemes.BITS)
+@pytest.mark.parametrize("bits", packing.BITS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_error_is_at_most_half_a_step(bits, dtype):
     weight = torch.randn(33, 70, generator=torch.Generator().manual_seed(1)).to(dtype)
     packed, scale = schemes.quantize_rows(weight, bits)
-    error = (schemes.dequantize(packed, scale, bits) - weight.float()).abs()
+    error = (packing.dequantize(packed, scale, bits) - weight.float()).abs()
     # The quotient is rounded to the weight's own type before it is rounded to an integer: some slack.
     assert (error <= scale.float()[:, None] * (0.5 + 2**bits * torch.finfo(dtype).eps)).all()
 
 
 def test_rows_of_zeros_and_tiny_rows_stay_finite():
     weight = torch.tensor([[0.0, 0.0], [6e-8, -6e-8], [1e-6, 2e-6]], dtype=torch.float16)
-    for bits in schemes.BITS:
+    for bits in packing.BITS:
         packed, scale = schemes.quantize_rows(weight, bits)
-        values = schemes.dequantize(packed, scale, bits)
+        values = packing.dequantize(packed, scale, bits)
         assert values.isfinite().all() and values[0].eq(0).all()
 
 
@@ -88,7 +89,7 @@ def test_dequantised_weights_are_the_original_kernels(case):
     weights, expected = tensors(GOLDEN / case / "model.safetensors"), tensors(GOLDEN / case / "dequantized.safetensors")
     for name, value in expected.items():
         weight = name.removesuffix("dequantized") + "weight"
-        got = schemes.dequantize(weights[weight], weights[weight + "_scale"], 8 if "int8" in case else 4)
+        got = packing.dequantize(weights[weight], weights[weight + "_scale"], 8 if "int8" in case else 4)
         torch.testing.assert_close(got, value, atol=1e-6, rtol=0)
 
 
@@ -100,7 +101,7 @@ class Tiny(nn.Module):
         self.head = nn.Linear(6, 11, bias=False)
 
 
-@pytest.mark.parametrize("bits", schemes.BITS)
+@pytest.mark.parametrize("bits", packing.BITS)
 def test_quantised_model_fills_the_skeleton_and_computes(bits):
     model = convert.quantize_model(Tiny(), bits)
     assert isinstance(model.head, nn.Linear) and isinstance(model.layers[0], linear.QuantLinear)
@@ -110,7 +111,7 @@ def test_quantised_model_fills_the_skeleton_and_computes(bits):
     assert {k: v.shape for k, v in empty.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
     x = torch.randn(2, 3, 6, requires_grad=True)
     layer = model.layers[0]
-    expected = x @ schemes.dequantize(layer.weight, layer.weight_scale, bits).T + layer.bias
+    expected = x @ packing.dequantize(layer.weight, layer.weight_scale, bits).T + layer.bias
     y = layer(x)
     torch.testing.assert_close(y, expected)
     y.sum().backward()
