@@ -10,10 +10,11 @@ from glmdoctor.knowledge import versions
 from glmdoctor.messages import text
 from glmdoctor.readings.needs import floor
 from glmdoctor.readings.severity import model, model_grade
-from glmdoctor.readings.versions import admits
+from glmdoctor.readings.versions import admits, numbers
 
 PACKAGES = text("Packages that glmcore needs")
 CLASHES = text("Packages that do not go together")
+FLASH = text("flash-attn beside torch")
 CLASH_TITLES = {
     "numpy2-abi": text("torch was built for NumPy 1 and meets NumPy 2"),
     "protobuf-too-new": text("protobuf is too new for icetk"),
@@ -81,6 +82,31 @@ def _clash(host: Machine, packages: Mapping[str, str], row: Mapping[str, Mapping
     return all(name in packages and admits(range_, packages[name]) for name, range_ in row["when"].items())
 
 
+def flash_attention(host: Machine) -> Iterator[Finding]:
+    fact, torch = known(host.flash_attention), known(host.torch)
+    evidence = {"wheel": fact.wheel, "built_for": fact.torch, "torch": torch.version}
+    if fact.torch is None:
+        yield skipped(
+            FLASH, text("Nothing tells for which torch flash-attn {version} was built.", version=fact.version)
+        )
+    elif numbers(fact.torch)[:2] == numbers(torch.version)[:2]:
+        yield ok(FLASH, text("It was built for torch {torch}.", torch=fact.torch), **evidence)
+    else:
+        yield bad(
+            Status.WARN,
+            "flash-attn-abi",
+            text("flash-attn was built for another torch"),
+            text(
+                "flash-attn {version} is for torch {built_for}, and torch {torch} is installed: importing it, which "
+                "transformers does by itself, ends in an undefined symbol. These models run without it.",
+                version=fact.version,
+                built_for=fact.torch,
+                torch=torch.version,
+            ),
+            **evidence,
+        )
+
+
 CHECKS = (
     Check("python.packages", PACKAGES, needed, problems=("python-deps-missing",), needs=("interpreter",)),
     Check(
@@ -89,5 +115,8 @@ CHECKS = (
         clashes,
         problems=("numpy2-abi", "protobuf-too-new", "gradio-incompatible", "pydantic-version"),
         needs=("interpreter",),
+    ),
+    Check(
+        "python.flash-attn", FLASH, flash_attention, problems=("flash-attn-abi",), needs=("flash_attention", "torch")
     ),
 )

@@ -348,6 +348,15 @@ class Torch:
 
 
 @dataclass(frozen=True)
+class FlashAttention:
+    """flash-attn in the examined interpreter, by the name of its wheel."""
+
+    version: str
+    wheel: str  # the file or address that pip installed; "" where pip wrote none down, as after building it here
+    torch: str | None  # "2.5": the release that the wheel is for
+
+
+@dataclass(frozen=True)
 class Bitsandbytes:
     """bitsandbytes in the examined interpreter, by its files."""
 

@@ -22,6 +22,7 @@ from glmdoctor.host.probes import (
     cxx,
     deep,
     driver,
+    flash_attention,
     guards,
     hub,
     kernel,
@@ -108,6 +109,9 @@ class Host:
     memory_kills = _Fact[facts.MemoryKills](lambda host: kills.memory_kills(host.io))
     ceiling = _Fact[facts.DriverCeiling](lambda host: nvml.ceiling(host.io, host.loader))
     torch = _Fact[facts.Torch](lambda host: python.torch(host.io, host.interpreter))
+    flash_attention = _Fact[facts.FlashAttention](
+        lambda host: flash_attention.flash_attention(host.io, host.interpreter)
+    )
     bitsandbytes = _Fact[facts.Bitsandbytes](lambda host: bitsandbytes.bitsandbytes(host.io, host.interpreter))
     cxx_runtime = _Fact[facts.CxxRuntime](lambda host: cxx.cxx_runtime(host.io, host.interpreter, host.loader))
     toolchain = _Fact[facts.Toolchain](lambda host: toolchain.toolchain(host.io))

@@ -74,6 +74,11 @@ def pip(host: Machine, *requirements: str) -> Commands:
     return (shlex.join([program, "-m", "pip", "install", *requirements]),) if requirements else ()
 
 
+def removal(host: Machine, package: str) -> Commands:
+    interpreter = maybe(host.interpreter)
+    return (shlex.join([interpreter.executable if interpreter else "python", "-m", "pip", "uninstall", "-y", package]),)
+
+
 def torch(host: Machine) -> Commands:
     """The newest torch that the driver's CUDA ceiling, the cards and the interpreter all admit."""
     interpreter, ceiling, nvml = maybe(host.interpreter), maybe(host.ceiling), maybe(host.nvml)
@@ -311,6 +316,7 @@ BY_PROBLEM: Mapping[str, Callable[[Finding, Machine], Commands]] = {
     "cpm-toolkit-libs-missing": _by_host(cpm_libraries),
     "cuda-runtime-so-missing": _by_host(lambda host: toolkit_wheels(host, "cuda-runtime")),
     "cublaslt-symbol-conflict": _lines("unset LD_LIBRARY_PATH"),
+    "flash-attn-abi": _by_host(lambda host: removal(host, "flash-attn")),
     "bitsandbytes-cuda-setup": bitsandbytes,
     "gcc-missing": _by_host(lambda host: install(host, COMPILER)),
     "openmp-missing": _by_host(openmp),

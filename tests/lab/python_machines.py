@@ -96,6 +96,17 @@ def with_bitsandbytes(what: str, *binaries: str, **environment: str) -> Callable
     return build
 
 
+def flash_attention(release: str) -> Callable[[Machine], None]:
+    def build(machine: Machine) -> None:
+        gpu_machine(machine)
+        record = machine.patient(flash_attn="2.7.4") / "flash_attn-2.7.4.dist-info" / "direct_url.json"
+        wheel = f"flash_attn-2.7.4+cu12torch{release}cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
+        record.write_text(f'{{"url": "https://wheels.example/{wheel}"}}')
+
+    build.__name__ = f"flash_attention_for_torch_{release}"
+    return build
+
+
 def conda_of_2019(machine: Machine) -> None:
     """A conda environment brings its own libstdc++, and pip installed a newer wheel into it."""
     conda_environment(machine, "3.4.21", "3.4.25")
@@ -146,6 +157,8 @@ CASES = (
     Case(with_bitsandbytes("bitsandbytes_of_another_cuda", "cpu", "cuda118"), BITSANDBYTES),
     Case(with_bitsandbytes("bitsandbytes_told_otherwise", "cuda121", BNB_CUDA_VERSION="118"), BITSANDBYTES),
     Case(with_bitsandbytes("bitsandbytes_for_this_cuda", "cpu", "cuda121"), clears=("python.bitsandbytes",)),
+    Case(flash_attention("2.5"), {"python.flash-attn": "flash-attn-abi"}),
+    Case(flash_attention("2.4"), clears=("python.flash-attn",)),
     Case(conda_of_2019, {"python.cxx": "libstdcxx-too-old"}),
     Case(conda_of_this_year, clears=("python.cxx",)),
     Case(packages("no_safetensors", safetensors=None), {"python.packages": "python-deps-missing"}),

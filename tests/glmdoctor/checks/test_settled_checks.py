@@ -195,3 +195,13 @@ def test_a_pickle_that_calls_more_than_torch_does(cpu_machine: Stub, chatglm2: A
     assert "posix.system" in str(found.detail)
     machine = cpu_machine.having(checkpoint=replace(chatglm2, files=(*chatglm2.files, good, training)))
     assert judged(machine, "model.contents").status is Status.OK
+
+
+def test_flash_attention_and_its_torch(gpu_machine: Stub) -> None:
+    def judged_for(release: str | None) -> Finding:
+        fact = facts.FlashAttention("2.7.4", "flash_attn-2.7.4+cu12torch2.4-cp311-linux_x86_64.whl", release)
+        return judged(gpu_machine.having(flash_attention=fact), "python.flash-attn")  # torch is 2.4.0+cu121
+
+    assert judged_for("2.4").status is Status.OK and judged_for(None).status is Status.SKIPPED
+    found = judged_for("2.5")
+    assert (found.status, found.problem) == (Status.WARN, "flash-attn-abi") and "2.4.0" in str(found.detail)

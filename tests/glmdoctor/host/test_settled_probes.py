@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from glmdoctor.host.facts import Checkpoint, CheckpointFile, Interpreter, Loader, Process, Unknown
 from glmdoctor.host.probes import bitsandbytes, cxx, hub, kills, own_code
 from glmdoctor.host.probes.elf_versions import Versions, versions
+from glmdoctor.host.probes.flash_attention import flash_attention
 from glmdoctor.host.recorded import RecordedIO
 
 CGROUP = "0::/\n"
@@ -188,3 +190,23 @@ def test_classes_and_methods_by_the_text() -> None:
     assert found.tokenizer_offers == ("build_prompt",)
     assert code(modeling_chatglm=model).asked_of_tokenizer == (), "without a tokenizer's code nothing can be missing"
     assert isinstance(code(), Unknown)
+
+
+# flash-attn
+
+
+def test_flash_attention_by_its_wheel() -> None:
+    def found(folder: str, record: str | None = None) -> Any:
+        files = {f"/site/{folder}/METADATA": "Name: flash_attn\n"}
+        files |= {f"/site/{folder}/direct_url.json": record} if record is not None else {}
+        return flash_attention(RecordedIO(files), python("/site"))
+
+    url = "https://x.example/flash_attn-2.7.4.post1%2Bcu12torch2.5cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
+    wheel = found("flash_attn-2.7.4.post1.dist-info", json.dumps({"url": url, "archive_info": {}}))
+    assert (wheel.version, wheel.torch) == ("2.7.4.post1", "2.5") and wheel.wheel.startswith(
+        "flash_attn-2.7.4.post1+cu12"
+    )
+    assert found("flash_attn-2.5.8+cu122torch2.3.dist-info").torch == "2.3"
+    for record in (None, "", "[]", "{", '{"url": 3}', '{"url": "file:///src"}', '{"url": "http://["}'):
+        assert found("flash_attn-2.5.8.dist-info", record).torch is None
+    assert isinstance(found("flash_attn_3-1.0.dist-info"), Unknown)
