@@ -54,8 +54,6 @@ def main() -> None:
         sys.stderr.write("\nglmcore: interrupted\n")
         sys.exit(130)
     except Exception as error:
-        if "--debug" in sys.argv:
-            raise
         sys.exit(complain(told(error)))
 
 

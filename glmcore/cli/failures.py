@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
+
 import click
 
 from glmcore.errors import GlmError
 
 
 def told(error: Exception) -> GlmError:
-    """``error`` with a code of ours."""
+    """``error`` with a code of ours; under ``--debug`` its traceback goes to standard error before."""
+    if "--debug" in sys.argv:
+        traceback.print_exception(error)
     if isinstance(error, GlmError):
         return error
     if isinstance(error, click.ClickException):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,8 +101,6 @@ class Repl:
         except EOFError:
             write_through("\n(the message is dropped)\n")
         except Exception as error:
-            if "--debug" in sys.argv:
-                traceback.print_exc()
             write_through(f"\n{told(error).line()}\n")
 
     def ask(self, text: str) -> None:

@@ -1,20 +1,15 @@
 """What a repair may do to a machine: a closed set of actions, each with its way back, and the disk that they change."""
 
+from glmdoctor.actions.change import Action, Change, Changes, Inverse, change_of, missing_folders
+from glmdoctor.actions.fetching import FetchFile
 from glmdoctor.actions.files import (
     LINKER_CACHE,
     LINKER_SCRATCH,
-    Action,
-    Change,
-    Changes,
-    FetchFile,
-    Inverse,
     MakeFolder,
     PlaceLink,
     RefreshLinkerCache,
     WriteFile,
-    change_of,
     digest,
-    missing_folders,
 )
 from glmdoctor.actions.packages import InstallPackages
 

@@ -1,20 +1,16 @@
-"""The closed set of things a repair may do, each undone by putting back what it found.
-
-A ``Change`` is what was at one path before, and the names that the way back needs. It is read when the plan is made,
-shown, written to the journal, and compared again right before the action: an action never meets a state that its plan
-has not seen. Every action replaces a name in one rename, so that it is either as before or as after.
-"""
+"""Folders, links, text files and the linker's cache; each replaced in one rename, the former kept."""
 
 from __future__ import annotations
 
 import hashlib
 import posixpath
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
-from glmdoctor.actions import fetching
-from glmdoctor.actions.disk import ABSENT, Disk, Node, own_ids
+from glmdoctor.actions.change import Changes, Undoable, placed, replace_link
+from glmdoctor.actions.disk import Disk, Node, own_ids
 from glmdoctor.messages import Text, text
 
 FOLDER_MODE = 0o755
@@ -23,128 +19,7 @@ LINKER_SCRATCH = "/var/cache/ldconfig/aux-cache"  # ldconfig's own notes; it rew
 
 
 @dataclass(frozen=True)
-class Change:
-    """One path of an action: what was there, where a regular file is kept, and the temporary name in between."""
-
-    before: Node
-    temporary: str
-    kept: str | None = None  # only where ``before`` is a regular file
-
-
-Changes = Mapping[str, Change]  # path → Change
-
-
-class Inverse(Protocol):
-    """One part of the way back; done twice it does no more than done once. ``path`` names what it restores."""
-
-    @property
-    def path(self) -> str: ...
-
-    def apply(self, disk: Disk) -> None: ...
-
-    def clear(self, disk: Disk) -> None: ...
-
-    def loss(self, disk: Disk) -> Text | None:
-        """Why it cannot be done, as far as that is seen beforehand."""
-        ...
-
-
-class Action(Protocol):
-    """A change of the machine. ``apply`` may touch ``paths`` and the names in their ``Change``, nothing else."""
-
-    derived: ClassVar[bool]  # made from other files by a system program, which may make it anew at any time
-
-    @property
-    def kind(self) -> str: ...
-
-    @property
-    def paths(self) -> tuple[str, ...]: ...
-
-    def satisfied(self, before: Mapping[str, Node]) -> bool:
-        """Is the state that the action wants there already?"""
-        ...
-
-    def obstacle(self, before: Mapping[str, Node], disk: Disk) -> Text | None:
-        """Why the action must not be done in this state."""
-        ...
-
-    def apply(self, disk: Disk, changes: Changes) -> None: ...
-
-    def inverse(self, changes: Changes) -> tuple[Inverse, ...]: ...
-
-    def results(self, changes: Changes) -> Mapping[str, Node]:
-        """What will lie at the paths afterwards, as far as it is known beforehand."""
-        ...
-
-    def describe(self, changes: Changes) -> Text: ...
-
-
-@dataclass(frozen=True)
-class Restore:
-    """The way back of every action: what was at ``path`` is there again, or nothing where nothing was."""
-
-    path: str
-    change: Change
-
-    def apply(self, disk: Disk) -> None:
-        """Do nothing where it is done already: a crash may have come in between."""
-        current, before = disk.node(self.path), self.change.before
-        if not current.same(before):
-            self._put_back(disk, current)
-        self.clear(disk)
-
-    def clear(self, disk: Disk) -> None:
-        """Remove the names that the way back needed; what has been changed there since is not ours, and stays."""
-        temporary, kept = self.change.temporary, self.change.kept
-        if disk.node(temporary).kind in ("link", "file"):
-            disk.remove(temporary)
-        if kept and disk.holds(kept, self.change.before):
-            disk.remove(kept)
-
-    def loss(self, disk: Disk) -> Text | None:
-        """Why a kept file cannot be put back, where it is needed."""
-        kept, before = self.change.kept, self.change.before
-        if kept is None or disk.holds(self.path, before) or disk.holds(kept, before):
-            return None
-        if disk.holds(kept, ABSENT):
-            return text("{path} cannot be restored: {kept}, as which it was kept, is gone", path=self.path, kept=kept)
-        return text(
-            "{path} cannot be restored: {kept}, as which it was kept, has changed since", path=self.path, kept=kept
-        )
-
-    def _put_back(self, disk: Disk, current: Node) -> None:
-        before = self.change.before
-        if before.kind == "file":
-            disk.rename(str(self.change.kept), self.path)
-        elif before.kind == "link":
-            replace_link(disk, before.target, self.path, self.change.temporary, before)
-        elif current.kind == "folder":
-            disk.remove_folder(self.path)
-        else:
-            disk.remove(self.path)
-
-
-def replace_link(disk: Disk, target: str, path: str, temporary: str, former: Node | None = None) -> None:
-    """Make ``path`` a link to ``target`` in one rename; a former link gets its owner and time back."""
-    if disk.node(temporary).kind != "absent":  # left by a crash; the name is ours alone
-        disk.remove(temporary)
-    disk.link(target, temporary)
-    if former is not None:
-        disk.adopt(temporary, former)
-    disk.rename(temporary, path)
-
-
-class _Undoable:
-    """The inverse of every action: each of its paths restored, the last first."""
-
-    derived: ClassVar[bool] = False
-
-    def inverse(self, changes: Changes) -> tuple[Restore, ...]:
-        return tuple(Restore(path, change) for path, change in reversed(list(changes.items())))
-
-
-@dataclass(frozen=True)
-class MakeFolder(_Undoable):
+class MakeFolder(Undoable):
     """A folder where nothing is."""
 
     path: str
@@ -169,9 +44,12 @@ class MakeFolder(_Undoable):
     def describe(self, changes: Changes) -> Text:
         return text("make the folder {path}", path=self.path)
 
+    def as_shell(self, changes: Changes) -> Sequence[str]:
+        return (shlex.join(("mkdir", self.path)),)
+
 
 @dataclass(frozen=True)
-class PlaceLink(_Undoable):
+class PlaceLink(Undoable):
     """A symbolic link, in place of nothing, another link, or a regular file that is kept."""
 
     path: str
@@ -219,9 +97,13 @@ class PlaceLink(_Undoable):
             )
         return text("link {path} to {target}", path=self.path, target=self.target)
 
+    def as_shell(self, changes: Changes) -> Sequence[str]:
+        temporary = changes[self.path].temporary
+        return shlex.join(("ln", "-s", self.target, temporary)), placed(temporary, self.path)
+
 
 @dataclass(frozen=True)
-class RefreshLinkerCache(_Undoable):
+class RefreshLinkerCache(Undoable):
     """A new linker cache by ldconfig, told to leave every link alone: by itself it deletes dangling ones."""
 
     derived: ClassVar[bool] = True
@@ -253,9 +135,13 @@ class RefreshLinkerCache(_Undoable):
     def describe(self, changes: Changes) -> Text:
         return text("rebuild the linker cache {path}; no link is touched, the old cache is kept", path=LINKER_CACHE)
 
+    def as_shell(self, changes: Changes) -> Sequence[str]:
+        temporary = changes[LINKER_CACHE].temporary
+        return shlex.join(("ldconfig", "-X", "-C", temporary)), placed(temporary, LINKER_CACHE)
+
 
 @dataclass(frozen=True)
-class WriteFile(_Undoable):
+class WriteFile(Undoable):
     """A text file, in place of nothing, or of the file or link whose content the plan was made from (and is kept)."""
 
     path: str
@@ -298,69 +184,18 @@ class WriteFile(_Undoable):
             return text("replace the link {path} by a changed copy of its file", path=self.path)
         return text("write the file {path}", path=self.path)
 
-
-@dataclass(frozen=True)
-class FetchFile(_Undoable):
-    """A checkpoint's file as its repository has it, in place of nothing or of the damaged one, which is kept."""
-
-    path: str
-    name: str  # in the repository
-    repository: str
-    sha256: str | None  # what this machine knows of the right file; the hub's own checksum is compared in any case
-    kind: str = field(default="fetch-file", init=False)
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        return (self.path,)
-
-    def satisfied(self, before: Mapping[str, Node]) -> bool:
-        return self.sha256 is not None and before[self.path].sha256 == self.sha256
-
-    def obstacle(self, before: Mapping[str, Node], disk: Disk) -> Text | None:
-        if before[self.path].kind not in ("absent", "file"):
-            return text("{path} is neither a link nor a regular file", path=self.path)
-        return None
-
-    def apply(self, disk: Disk, changes: Changes) -> None:
-        change = changes[self.path]
-        place = fetching.fetched(disk, self.path, self.repository, self.name, self.sha256)
-        if change.kept:
-            disk.keep(self.path, change.kept, change.temporary)
-        disk.rename(place, self.path)
-        fetching.tidy(disk, self.path)
-
-    def results(self, changes: Changes) -> Mapping[str, Node]:
-        return {}
-
-    def describe(self, changes: Changes) -> Text:
-        kept = changes[self.path].kept
-        if kept:
-            return text(
-                "fetch {name} of {repository} again, resumed and verified; the damaged file is kept as {kept}",
-                name=self.name,
-                repository=self.repository,
-                kept=kept,
-            )
-        return text("fetch {name} of {repository}, resumed and verified", name=self.name, repository=self.repository)
+    def as_shell(self, changes: Changes) -> Sequence[str]:
+        """The content as one quoted word; mode and owner as before."""
+        change, node = changes[self.path], self.results(changes)[self.path]
+        temporary = shlex.quote(change.temporary)
+        owner = (f"chown {node.uid}:{node.gid} {temporary}",) if change.before.kind == "file" else ()
+        return (
+            f"printf '%s' {shlex.quote(self.content)} > {temporary}",
+            shlex.join(("chmod", f"{node.mode:04o}", change.temporary)),
+            *owner,
+            placed(change.temporary, self.path),
+        )
 
 
 def digest(content: str) -> str:
     return hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def change_of(path: str, disk: Disk, run: str, number: int) -> Change:
-    """The state at ``path`` now, with names of this run beside it; hidden, so that no loader takes them up."""
-    before = disk.node(path)
-    folder, name = posixpath.split(path)
-    stem = posixpath.join(folder, f".glmdoctor-{run}-{number}-{name}")
-    return Change(before, stem + ".new", stem + ".kept" if before.kind == "file" else None)
-
-
-def missing_folders(path: str, disk: Disk) -> Sequence[str]:
-    """The folders above ``path`` that are not there, outermost first."""
-    missing: list[str] = []
-    folder = posixpath.dirname(path)
-    while folder != "/" and disk.node(folder) == ABSENT:
-        missing.insert(0, folder)
-        folder = posixpath.dirname(folder)
-    return missing

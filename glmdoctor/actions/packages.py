@@ -6,16 +6,14 @@ import errno
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from glmcore import programs
+from glmdoctor.actions.change import Changes
 from glmdoctor.actions.disk import Disk, Node
 from glmdoctor.messages import Text, text
-
-if TYPE_CHECKING:
-    from glmdoctor.actions.files import Changes
 
 PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input")
 INSTALL_SECONDS = 3600  # torch's wheels are gigabytes
@@ -140,6 +138,10 @@ class InstallPackages:
 
     def results(self, changes: Changes) -> Mapping[str, Node]:
         return {}
+
+    def as_shell(self, changes: Changes) -> Sequence[str]:
+        command = (self.python, "-m", "pip", "install", "--no-deps", *self.options, *self.pins)
+        return (shlex.join(command),)
 
     def describe(self, changes: Changes) -> Text:
         if not self.former:

@@ -5,19 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
-from glmdoctor.actions import (
-    LINKER_CACHE,
-    Action,
-    Change,
-    Changes,
-    FetchFile,
-    MakeFolder,
-    PlaceLink,
-    RefreshLinkerCache,
-    WriteFile,
-    fetching,
-)
-from glmdoctor.actions.packages import InstallPackages
+from glmdoctor.actions import Action, Change
 from glmdoctor.findings import Finding
 from glmdoctor.messages import text
 from glmdoctor.repair.executor import Prepared
@@ -67,7 +55,9 @@ def _plans(plans: Sequence[Prepared], language: str) -> Iterator[str]:
         for action, changes in prepared.steps:
             if action not in done:
                 yield _comment(shown(action.describe(changes), language))
-                yield from _lines(action, changes)
+                for path, change in changes.items():
+                    yield from _guard(path, change)
+                yield from action.as_shell(changes)
             done.add(action)
         for line in (*(shown(note, language) for note in plan.notes), *plan.commands):
             yield _comment(line)
@@ -87,28 +77,6 @@ def _comment(words: str) -> str:
     return "\n".join("# " + line for line in words.splitlines())
 
 
-def _lines(action: Action, changes: Changes) -> Iterator[str]:
-    for path, change in changes.items():
-        yield from _guard(path, change)
-    if isinstance(action, MakeFolder):
-        yield _command("mkdir", action.path)
-    elif isinstance(action, PlaceLink):
-        yield _command("ln", "-s", action.target, changes[action.path].temporary)
-    elif isinstance(action, WriteFile):
-        yield from _written(action, changes)
-    elif isinstance(action, RefreshLinkerCache):
-        yield _command("ldconfig", "-X", "-C", changes[LINKER_CACHE].temporary)
-    elif isinstance(action, InstallPackages):
-        yield _command(action.python, "-m", "pip", "install", "--no-deps", *action.options, *action.pins)
-    elif isinstance(action, FetchFile):
-        folder = fetching.staging(action.path)
-        yield _command(*fetching.command(action.repository, action.name, folder))
-        yield _command("mv", "-f", "-T", f"{folder}/{action.name}", action.path)
-    if not isinstance(action, (MakeFolder, InstallPackages, FetchFile)):
-        path = action.paths[0]
-        yield _command("mv", "-f", "-T", changes[path].temporary, path)
-
-
 def _guard(path: str, change: Change) -> Iterator[str]:
     before = change.before
     if before.kind == "absent":
@@ -119,17 +87,6 @@ def _guard(path: str, change: Change) -> Iterator[str]:
         yield _command("same", path, before.sha256)
         if change.kept:
             yield _command("cp", "-p", path, change.kept)
-
-
-def _written(action: WriteFile, changes: Changes) -> Iterator[str]:
-    """The content as one quoted word; mode and owner as before."""
-    change = changes[action.path]
-    temporary = shlex.quote(change.temporary)
-    yield f"printf '%s' {shlex.quote(action.content)} > {temporary}"
-    node = action.results(changes)[action.path]
-    yield _command("chmod", f"{node.mode:04o}", change.temporary)
-    if change.before.kind == "file":
-        yield f"chown {node.uid}:{node.gid} {temporary}"
 
 
 def _command(*words: str) -> str:

@@ -36,7 +36,7 @@ SHOWN_ELSEWHERE = {
     # What hides inside a container, where this lab may run, is told by test_fake_roots.py.
     ("driver.nvml", "sandbox-blocks-gpu"): "test_fake_roots.py",
     ("driver.nvml", "selinux-blocks-gpu"): "a label is the kernel's: test_fake_roots.py",
-    ("driver.nodes", "selinux-blocks-gpu"): "a label is the kernel's: synthetic machines of test_reach_checks.py",
+    ("driver.nodes", "selinux-blocks-gpu"): "a label is the kernel's: test_driver_access_checks.py",
 }
 CARD_IN_USE = "a real card: no lab has one; recorded answers of test_deep_checks.py"
 [DEEP_GPU] = [check for check in deep.CHECKS if check.id == "deep.gpu"]

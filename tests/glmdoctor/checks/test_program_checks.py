@@ -1,4 +1,4 @@
-"""Problems that were known from logs alone until a reading could settle them: each with and without it."""
+"""Kills, bitsandbytes, C++ runtimes, the hub and a model's own code: each problem with and without it."""
 
 from __future__ import annotations
 
