@@ -2,65 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from glmdoctor.findings import Finding, Remedy
 from glmdoctor.readings.machine import Machine, maybe
-from glmdoctor.remedies import advice, chains, links, variables
+from glmdoctor.remedies import advice, checkpoint, compiler, containers, driver, gpu_health, hub, libcuda, packages
+from glmdoctor.remedies.answer import Answer, Beyond
 from glmdoctor.remedies.plan import Options, Plan
 
-__all__ = ["KERNEL", "PACKAGES", "SYMLINK", "Options", "Plan", "plan", "plans", "propose"]
+__all__ = ["Beyond", "Options", "Plan", "answer_to", "asked_by", "beyond", "plan", "plans", "propose"]
 
-Planner = Callable[[Finding, "Machine", Options], Plan | None]
-
-PLANNERS: Mapping[str, tuple[Planner, ...]] = {
-    "libcuda-not-in-cuda-path": (links.plan,),
-    "cpm-toolkit-libs-missing": (links.plan,),
-    "libcuda-stub-loaded": (variables.drop_strays, links.plan, chains.around),
-    "libcuda-link-broken": (chains.mend,),
-    "libcuda-so-missing": (chains.reach,),
-    "linker-cache-stale": (chains.refresh,),
-    "driver-library-mismatch": (variables.drop_strays, chains.part),
-    "cuda-compat-lib-conflict": (variables.drop_strays, chains.around),
-    "wsl-libcuda-shadowed": (variables.drop_strays, chains.around),
-    "cublaslt-symbol-conflict": (variables.drop_strays,),
-    "cuda-path-wrong": (variables.set_cuda_path,),
+ANSWERS: Mapping[str, Answer] = {
+    **driver.ANSWERS,
+    **containers.ANSWERS,
+    **gpu_health.ANSWERS,
+    **libcuda.ANSWERS,
+    **packages.ANSWERS,
+    **compiler.ANSWERS,
+    **checkpoint.ANSWERS,
+    **hub.ANSWERS,
 }
-# What `fix --symlink`, `fix --packages` and `fix --kernel` are about, by problem.
-SYMLINK = frozenset(
-    (
-        "libcuda-not-in-cuda-path",
-        "cpm-toolkit-libs-missing",
-        "libcuda-stub-loaded",
-        "libcuda-link-broken",
-        "libcuda-so-missing",
-        "wsl-libcuda-shadowed",
-        "driver-library-mismatch",
-        "linker-cache-stale",
-        "cuda-path-wrong",
-    )
-)
-PACKAGES = frozenset(
-    (
-        "python-deps-missing",
-        "protobuf-too-new",
-        "numpy2-abi",
-        "gradio-incompatible",
-        "pydantic-version",
-        "torch-too-old-skip-init",
-        "torch-cpu-only",
-        "bitsandbytes-cuda-setup",
-        "torch-arch-unsupported",
-        "cuda-driver-too-old",
-    )
-)
-KERNEL = frozenset(("cpu-kernel-not-loaded", "kernel-so-not-loadable", "gcc-missing"))
+
+
+def answer_to(finding: Finding) -> Answer:
+    """The row of the finding's problem; an empty one where there is nothing to do but to read."""
+    return ANSWERS.get(finding.problem or "", Answer())
+
+
+def asked_by(option: str) -> frozenset[str]:
+    """The problems that an option of `fix` is about."""
+    return frozenset(problem for problem, row in ANSWERS.items() if row.option == option)
+
+
+def beyond(what: Beyond, findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The findings whose plan needs ``what``."""
+    return tuple(finding for finding in findings if answer_to(finding).beyond is what)
 
 
 def plan(finding: Finding, host: Machine, *, options: Options) -> Plan | None:
     """The repair of a finding that can be carried out and taken back."""
-    found = (planner(finding, host, options) for planner in PLANNERS.get(finding.problem or "", ()))
+    found = (planner(finding, host, options) for planner in answer_to(finding).plan)
     return next((plan for plan in found if plan), None)
 
 
@@ -80,11 +62,11 @@ def propose(finding: Finding, host: Machine) -> tuple[Remedy, ...]:
     """What to do about a finding, the best first: the plan `fix` would carry out, then advice with commands to read."""
     found = plan(finding, host, options=_likely(host))
     automatic = (_remedy(found, finding),) if found else ()
-    return (*automatic, *advice.advise(finding, host))
+    return (*automatic, *advice.advise(finding, answer_to(finding), host))
 
 
 def _remedy(found: Plan, finding: Finding) -> Remedy:
-    option = "--symlink" if finding.problem in SYMLINK else f"--only {finding.id}"
+    option = answer_to(finding).option or f"--only {finding.id}"
     shell = () if found.actions else found.commands  # lines that hold without anything being done first
     return Remedy(found.id, found.title, True, found.needs_root, True, (f"glmdoctor fix {option}", *shell))
 

@@ -12,7 +12,6 @@ from glmdoctor.findings import Finding
 from glmdoctor.messages import text
 from glmdoctor.remedies.plan import Plan
 
-PROBLEMS = ("auto-map-points-to-hub", "hf-rope-theta-lost")
 FILES = ("config.json", "tokenizer_config.json")
 ROPE_THETA = re.compile(r'("rope_theta"\s*:\s*)[-+.\deE]+')
 
@@ -35,7 +34,7 @@ def plan(files: Mapping[str, str], findings: Iterable[Finding]) -> Plan | None:
 
 def _corrected(content: str, finding: Finding) -> str | None:
     """None where the file is not written as the finding says."""
-    if finding.problem == "hf-rope-theta-lost":
+    if "rope_theta" in finding.evidence:
         corrected = ROPE_THETA.sub(rf"\g<1>{finding.evidence['rope_theta']}.0", content)
     else:
         values = finding.evidence.get("values")

@@ -9,21 +9,8 @@ from glmdoctor.actions import FetchFile
 from glmdoctor.findings import Finding
 from glmdoctor.messages import text
 from glmdoctor.readings.machine import Machine, maybe
-from glmdoctor.remedies import commands
+from glmdoctor.remedies.checkpoint import hub_name
 from glmdoctor.remedies.plan import Plan
-
-PROBLEMS = frozenset(
-    (
-        "lfs-pointer-checkpoint",
-        "truncated-checkpoint",
-        "unsafe-pickle",
-        "html-instead-of-weights",
-        "sentencepiece-model-corrupt",
-        "missing-shard",
-        "missing-checkpoint-file",
-        "missing-tokenizer-file",
-    )
-)
 
 
 class Wanted(NamedTuple):
@@ -39,14 +26,14 @@ def names(findings: Iterable[Finding]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for finding in findings:
         files = finding.evidence.get("files")
-        if finding.problem in PROBLEMS and isinstance(files, (list, tuple, Mapping)):
+        if isinstance(files, (list, tuple, Mapping)):
             found.update(dict.fromkeys(str(file) for file in files))
     return tuple(name for name in found if " / " not in name)  # "model.safetensors / pytorch_model.bin": either of them
 
 
 def plan(wanted: Sequence[Wanted], host: Machine, findings: Sequence[str]) -> Plan | None:
     checkpoint = maybe(host.checkpoint)
-    repository = commands.hub_name(checkpoint) if checkpoint else None
+    repository = hub_name(checkpoint) if checkpoint else None
     if repository is None or not wanted:
         return None
     actions = tuple(FetchFile(file.path, file.name, repository, file.sha256) for file in wanted)

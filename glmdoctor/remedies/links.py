@@ -22,10 +22,19 @@ NAMES = ("cuda", *TOOLKIT_NAMES)
 CHECK = "cuda.libcuda-link"
 
 
-def plan(finding: Finding, host: Machine, options: Options) -> Plan | None:
-    """One plan for everything that the search of cpm_kernels gets wrong, where that answers ``finding``."""
+def plan_driver(finding: Finding, host: Machine, options: Options) -> Plan | None:
+    """One plan for everything that the search of cpm_kernels gets wrong, where that answers a wrong libcuda."""
+    return _plan(finding, host, options, {"cuda"})
+
+
+def plan_toolkit(finding: Finding, host: Machine, options: Options) -> Plan | None:
+    """The same plan, where it answers wrong libraries of the toolkit."""
+    return _plan(finding, host, options, set(TOOLKIT_NAMES))
+
+
+def _plan(finding: Finding, host: Machine, options: Options, names: set[str]) -> Plan | None:
     wrong = wrong_names(host)
-    needed = wrong & ({"cuda"} if finding.problem != "cpm-toolkit-libs-missing" else set(TOOLKIT_NAMES))
+    needed = wrong & names
     system, private = system_links(host, options, wrong), private_links(host, options.private)
     best = max((system, private), key=lambda links: len(wrong & links.keys()))  # the system's where both do
     if not needed or not needed <= best.keys():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
@@ -10,10 +9,10 @@ from glmdoctor.actions.packages import InstallPackages
 from glmdoctor.findings import Finding
 from glmdoctor.messages import text
 from glmdoctor.readings.machine import Machine
-from glmdoctor.remedies import commands
+from glmdoctor.remedies import answer_to
+from glmdoctor.remedies.answer import Pip
 from glmdoctor.remedies.plan import Plan
 
-PIP = ["-m", "pip", "install"]
 VALUED = ("--index-url", "--extra-index-url")  # options of pip among the arguments, each with its value
 SOLVED = "python.together"  # its one line satisfies all others
 
@@ -28,8 +27,8 @@ def wanted(findings: Iterable[Finding], host: Machine) -> dict[str, tuple[str, .
 
 
 def _arguments(finding: Finding, host: Machine) -> tuple[str, ...]:
-    lines = (shlex.split(line) for line in commands.commands(finding, host))
-    return tuple(argument for line in lines if line[1:4] == PIP for argument in line[4:])
+    commands = answer_to(finding).advice(finding, host)
+    return tuple(argument for command in commands if isinstance(command, Pip) for argument in command.arguments)
 
 
 def options(arguments: Sequence[str]) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ from glmdoctor.messages import text
 from glmdoctor.readings.machine import Machine, maybe
 from glmdoctor.remedies.plan import Plan
 
-PROBLEM = "localhost-through-proxy"
 NAMES = ("no_proxy", "NO_PROXY")  # Python reads the small one first, others only the other
 
 
@@ -29,7 +28,7 @@ def of(host: Machine, environ: Mapping[str, str]) -> dict[str, str]:
 
 def plan(environ: Mapping[str, str], host: Machine, findings: Iterable[Finding]) -> Plan | None:
     """Variables alone: `glmdoctor run` and `chat` set them, and the start file where that is wanted."""
-    answered = tuple(finding.id for finding in findings if finding.problem == PROBLEM)
+    answered = tuple(finding.id for finding in findings)
     if not answered:
         return None
     variables = of(host, environ)

@@ -16,9 +16,7 @@ from glmdoctor.host.host import Host
 from glmdoctor.host.io import RealIO
 from glmdoctor.messages import text
 from glmdoctor.remedies import (
-    KERNEL,
-    PACKAGES,
-    SYMLINK,
+    Beyond,
     Options,
     Plan,
     configuration,
@@ -59,8 +57,13 @@ class Choice:
         named = {check.id: check.problems for check in checks.ALL}
         only = (problem for name in self.only for problem in named.get(name, (name,)))
         # Packages may be asked for by single findings: pip then solves for those alone.
-        asked = ((SYMLINK, self.symlink), (KERNEL, self.kernel), (PACKAGES, self.packages and not self.only))
-        return frozenset((*only, *(problem for group, wanted in asked if wanted for problem in group)))
+        asked = {
+            "--symlink": self.symlink,
+            "--kernel": self.kernel,
+            "--packages": self.packages and not self.only,
+        }
+        groups = (remedies.asked_by(option) for option, wanted in asked.items() if wanted)
+        return frozenset(only).union(*groups)
 
 
 @dataclass
@@ -106,7 +109,7 @@ class Repair:
             kernel.place(self.host, options) if self.choice.kernel else None,
             self._original_code(options) if self.choice.kernel else None,
             self._configuration(),
-            proxy.plan(self.host.io.env(), self.host, self.chosen),
+            proxy.plan(self.host.io.env(), self.host, remedies.beyond(Beyond.ENVIRONMENT, self.chosen)),
             self._pins() if self.choice.packages and not besides else None,
             self._fetch() if self.choice.only else None,
         )
@@ -119,7 +122,7 @@ class Repair:
 
     def _configuration(self) -> Plan | None:
         """The checkpoint's JSON files, where a finding says which of their words lead astray."""
-        chosen = [finding for finding in self.chosen if finding.problem in configuration.PROBLEMS]
+        chosen = remedies.beyond(Beyond.CONFIGURATION, self.chosen)
         folders = {str(finding.evidence.get("folder")) for finding in chosen}
         files = inputs.written(self.host.io, folders, configuration.FILES)
         return configuration.plan(files, chosen)
@@ -136,7 +139,7 @@ class Repair:
 
     def _fetch(self) -> Plan | None:
         """Files that findings say are missing or damaged, where one of these findings was asked for by its name."""
-        chosen = [finding for finding in self.chosen if finding.problem in fetch.PROBLEMS]
+        chosen = remedies.beyond(Beyond.FILES, self.chosen)
         checkpoint, io = self.host.checkpoint, self.host.io
         if isinstance(checkpoint, Unknown):
             return None

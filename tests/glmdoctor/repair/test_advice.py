@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from glmdoctor import remedies
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host import facts
 from glmdoctor.host.facts import Unknown
 from glmdoctor.knowledge import problems
 from glmdoctor.messages import text
-from glmdoctor.remedies import commands, propose
+from glmdoctor.remedies import propose
+from glmdoctor.remedies.advice import advise
+from glmdoctor.remedies.answer import Answer, pip, shell
 
 FACTS = (
     "os", "cpu", "memory", "disk_cache", "pci", "kernel_driver", "libraries", "loader", "cuda", "nvml", "ceiling",
@@ -30,6 +33,11 @@ def host(distribution: str = "debian", uid: int = 1000, **known: Any) -> Any:
 
 def finding(problem: str, **evidence: Any) -> Finding:
     return Finding("x", Status.FAIL, text("t"), text("d"), problem, evidence, root_cause=True)
+
+
+def lines_for(found: Finding, machine: Any) -> tuple[str, ...]:
+    """The advice's commands."""
+    return propose(found, machine)[-1].commands
 
 
 def python(executable: str = "/opt/my python/bin/python", version: str = "3.11.7") -> facts.Interpreter:
@@ -80,9 +88,9 @@ def test_packages_go_into_the_examined_interpreter() -> None:
 def test_torch_is_chosen_by_ceiling_card_and_interpreter() -> None:
     pascal = facts.Nvml(0, "", None, None, None, (facts.NvmlGpu(0, "Tesla P4", 8 << 30, 8 << 30, (6, 1)),))
     machine = host(interpreter=python(), nvml=pascal, ceiling=facts.DriverCeiling((12, 4), "libcuda.so.1"))
-    [command] = commands.torch(machine)
+    [command] = lines_for(finding("torch-cpu-only"), machine)
     assert "torch==2.6.0" in command  # CUDA 12.4, and still with code for Pascal
-    assert commands.torch(host(ceiling=facts.DriverCeiling((10, 2), "libcuda.so.1"))) == ()
+    assert lines_for(finding("torch-cpu-only"), host(ceiling=facts.DriverCeiling((10, 2), "libcuda.so.1"))) == ()
 
 
 def test_the_three_mismatches_are_advised_each_rightly() -> None:
@@ -114,29 +122,29 @@ def test_a_container_is_started_with_the_card_and_a_host_enabled_for_it() -> Non
     outside = host()
     inside = host(os=replace(outside.os, container="podman"))
     found = finding("docker-no-gpu-runtime")
-    assert commands.commands(found, inside) == ("podman run --device nvidia.com/gpu=all …",)
-    assert commands.commands(found, host(os=replace(outside.os, container="kubernetes"))) == ()
-    assert commands.commands(found, outside)[0] == "sudo apt-get install nvidia-container-toolkit"
+    assert lines_for(found, inside) == ("podman run --device nvidia.com/gpu=all …",)
+    assert lines_for(found, host(os=replace(outside.os, container="kubernetes"))) == ()
+    assert lines_for(found, outside)[0] == "sudo apt-get install nvidia-container-toolkit"
     toolkit = facts.Containers("/usr/bin/dockerd", "/usr/bin/nvidia-ctk", {"nvidia": None})
-    enabling = commands.commands(found, host(containers=toolkit))
+    enabling = lines_for(found, host(containers=toolkit))
     assert enabling[0] == "sudo nvidia-ctk runtime configure --runtime=docker"
 
 
 def test_the_key_is_where_the_distribution_keeps_it() -> None:
     found = finding("secure-boot-module-rejected")
-    assert "sudo mokutil --import /var/lib/dkms/mok.pub" in commands.commands(found, host())
-    assert "sudo mokutil --import /var/lib/shim-signed/mok/MOK.der" in commands.commands(found, host("ubuntu"))
+    assert "sudo mokutil --import /var/lib/dkms/mok.pub" in lines_for(found, host())
+    assert "sudo mokutil --import /var/lib/shim-signed/mok/MOK.der" in lines_for(found, host("ubuntu"))
 
 
 @pytest.mark.parametrize(("older", "expected"), [("12.1.0", ("export CUDA_PATH='/opt/my cuda'",)), ("12.8.1", ())])
 def test_a_toolkit_that_the_driver_knows_is_named_where_there_is_one(older: str, expected: tuple[str, ...]) -> None:
     toolkits = {"/usr/local/cuda-12.8": "12.8.0", "/opt/my cuda": older, "/usr/local/cuda-11.8": ""}
     cuda = facts.CudaInstall(None, None, "/usr/local/cuda", True, None, {}, toolkits, None)
-    assert commands.commands(finding("ptx-newer-than-driver", ceiling="12.2"), host(cuda=cuda)) == expected
+    assert lines_for(finding("ptx-newer-than-driver", ceiling="12.2"), host(cuda=cuda)) == expected
 
 
 def test_a_linux_driver_under_wsl_is_removed_by_its_package() -> None:
-    lines = commands.commands(finding("wsl-libcuda-shadowed", owner="libcuda1:amd64"), host("ubuntu"))
+    lines = lines_for(finding("wsl-libcuda-shadowed", owner="libcuda1:amd64"), host("ubuntu"))
     assert lines == ("sudo apt-get remove libcuda1:amd64",)
 
 
@@ -153,36 +161,51 @@ WINDOWS = facts.Os("Windows", "10", "AMD64", "", "", "Windows 11", None, False, 
 
 def test_a_damaged_shard_is_fetched_by_fix() -> None:
     here = host(checkpoint=checkpoint("/my models/m", {"_name_or_path": "THUDM/chatglm-6b"}, CUT, GONE))
-    [line] = commands.commands(finding("truncated-checkpoint", files={CUT.name: CUT.fault}), here)
+    [line] = lines_for(finding("truncated-checkpoint", files={CUT.name: CUT.fault}), here)
     assert shlex.split(line) == ["glmdoctor", "fix", "--only", "truncated-checkpoint", "--model", "/my models/m"]
 
 
 def test_on_windows_a_damaged_shard_is_moved_aside_and_fetched() -> None:
     files = checkpoint("/my models/m", {"_name_or_path": "THUDM/chatglm-6b"}, CUT, GONE)
     here = host(checkpoint=files, os=WINDOWS)
-    lines = commands.commands(finding("truncated-checkpoint", files={CUT.name: CUT.fault}), here)
+    lines = lines_for(finding("truncated-checkpoint", files={CUT.name: CUT.fault}), here)
     place = f"/my models/m/{CUT.name}"
     assert [shlex.split(line) for line in lines] == [
         ["mv", "-n", place, f"{place}.damaged"],
         ["glmcore", "download", "THUDM/chatglm-6b", "-o", "/my models/m"],
     ]
-    lines = commands.commands(finding("missing-shard", files=[GONE.name]), here)
+    lines = lines_for(finding("missing-shard", files=[GONE.name]), here)
     assert [shlex.split(line)[:2] for line in lines] == [["glmcore", "download"]]
 
 
 @pytest.mark.parametrize("folder, name", [("chatglm2-6b-int4", "chatglm2-6b-int4"), ("my-own", None)])
 def test_a_checkpoint_is_fetched_by_its_folders_name_where_that_tells(folder: str, name: str | None) -> None:
     here = host(checkpoint=checkpoint(f"/models/{folder}", {}, GONE), os=WINDOWS)
-    lines = commands.commands(finding("missing-shard", files=[GONE.name]), here)
+    lines = lines_for(finding("missing-shard", files=[GONE.name]), here)
     assert lines == ((f"glmcore download {name} -o /models/{folder}",) if name else ())
 
 
 def test_variables_in_the_way_are_unset() -> None:
     proxy = finding("hub-unreachable", variables=["HTTPS_PROXY"])
-    assert commands.commands(proxy, host()) == ("unset HTTPS_PROXY https_proxy",)
-    assert commands.commands(finding("hub-unreachable", variables=["HF_ENDPOINT"]), host()) == ("unset HF_ENDPOINT",)
-    assert commands.commands(finding("hub-unreachable"), host()) == ()
+    assert lines_for(proxy, host()) == ("unset HTTPS_PROXY https_proxy",)
+    assert lines_for(finding("hub-unreachable", variables=["HF_ENDPOINT"]), host()) == ("unset HF_ENDPOINT",)
+    assert lines_for(finding("hub-unreachable"), host()) == ()
     forced = finding("bitsandbytes-cuda-setup", BNB_CUDA_VERSION="118")
-    assert commands.commands(forced, host()) == ("unset BNB_CUDA_VERSION",)
-    [line] = commands.commands(finding("bitsandbytes-cuda-setup", BNB_CUDA_VERSION=None), host())
+    assert lines_for(forced, host()) == ("unset BNB_CUDA_VERSION",)
+    [line] = lines_for(finding("bitsandbytes-cuda-setup", BNB_CUDA_VERSION=None), host())
     assert line.endswith("-m pip install --upgrade bitsandbytes")
+
+
+def test_each_problem_has_one_row() -> None:
+    modules = [module for module in vars(remedies).values() if hasattr(module, "ANSWERS")]
+    rows = [problem for module in modules for problem in module.ANSWERS]
+    assert len(modules) > 5 and len(rows) == len(set(rows)) == len(remedies.ANSWERS) and set(rows) <= set(problems())
+
+
+def test_what_needs_root_is_said_by_the_command_not_by_its_words() -> None:
+    """A line that begins with sudo is still the user's own; and pip's arguments are no line at all."""
+    rows = {"gcc-missing": Answer(advice=shell("sudo -n true")), "numpy2-abi": Answer(advice=pip("numpy<2 ; x"))}
+    [own] = advise(finding("gcc-missing"), rows["gcc-missing"], host())
+    assert own.commands == ("sudo -n true",) and not own.needs_root
+    [quoted] = advise(finding("numpy2-abi"), rows["numpy2-abi"], host(interpreter=python("/py")))
+    assert quoted.commands == ("/py -m pip install 'numpy<2 ; x'",)
