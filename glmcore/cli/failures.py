@@ -17,7 +17,8 @@ def told(error: Exception) -> GlmError:
     if isinstance(error, GlmError):
         return error
     if isinstance(error, click.ClickException):
-        return GlmError("usage", error.format_message(), hint="see --help")
+        words = error.format_message().replace("is not a valid integer range", "is no whole number")
+        return GlmError("usage", words, hint="see --help")
     if isinstance(error, ModuleNotFoundError):
         return missing(error.name or "a package")
     if isinstance(error, MemoryError):

@@ -133,9 +133,19 @@ class Engine:
             sequence.end("stop")
 
     def tokens(self, sequence: TokenSequence, sampling: Sampling) -> Iterator[int]:
-        """The token ids of the answer, one by one; the figures of the answer are in ``stats``."""
-        sampler = Sampler(sampling)
+        """The token ids of the answer, one by one; the figures of the answer are in ``stats``.
+
+        Where the model fails, the cache is emptied: it may hold less than it says, or what are no numbers.
+        """
         self.stats = Stats(prompt_tokens=len(sequence.prompt), backend=self.backend)
+        try:
+            yield from self._made(sequence, Sampler(sampling))
+        except Exception:
+            self.runner.forget()
+            raise
+
+    def _made(self, sequence: TokenSequence, sampler: Sampler) -> Iterator[int]:
+        """The tokens that the model makes after the prompt of ``sequence``, which takes them in."""
         started = time.perf_counter()
         logits = self.runner.prefill(sequence.prompt)
         self.stats.reused_tokens = self.runner.reused

@@ -1,6 +1,7 @@
 """``chat``, ``stream_chat`` and ``quantize`` as the original classes have them: same arguments, same results.
 
-Two things differ on purpose: a caller's history is never changed, and text never poses as a special token.
+Three things differ on purpose: a caller's history is never changed, text never poses as a special token, and a token
+that is forbidden (-inf) does not count as a broken model.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
+from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
 from glmcore.chat.messages import from_pairs
@@ -34,6 +35,8 @@ AFTER_HISTORY = {
     "glm4": ("role", "max_length", "num_beams", "do_sample", "top_p", "temperature", "logits_processor"),
 }
 MAX_LENGTH = {"v1": 2048, "v2": 8192, "v3": 8192, "glm4": 8192}  # the prompt's tokens included
+# Drawn where logits are NaN or infinite: InvalidScoreLogitsProcessor of each generation's modeling_chatglm.py.
+FALLBACK = {"v1": 5, "v2": 5, "v3": 5, "glm4": 198}
 HELD = "_glmcore_ids"
 INCOMPLETE = "\ufffd"
 
@@ -120,8 +123,7 @@ class ChatMixin:
             given = {name: value for name, value in given.items() if name not in ("top_p", "temperature")}
         if "max_new_tokens" in settings and "max_length" not in settings:
             del given["max_length"]
-        if given.get("logits_processor") is None:
-            given.pop("logits_processor", None)
+        given["logits_processor"] = LogitsProcessorList([*(given.get("logits_processor") or ()), _Finite(generation)])
         given.setdefault("eos_token_id", sorted({*native.stop_ids, *self.native.config.eos_token_ids}))
         ids = native.apply_chat_template(messages, add_generation_prompt=True)
         return ids, given | {"attention_mask": torch.ones(1, len(ids), dtype=torch.long, device=self.device)}
@@ -170,6 +172,20 @@ class _Tokens(BaseStreamer):
 
     def end(self) -> None:
         self.queue.put(None)
+
+
+class _Finite(LogitsProcessor):
+    """Lets an answer go on where the model gave NaN or infinity, as the originals do: with a token of their choice."""
+
+    def __init__(self, generation: str) -> None:
+        self.token = FALLBACK[generation]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """scores [B, V]; -inf is what others forbid tokens with, and bad only where nothing is left."""
+        broken = ~torch.isfinite(scores.amax(-1, keepdim=True))  # the largest of NaN is NaN
+        chosen = torch.zeros_like(scores)
+        chosen[:, self.token] = 5e4
+        return torch.where(broken, chosen, scores)
 
 
 class _Left(StoppingCriteria):

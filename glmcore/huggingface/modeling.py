@@ -83,8 +83,9 @@ class ChatGLMForConditionalGeneration(ChatMixin, PreTrainedModel, GenerationMixi
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
-        logits_to_keep: int = 0,
+        logits_to_keep: int | Tensor = 0,
         num_logits_to_keep: int = 0,
+        output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         cache: Cache | None = None,
@@ -95,12 +96,17 @@ class ChatGLMForConditionalGeneration(ChatMixin, PreTrainedModel, GenerationMixi
 
         attention_mask: [B, total], 1 where a key is no padding; for ChatGLM-6B also the original's booleans
         [B, 1, S, total], True where a query must not look. Positions and masks default to those of whole prompts.
-        inputs_embeds: [B, S, hidden size], in place of ``input_ids``. logits_to_keep: so many of the last; 0: all.
+        inputs_embeds: [B, S, hidden size], in place of ``input_ids``. logits_to_keep: so many of the last (0: all), or
+        the indices [K] of those that are wanted.
         hidden_states: the embeddings and what each layer returns, of ChatGLM-6B's last layer after the last norm, as
         the original has them. num_items_in_batch: what the sum of losses is divided by, in place of its own count.
+        output_attentions: GlmError("usage"), since attention is computed without keeping its weights.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise GlmError("usage", "forward takes either input_ids or inputs_embeds")
+        if self.config.output_attentions if output_attentions is None else output_attentions:
+            raise GlmError("usage", "these classes compute attention without keeping its weights",
+                           hint="leave output_attentions out")  # fmt: skip
         config, past = self.native.config, one_of(cache, past_key_values)
         ids = marks(config, self.native.embedding, inputs_embeds) if input_ids is None else input_ids
         if past is None and (not self.training if use_cache is None else use_cache):
@@ -109,11 +115,11 @@ class ChatGLMForConditionalGeneration(ChatMixin, PreTrainedModel, GenerationMixi
         positions, mask = forward_inputs(config, ids, attention_mask, position_ids, held)
         wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         states: list[Tensor] | None = [] if wanted else None
-        last = logits_to_keep or num_logits_to_keep
+        keep = num_logits_to_keep if isinstance(logits_to_keep, int) and not logits_to_keep else logits_to_keep
         logits = self.native(
-            ids, positions, mask, held, last == 1 and not wanted,
+            ids, positions, mask, held, isinstance(keep, int) and keep == 1 and not wanted,
             embeddings=inputs_embeds, states=states, call=self._checkpointing(past),
-        )[:, -last:]  # fmt: skip
+        )[:, slice(-keep, None) if isinstance(keep, int) else keep]  # fmt: skip
         loss = None if labels is None else next_token_loss(logits, labels, num_items_in_batch)
         hidden = None if states is None else tuple(states)
         if return_dict is False:
@@ -193,6 +199,7 @@ class ChatGLMForConditionalGeneration(ChatMixin, PreTrainedModel, GenerationMixi
             "attention_mask": attention_mask,
             "past_key_values": past,  # by the name that PEFT knows
             "use_cache": kwargs.get("use_cache"),
+            "output_attentions": kwargs.get("output_attentions"),
             "output_hidden_states": kwargs.get("output_hidden_states"),
         }
 

@@ -139,7 +139,6 @@ class Line:
         try:
             reason = answer(self.engine, job.task, job.emit, job.cancelled.is_set)
         except Exception as error:
-            self.engine.runner.forget()  # the cache may hold less than it says
             job.emit(failure(error))
             return
         ending = Ending(reason, self.engine.stats, job.started - job.asked, time.perf_counter() - job.started)

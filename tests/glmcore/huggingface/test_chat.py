@@ -122,3 +122,18 @@ def test_quantize_makes_the_originals_weights(load, tmp_path, generation: str, b
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "saved", torch_dtype=torch.float32)
     with torch.no_grad():
         torch.testing.assert_close(again(data["prompt.input_ids"]).logits, logits, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_broken_model_answers_by_the_originals_token(opened, generation: str, sampled: bool) -> None:
+    """As InvalidScoreLogitsProcessor of each original has it; a token that is only forbidden changes nothing."""
+    model, tokenizer, _ = opened(generation)
+    made, generate = [], model.generate
+    model.generate = lambda *given, **named: made.append(generate(*given, **named)) or made[-1]
+    model.chat(tokenizer, "hello", max_new_tokens=3, do_sample=sampled, suppress_tokens=[7])
+    fallback = 198 if generation == "glm4" else 5
+    assert made[0][0, -3:].tolist() != [fallback] * 3
+    model.get_output_embeddings().weight.data.fill_(float("nan"))
+    model.chat(tokenizer, "hello", max_new_tokens=3, do_sample=sampled)
+    assert made[1][0, -3:].tolist() == [fallback] * 3

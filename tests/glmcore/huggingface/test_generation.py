@@ -128,3 +128,22 @@ def test_one_dimensional_positions_follow_our_own_engine(how: dict, seed: int) -
         how = {"assistant_model": model}
     out = model.generate(prompt, do_sample=False, max_new_tokens=8, eos_token_id=None, **how)
     assert out[0, prompt.shape[1] :].tolist() == wanted
+
+
+@pytest.mark.parametrize("generation", ["v1", "v2"])
+def test_chosen_logits_are_those_of_all(load, generation: str) -> None:
+    model, data = load(f"{generation}/base")
+    ids = data["prompt.input_ids"]
+    everything = model(ids).logits
+    wanted = torch.tensor([2, 0])
+    assert torch.equal(model(ids, logits_to_keep=wanted).logits, everything[:, wanted])
+    for count in (1, 3):
+        torch.testing.assert_close(model(ids, logits_to_keep=count).logits, everything[:, -count:])
+
+
+def test_attention_weights_that_are_not_kept_are_refused(load) -> None:
+    model, data = load("v2/base")
+    ids = data["prompt.input_ids"]
+    for call in (model, model.generate):
+        with pytest.raises(GlmError, match="without keeping its weights"):
+            call(ids, output_attentions=True)

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Callable
@@ -47,6 +46,12 @@ def leave(connection: http.client.HTTPConnection) -> None:
     connection.close()
 
 
+def told_a_piece(connection: http.client.HTTPConnection) -> bool:
+    """Waits until a word of the streamed answer is here."""
+    response = connection.getresponse()
+    return any(re.search(rb'"content": ?"[^"]', line) for line in iter(response.readline, b""))
+
+
 def begun(server: Any, **settings: Any) -> http.client.HTTPConnection:
     """A long answer that is being made."""
     connection = server.connect("POST", CHAT, {**LONG, **settings})
@@ -78,16 +83,15 @@ def test_the_queue_is_fair_bounded_and_left_at_will(idle: Any) -> None:
     for connection in waiting:
         leave(connection)
     idle.until(lambda stats: stats["queue"]["waiting"] == 0)
-    order: list[int] = []
-    threads = []
-    for number in range(3):
-        threads.append(threading.Thread(target=lambda n=number: (idle.ask("POST", CHAT, SHORT), order.append(n))))
-        threads[-1].start()
-        idle.until(lambda stats, n=number: stats["queue"]["waiting"] == n + 1)
+    later = []
+    for place in range(3):
+        later.append(idle.connect("POST", CHAT, {**LONG, "stream": True}))
+        idle.until(lambda stats, n=place: stats["queue"]["waiting"] == n + 1)
     leave(first)
-    for thread in threads:
-        thread.join(timeout=30)
-    assert order == [0, 1, 2]
+    for place, connection in enumerate(later):
+        assert told_a_piece(connection), place  # an answer ends only when it is left: out of turn none would come
+        assert idle.stats()["queue"]["waiting"] == 2 - place
+        leave(connection)
 
 
 def test_a_name_that_is_allowed_is_answered_and_others_are_told_how(idle: Any) -> None:
