@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections import deque
 
 # Answers that may wait for the one that is being made: enough for 64 clients at once.
 WAITING = 64
 # Answers whose durations count.
 REMEMBERED = 16
-# Seconds. Clients that obey Retry-After do so up to this (openai's), and take their chance at once where it is longer.
+# Seconds. openai's clients obey Retry-After up to this; told more they give up, or try again at once (older ones).
 LONGEST, SHORTEST = 60.0, 0.001
 
 
@@ -27,11 +28,20 @@ class Waits:
         self.took.append(seconds)
 
     def promise(self, now: float, waiting: int, running_s: float) -> float:
-        """Seconds until all will be done that is before this one: the rest of the answer that has been under way
-        for ``running_s``, those that wait, and those that were told to come back and have not."""
-        mean = sum(self.took) / len(self.took) if self.took else max(1.0, running_s)
-        self.promised = [due for due in self.promised if due > now]
-        wait = max(0.0, mean - running_s) + mean * (waiting + len(self.promised))
-        seconds = min(LONGEST, max(SHORTEST, wait))
-        self.promised.append(now + seconds)
-        return seconds
+        """Seconds until an answer of mean length finds room: after the rest of that which has been under way for
+        ``running_s`` and those that wait, and between those that were told to come back and have not.
+
+        Where that is past LONGEST nothing can be promised, and a time up to it is drawn: who are told the same come
+        back in a clump, of which the line takes few.
+        """
+        mean = sum(self.took) / len(self.took) if self.took else max(1.0, 2 * running_s)
+        self.promised = sorted(due for due in self.promised if due > now)
+        free = now + max(0.0, mean - running_s) + mean * waiting
+        for due in self.promised:
+            if due - free >= mean:
+                break
+            free = max(free, due) + mean
+        if free - now > LONGEST:
+            return LONGEST * random.uniform(0.25, 1)  # noqa: S311 (no secret)
+        self.promised.append(max(now + SHORTEST, free))
+        return self.promised[-1] - now
