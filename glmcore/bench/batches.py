@@ -12,6 +12,7 @@ from glmcore.bench.report import Batch
 from glmcore.bench.workloads import prompt_ids
 from glmcore.engine.native import NativeModel
 from glmcore.engine.runner import Runner
+from glmcore.engine.ways import NativeWay
 from glmcore.errors import GlmError
 from glmcore.models.cache import KVCache
 
@@ -23,13 +24,13 @@ def measure_batches(runner: Runner, counts: Sequence[int], context: int) -> tupl
 
     GlmError("usage") where the model does not run through the CPU's kernel as a whole.
     """
-    native = runner.native
-    if native is None or not native.takes(max(counts)):
+    way = runner.way
+    if not isinstance(way, NativeWay) or not way.native.takes(max(counts)):
         raise GlmError("usage", "--batch measures quantised models in the CPU's kernel, and this one runs otherwise")
     cache = KVCache(runner.config, max(counts), context + 1)
     for tensor in (*cache.keys, *cache.values):
         tensor.normal_()  # as if tokens had gone through: the speed does not depend on the values
-    turns = [{count: step_seconds(native, cache, count, context) for count in {1, *counts}} for _ in range(ROUNDS)]
+    turns = [{count: step_seconds(way.native, cache, count, context) for count in {1, *counts}} for _ in range(ROUNDS)]
     return tuple(
         Batch(
             rows=count,

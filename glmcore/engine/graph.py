@@ -23,18 +23,21 @@ def bound(length: int, capacity: int) -> int:
 
 
 class StaticCache:
-    """The view of a ``KVCache`` in which one position, held in a tensor, is written and the first ``count`` are
-    returned, after the prefix."""
+    """The view of a ``KVCache`` in which one position of each row, ``place`` [B], is written.
+
+    The first ``count`` are returned, after the prefix.
+    """
 
     length = 1  # never empty: the prompt is there already
 
     def __init__(self, cache: KVCache, place: Tensor, count: int) -> None:
         self.keys, self.values, self.place, self.prefix = cache.keys, cache.values, place, cache.prefix
         self.end = cache.prefix + count
+        self.rows = torch.arange(len(place), device=place.device)
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         for held, new in ((self.keys[layer], key), (self.values[layer], value)):
-            held.index_copy_(2, self.place, new.to(held.dtype))
+            held[self.rows, :, self.place] = new[:, :, 0].to(held.dtype)
         return self.keys[layer][:, :, : self.end].to(key.dtype), self.values[layer][:, :, : self.end].to(value.dtype)
 
     def advance(self, count: int) -> None:
@@ -54,7 +57,7 @@ class StaticStep:
         shape = (batch, 2, 1) if positions == 2 else (batch, 1)
         self.ids = torch.zeros(batch, 1, dtype=torch.int64, device=device)
         self.positions = torch.zeros(shape, dtype=torch.int64, device=device)
-        self.index = torch.zeros(1, dtype=torch.int64, device=device)
+        self.index = torch.zeros(batch, dtype=torch.int64, device=device)
         self.order = torch.arange(cache.capacity, device=device)
 
     @property
@@ -62,18 +65,19 @@ class StaticStep:
         """Whether the cache still lies where it lay."""
         return self.cache.keys is self.keys
 
-    def __call__(self, ids: Tensor, positions: Tensor) -> Tensor:
-        """Logits [B, V] after ``ids`` [B, 1], which go on top of the cache; good until the next call."""
+    def __call__(self, ids: Tensor, positions: Tensor, lengths: Tensor) -> Tensor:
+        """Logits [B, V] after ``ids`` [B, 1], each on top of the ``lengths`` [B] tokens of its row (on the CPU).
+
+        positions: [B, 1], or [B, 2, 1] where they have two parts. The logits are good until the next call.
+        """
         self.ids.copy_(ids)
         self.positions.copy_(positions)
-        self.index.fill_(self.cache.length)
-        logits = self.compute(bound(self.cache.length + 1, self.cache.capacity))
-        self.cache.advance(1)
-        return logits
+        self.index.copy_(lengths)
+        return self.compute(bound(int(lengths.max()) + 1, self.cache.capacity))
 
     def compute(self, count: int) -> Tensor:
         """The step over the first ``count`` positions."""
-        mask = (self.order[:count] <= self.index)[None, None, None]
+        mask = (self.order[:count] <= self.index[:, None])[:, None, None]
         view = StaticCache(self.cache, self.index + self.cache.prefix, count)
         logits = self.model(self.ids, position_ids=self.positions, attention_mask=mask, cache=view, last_only=True)
         return logits[:, -1]

@@ -9,10 +9,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from glmcore.engine import graph
+from glmcore.engine import graph, ways
 from glmcore.engine import runner as running
 from glmcore.engine.graph import GraphStep, StaticStep, can_record
 from glmcore.engine.runner import Runner
+from glmcore.engine.ways import ModuleWay
+from glmcore.engine.ways import graph as graph_way
 from glmcore.models.cache import KVCache
 from glmcore.models.prefix import Prefix
 from glmcore.place.loader import load_model
@@ -59,8 +61,8 @@ def test_the_static_step_gives_the_same_logits(case, prefix, monkeypatch):
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr(running, "can_record", lambda model: True)
-    monkeypatch.setattr(running, "GraphStep", Counted)
+    monkeypatch.setattr(ways, "can_record", lambda model: True)
+    monkeypatch.setattr(graph_way, "GraphStep", Counted)
     monkeypatch.setattr(running, "CACHE_BLOCK", 14)  # it grows on the way, and the step is made anew
     monkeypatch.setattr(graph, "LEAST", 4)  # so that it attends over less than the cache holds
     static = decoded(case, 6, prefix=prefix)
@@ -81,7 +83,8 @@ def test_every_row_of_a_batch_takes_its_own_step(case, monkeypatch):
         for token in range(11, 16):
             ids = torch.tensor([[token], [token + 1], [token + 2]])
             expected = model(ids, cache=plain, last_only=True)[:, -1]
-            got = step(ids, torch.full((3, 1), fixed.length))
+            got = step(ids, torch.full((3, 1), fixed.length), torch.full((3,), fixed.length))
+            fixed.advance(1)
             assert (got - expected).abs().max() < 2e-5 * expected.abs().max()
     assert fixed.length == plain.length == 14
 
@@ -106,13 +109,14 @@ def test_a_step_reads_at_most_twice_what_is_filled(monkeypatch):
         model(torch.tensor([[5, 6, 7]]), cache=cache)
         step = StaticStep(model, cache)
         for _ in range(3):
-            step(torch.tensor([[8]]), torch.tensor([[cache.length]]))
+            step(torch.tensor([[8]]), torch.tensor([[cache.length]]), torch.tensor([cache.length]))
+            cache.advance(1)
     assert seen == [4] * model.config.num_layers + [8] * 2 * model.config.num_layers
 
 
 def test_only_a_whole_card_is_recorded():
     model = load_model(GOLDEN / "v2" / "base", dtype="float32")
-    assert not can_record(model) and Runner(model, model.config).step is None
+    assert not can_record(model) and type(Runner(model, model.config).way) is ModuleWay
     # Without memory, but with a device: what decides is where the pieces are, not the prefix.
     on_card = SimpleNamespace(device=torch.device("cuda", 0))
     piece = SimpleNamespace(parameters=lambda: [on_card], buffers=list)

@@ -12,6 +12,7 @@ from glmcore.bench.workloads import prompt_ids, random_model
 from glmcore.config import NAMED
 from glmcore.engine.native import native_model
 from glmcore.engine.runner import Runner
+from glmcore.engine.ways import ModuleWay, NativeWay
 from glmcore.errors import GlmError
 from glmcore.kernels.load import load_kernel
 from glmcore.models.prefix import Prefix
@@ -45,10 +46,9 @@ def small(kernel):
 def answer(model, prompt, *, native, tokens=(5, 17, 5, 99)):
     """The logits after the prompt and after each token, through the library or through the modules."""
     runner = Runner(model, model.config)
-    if native:
-        assert runner.native is not None
-    else:
-        runner.native = None
+    assert isinstance(runner.way, NativeWay)
+    if not native:
+        runner.way = ModuleWay(model, runner.way.rows)
     return torch.stack([runner.prefill(prompt), *(runner.decode(token) for token in tokens)])
 
 
@@ -99,12 +99,12 @@ def test_a_hooked_model_runs_through_its_modules(small):
     seen = []
     handle = model.layers[1].mlp.register_forward_hook(lambda *_: seen.append(1))
     runner = Runner(model, model.config)
-    assert runner.native is None
+    assert not isinstance(runner.way, NativeWay)
     runner.prefill([5, 6, 7])
     assert seen
     handle.remove()
     runner.forget()
-    assert runner.native is not None
+    assert isinstance(runner.way, NativeWay)
 
 
 def test_other_types_and_models_without_kernel_run_through_their_modules(small):
@@ -119,7 +119,7 @@ def test_values_that_are_not_finite_are_reported(small):
     model = small("chatglm2-6b", 4)
     model.embedding.weight[7] = torch.nan
     runner = Runner(model, model.config)
-    assert runner.native is not None
+    assert isinstance(runner.way, NativeWay)
     with pytest.raises(GlmError) as raised:
         runner.prefill([5, 6, 7])
     assert raised.value.code == "not-finite"

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from glmcore.engine import pipeline
-from glmcore.engine import runner as running
 from glmcore.engine.pipeline import overlapped, prefill_chunks
 from glmcore.engine.runner import Runner
+from glmcore.engine.ways import module
 from glmcore.models.cache import KVCache
 from glmcore.models.prefix import Prefix
 from glmcore.place.hops import attach_hops, pieces_of
@@ -126,7 +126,7 @@ def test_it_is_used_only_where_it_pays(monkeypatch):
     model = load_model(GOLDEN / "v2" / "base", dtype="float32")
     placed(model, ["cpu:0", "cpu:1"])
     ids = PROMPT[0].tolist()
-    monkeypatch.setattr(running, "PREFILL_CHUNK", 9)
+    monkeypatch.setattr(module, "PREFILL_CHUNK", 9)
     called = []
 
     def counted(*arguments):

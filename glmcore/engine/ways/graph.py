@@ -1,0 +1,32 @@
+"""Decoding on a card as recorded graphs; prompts go through the modules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from glmcore.engine.graph import GraphStep, StaticStep
+from glmcore.engine.ways.module import ModuleWay
+
+
+class GraphWay(ModuleWay):
+    """A step goes over all rows of the cache; those that have no token compute what nobody reads and nothing keeps."""
+
+    recorded: StaticStep | None = None
+
+    def step(self, tokens: Mapping[int, int]) -> Tensor:
+        if self.recorded is None or not self.recorded.usable:
+            self.recorded = GraphStep(self.model, self.rows.cache)
+        lengths = torch.tensor([len(held) for held in self.rows.held])
+        ids, positions = torch.zeros_like(lengths)[:, None], lengths[:, None]
+        if self.config.position_2d:
+            positions = positions[:, None].repeat(1, 2, 1)
+        for row, token in tokens.items():
+            ids[row] = token
+            own = self.next_positions(row, ids[row : row + 1])
+            if own is not None:
+                positions[row] = own[0]
+        logits = self.recorded(ids, positions, lengths)
+        return logits if len(tokens) == 1 == len(lengths) else logits[list(tokens)]
