@@ -65,7 +65,7 @@ def test_what_is_harmless_changes_nothing(v2: Any) -> None:
     [
         {"parallel_tool_calls": False}, {"repeat_penalty": 1.1}, {"grammar": 'root ::= "a"'}, {"ignore_eos": True},
         {"json_schema": {}}, {"guided_json": {}}, {"structured_outputs": {"json": {}}}, {"min_tokens": 5},
-        {"stop_token_ids": [2]}, {"options": {"num_predict": 3}}, {"format": "json"}, {"max_token": 5}, {"n": True},
+        {"stop_token_ids": [2]}, {"options": {"num_predict": 3}}, {"format": "json"}, {"n": True},
     ],
 )  # fmt: skip
 def test_nothing_that_would_change_the_answer_is_ignored(v2: Any, field: dict[str, Any]) -> None:
@@ -73,6 +73,11 @@ def test_nothing_that_would_change_the_answer_is_ignored(v2: Any, field: dict[st
     for path, body in ((CHAT, asked(name, field[name])), (COMPLETIONS, {"prompt": "a", "max_tokens": 1, **field})):
         status, reply, _ = v2.ask("POST", path, body)
         assert status == 400 and reply["error"]["param"] == name and name in reply["error"]["message"]
+
+
+def test_a_field_that_nobody_knows_changes_nothing(v2: Any) -> None:
+    plain, added = (status_of(v2, {**asked("seed", 1), **more}) for more in ({}, {"x_client_trace": {"id": [1]}}))
+    assert plain[0] == added[0] == 200 and plain[1]["choices"] == added[1]["choices"]
 
 
 def test_the_other_routes_fields_are_refused(v2: Any) -> None:
