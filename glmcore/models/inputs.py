@@ -30,11 +30,6 @@ def prompt_inputs(config: ModelConfig, input_ids: Tensor, keep: Tensor | None = 
     return PositionState(config, input_ids, keep).prompt()
 
 
-def step_inputs(state: PositionState, input_ids: Tensor) -> Inputs:
-    """For the next tokens [B, S], which go on top of the cache; moves ``state`` on."""
-    return state.step(input_ids)
-
-
 class PositionState:
     """Where the rows of a batch stand: made from their prompts, moved on by each step."""
 
@@ -61,6 +56,7 @@ class PositionState:
         return {"position_ids": position_ids, "attention_mask": self._prefix_mask(~after)}
 
     def step(self, input_ids: Tensor) -> Inputs:
+        """For the next tokens [B, S], which go on top of the cache; the rows move on."""
         count = input_ids.shape[1]
         if not self.config.traits.causal and self.keep is None:
             # A [gMASK] that the model wrote itself moves the mask's position, as in the original, which looks at all

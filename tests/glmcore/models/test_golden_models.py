@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from glmcore.models.cache import KVCache
-from glmcore.models.inputs import PositionState, prompt_inputs, step_inputs
+from glmcore.models.inputs import PositionState, prompt_inputs
 from glmcore.place import load_model
 
 GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
@@ -58,7 +58,7 @@ def decode(case: str, logits: Tensor, kv: KVCache, state: PositionState, steps: 
     for step in range(steps):
         token = rows[-1].argmax(-1) if forced is None else forced[:, step]
         tokens.append(token)
-        inputs = step_inputs(state, token[:, None])
+        inputs = state.step(token[:, None])
         places.append(inputs["position_ids"])
         rows.append(model_of(case)(token[:, None], cache=kv, **inputs)[:, -1])
     return torch.stack(tokens, 1), torch.stack(rows[:-1], 1), torch.cat(places, -1)
@@ -168,7 +168,7 @@ def test_several_tokens_on_top_of_a_cache(case: str, given: bool) -> None:
     if not runs(case, "append"):
         pytest.skip("not in this case")
     _, kv, state = prefill(case, data["prompt.input_ids"])
-    inputs = step_inputs(state, data["append.input_ids"])
+    inputs = state.step(data["append.input_ids"])
     assert torch.equal(inputs["position_ids"], data["append.position_ids"])
     logits = model(data["append.input_ids"], cache=kv, **(inputs if given else {}))
     close(logits, data["append.logits"], logit_tolerance(case))

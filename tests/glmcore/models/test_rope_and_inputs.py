@@ -15,7 +15,7 @@ from glmcore.errors import GlmError
 from glmcore.models import build
 from glmcore.models.attention import attend
 from glmcore.models.cache import KVCache
-from glmcore.models.inputs import PositionState, prompt_inputs, step_inputs
+from glmcore.models.inputs import PositionState, prompt_inputs
 from glmcore.models.rope import glm1_rotation, glm2_rotation
 
 GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
@@ -65,7 +65,7 @@ def test_chatglm1_counts_one_dimensional_positions_through_and_decodes_at_the_ma
     ids = torch.tensor([[5, 6, 7, 61, 62, 8]])
     state = PositionState(flat, ids)
     assert state.prompt()["position_ids"].tolist() == [[0, 1, 2, 3, 4, 5]]
-    assert step_inputs(state, torch.tensor([[9]]))["position_ids"].tolist() == [[3]]
+    assert state.step(torch.tensor([[9]]))["position_ids"].tolist() == [[3]]
     with_mask = PositionState(flat, torch.tensor([[5, 60, 7, 62, 8]]))
     assert with_mask.prompt()["position_ids"].tolist() == [[0, 1, 2, 1, 1]]
     model = build(flat).eval()
@@ -73,7 +73,7 @@ def test_chatglm1_counts_one_dimensional_positions_through_and_decodes_at_the_ma
     state = PositionState(flat, ids)
     with torch.no_grad():
         model(ids, cache=cache, **state.prompt())
-        assert torch.isfinite(model(torch.tensor([[9]]), cache=cache, **step_inputs(state, torch.tensor([[9]])))).all()
+        assert torch.isfinite(model(torch.tensor([[9]]), cache=cache, **state.step(torch.tensor([[9]])))).all()
 
 
 def test_texts_without_sop_are_read_causally_as_behind_one() -> None:

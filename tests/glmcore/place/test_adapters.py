@@ -17,7 +17,7 @@ import glmcore
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
 from glmcore.models.cache import KVCache
-from glmcore.models.inputs import PositionState, step_inputs
+from glmcore.models.inputs import PositionState
 from glmcore.models.rope import glm1_rotation, glm2_rotation, rotate_halves, rotate_pairs
 from glmcore.packing import dequantize
 from glmcore.place import load_model
@@ -181,7 +181,7 @@ def test_a_prefix_stays_before_the_cache_in_chunks_and_steps(generation: str, tm
         cache.length, state = 0, PositionState(model.config, ids)
         model(ids, cache=cache, **state.prompt())
         cache.reserve(ids.shape[1] + 3)
-        stepped = [model(token, cache=cache, **step_inputs(state, token)) for token in following.split(1, dim=1)]
+        stepped = [model(token, cache=cache, **state.step(token)) for token in following.split(1, dim=1)]
     assert cache.length == ids.shape[1] + 3 and cache.keys[0].shape[2] == LENGTH + cache.capacity
     if generation != "v1":
         wanted = reference(model_without_prefix(model), torch.cat((ids, following), 1), encoder(model.config, False))
