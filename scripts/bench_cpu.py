@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
 from bench_load import cpu_name, memory_total, warm
 from document import printed, put_into, section
 from layers import head_shape, layer_shapes
-from summary import PRECISIONS, Shape, goals, other_goals, points
+from summary import PRECISIONS, ROW_GOALS, Shape, goals, other_goals, points
 
 from glmcore import demo
 from glmcore.config import ModelConfig, find_config
@@ -101,10 +101,12 @@ def commands(setting: Setting) -> dict[str, list[str]]:
     lengths = ",".join(map(str, setting.lengths))
     theirs = setting.peers_python or ""
 
-    def ours(model: str, quant: str, lengths: Sequence[int], precisions: Sequence[str], contexts=()) -> list[str]:
+    def ours(
+        model: str, quant: str, lengths: Sequence[int], precisions: Sequence[str], contexts=(), rows=()
+    ) -> list[str]:
         task = {
             "model": dict(setting.config.raw) if setting.quick else model, "quant": quant, "threads": setting.threads,
-            "lengths": lengths, "steps": setting.steps, "contexts": contexts, "precisions": precisions,
+            "lengths": lengths, "steps": setting.steps, "contexts": contexts, "precisions": precisions, "rows": rows,
         }  # fmt: skip
         return [sys.executable, str(PEERS / "ours.py"), "model", json.dumps(task)]
 
@@ -117,7 +119,7 @@ def commands(setting: Setting) -> dict[str, list[str]]:
     own, short = sys.executable, setting.lengths[:1]
     return {
         "machine": [own, str(PEERS / "machine.py"), sizes, threads],
-        "int4": ours(MODEL, "int4", setting.lengths, PRECISIONS, setting.contexts),
+        "int4": ours(MODEL, "int4", setting.lengths, PRECISIONS, setting.contexts, list(ROW_GOALS["fast"])),
         "llama.cpp Q4_0": llama("Q4_0", lengths),
         "OpenVINO": by_layers(theirs, "openvino_layers.py"),
         "onnxruntime": by_layers(theirs, "onnxruntime_layers.py"),

@@ -47,7 +47,8 @@ llama.cpp's Q4_0 and Q8_0 (embedding and head too) as its package from PyPI come
 float32 with the original compiler flags and multiplies by torch. GB/s are the bytes of the weights that a token
 needs, for *glmcore* with the cache. The read bandwidth is the best pass over 1 GB in four streams per thread; the
 integer peak counts a multiplication and an addition for each pair. Shares of the peak count the layers' products
-only, against the time of the whole model.""".splitlines()
+only, against the time of the whole model. The cost of several answers in one step is the
+median of paired steps, each row after as many tokens as the shorter prompt has.""".splitlines()
 
 
 def limits(results: Results) -> list[str]:

@@ -1,6 +1,6 @@
 """Our whole model with random weights, or a checkpoint's loading, measured in this process.
 
-python ours.py model TASK_JSON      {"model", "quant", "precisions", "threads", "lengths", "steps", "contexts"}
+python ours.py model TASK_JSON      {"model", "quant", "precisions", "threads", "lengths", "steps", "contexts", "rows"}
 python ours.py load FOLDER THREADS
 python ours.py demo THREADS
 """
@@ -19,12 +19,15 @@ import torch
 from torch import nn
 
 from glmcore import demo
+from glmcore.bench.batches import measure_batches
 from glmcore.bench.measure import WARM_UP, bytes_per_token, peak_rss, run, weight_bytes
 from glmcore.bench.workloads import Workload, prompt_ids, random_model
 from glmcore.config import ModelConfig, find_config
 from glmcore.engine.runner import Runner
 from glmcore.kernels.load import Kernel, load_kernel
 from glmcore.place.loader import load_model, target_config
+
+BATCHED = ("fast", "light")
 
 
 def step_seconds(runner: Runner, steps: int) -> float:
@@ -45,7 +48,17 @@ def whole_model(task: dict) -> dict:
     config = ModelConfig.from_dict(asked) if isinstance(asked, dict) else find_config(asked)
     config = target_config(config, task["quant"])
     model = random_model(config, kernel=kernel)
-    return {precision: in_precision(model, config, kernel, precision, task) for precision in task["precisions"]}
+    figures = {precision: in_precision(model, config, kernel, precision, task) for precision in task["precisions"]}
+    return figures | ({"step_cost": step_costs(model, config, kernel, task)} if task["rows"] else {})
+
+
+def step_costs(model: nn.Module, config: ModelConfig, kernel: Kernel, task: dict) -> dict:
+    """What a step of several answers costs against one of a single row, in the precisions made for it."""
+    costs = {}
+    for kernel.precision in BATCHED:
+        batches = measure_batches(Runner(model, config), task["rows"], min(task["lengths"]))
+        costs[kernel.precision] = {str(batch.rows): batch.step_cost for batch in batches}
+    return costs
 
 
 def in_precision(model: nn.Module, config: ModelConfig, kernel: Kernel, precision: str, task: dict) -> dict:
