@@ -188,6 +188,14 @@ def test_kernels_and_quantisation_form_no_circle() -> None:
     assert not tied, tied
 
 
+def test_the_doctors_rooms_form_no_circle() -> None:
+    """Rooms are taken away as long as one asks no other; what is left asks in a circle."""
+    asks = {room: {part.split(".")[0] for part in parts} - {room, ""} for room, parts in GLMDOCTOR.items()}
+    while free := {room for room, parts in asks.items() if not parts}:
+        asks = {room: parts - free for room, parts in asks.items() if room not in free}
+    assert not asks
+
+
 def test_the_packages_meet_only_at_torch_free_modules() -> None:
     wrong = []
     for path in modules("glmdoctor"):

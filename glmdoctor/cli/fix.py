@@ -13,14 +13,13 @@ from glmdoctor.cli import options, output
 from glmdoctor.messages import Text, text
 
 if TYPE_CHECKING:
-    from glmdoctor.remedies import Plan
-    from glmdoctor.repair.executor import Confirm, Prepared, Result, Treatment
+    from glmdoctor.findings import Finding
+    from glmdoctor.repair.executor import Confirm, Prepared
     from glmdoctor.repair.journal import Store
     from glmdoctor.repair.recovery import Aside, Undone
     from glmdoctor.repair.session import Repair
 
 USAGE = 2
-ROUNDS = 3  # what follows from a cause is looked at again after the cause
 DRY_RUN = text("Dry run: nothing was changed.")
 ON_WINDOWS = text("On Windows glmdoctor changes nothing: what is planned is for you to do.")
 
@@ -112,11 +111,12 @@ def one_line_each(context: click.Context, language: str) -> Iterator[None]:
 
 def rehearse(work: Repair, language: str, as_json: bool, why: Text, *, wanted: bool) -> int:
     """Examine and print, and ``why`` no more is done: no lock, no journal, no change."""
+    from glmdoctor.repair import rounds
     from glmdoctor.repair.executor import prepare
     from glmdoctor.reports import repairs
 
     work.examine()
-    plans = planned(work)
+    plans = rounds.planned(work)
     prepared, beyond = prepare(plans, work.disk, "RUN"), work.beyond(plans)
     output.emit(
         repairs.as_json(prepared, beyond, None, (), language)
@@ -124,86 +124,49 @@ def rehearse(work: Repair, language: str, as_json: bool, why: Text, *, wanted: b
         else repairs.announced(prepared, beyond, language) + why.render(language)
     )
     undone = wanted and any(each.steps for each in prepared)
-    return int(undone) or repairs.exit_status((), beyond, work.choice.named)
-
-
-def planned(work: Repair) -> tuple[Plan, ...]:
-    """Every plan at once, for reading."""
-    plans = work.plans()
-    last = work.start_file(plans) if work.choice.start_file else None
-    return (*plans, last) if last else plans
+    return int(undone) or rounds.exit_status((), beyond, work.choice.named)
 
 
 def written(work: Repair, language: str, file: str) -> int:
     """The plan as a shell script; no lock, no journal, no change."""
+    from glmdoctor.repair import rounds
     from glmdoctor.repair.executor import prepare
     from glmdoctor.repair.journal import new_id
-    from glmdoctor.reports import repairs, script
+    from glmdoctor.reports import script
 
     work.examine()
-    plans = planned(work)
+    plans = rounds.planned(work)
     prepared, beyond = prepare(plans, work.disk, new_id()), work.beyond(plans)
     content = script.script(prepared, beyond, language)
     if file == "-":
         output.emit_bytes(content.encode("utf-8", "surrogateescape"))
     else:
         output.write_file(file, content, errors="surrogateescape")
-    return repairs.exit_status((), beyond, work.choice.named)
+    return rounds.exit_status((), beyond, work.choice.named)
 
 
 def carry_out(work: Repair, language: str, as_json: bool, confirm: Confirm) -> int:
     """Examine, print, ask, repair, and print what became of it."""
-    from glmdoctor.repair import executor, journal
+    from glmdoctor.repair import executor, journal, rounds
     from glmdoctor.reports import repairs
 
-    run = journal.new_id()
+    def announce(plans: Sequence[Prepared], beyond: Sequence[Finding], first: int) -> None:
+        if not as_json:
+            output.emit(repairs.announced(plans, beyond, language, first))
+
+    run, answerable = journal.new_id(), not as_json and sys.stdin.isatty()
     with executor.locked(work.disk, journal.state_folder()) as store:
         recovered(store, language)
         with executor.Treatment(store, run) as treatment:
-            results = treat(work, treatment, confirm, None if as_json else language)
-            results += for_every_shell(work, treatment, confirm, results, None if as_json else language)
+            results = rounds.treat(work, treatment, confirm, announce)
+            results += rounds.for_every_shell(work, treatment, confirm, announce, results, answerable)
     beyond = work.beyond(result.prepared.plan for result in results)
     output.emit(
         repairs.as_json([result.prepared for result in results], beyond, run, results, language)
         if as_json
         else repairs.outcome(run, results, language)
     )
-    return repairs.exit_status(results, beyond, work.choice.named)
-
-
-def treat(work: Repair, treatment: Treatment, confirm: Confirm, language: str | None) -> list[Result]:
-    """Carry out the plans, then those for what is left of the consequences; printed first where there is a language."""
-    from glmdoctor.repair.executor import prepare
-    from glmdoctor.reports import repairs
-
-    results: list[Result] = []
-    for number in range(1, ROUNDS + 1):
-        work.examine(work.variables() if results else {})
-        plans = work.plans(besides=[result.prepared.plan for result in results])
-        prepared = prepare(plans, work.disk, f"{treatment.run}-{number}")
-        if language and (prepared or not results):
-            beyond = () if results else work.beyond(plans)
-            output.emit(repairs.announced(prepared, beyond, language, first=len(results) + 1))
-        if not prepared:
-            break
-        results += [treatment.carry_out(plan, confirm, work.holds) for plan in prepared]
-    return results
-
-
-def for_every_shell(
-    work: Repair, treatment: Treatment, confirm: Confirm, results: Sequence[Result], language: str | None
-) -> list[Result]:
-    """The shell's start file: where it was asked for, else by a question of its own where somebody is there."""
-    from glmdoctor.repair.executor import Outcome, prepare
-    from glmdoctor.reports import repairs
-
-    done = [result.prepared.plan for result in results if result.outcome is Outcome.REPAIRED and result.prepared.steps]
-    answerable = language is not None and sys.stdin.isatty() and not work.choice.named
-    plan = work.start_file(done) if work.choice.start_file or (done and answerable) else None
-    prepared = prepare([plan] if plan else [], work.disk, f"{treatment.run}-shell")
-    if language and prepared:
-        output.emit(repairs.announced(prepared, (), language, first=len(results) + 1))
-    return [treatment.carry_out(each, confirm, lambda plan: True) for each in prepared]
+    return rounds.exit_status(results, beyond, work.choice.named)
 
 
 def recovered(store: Store, language: str) -> Recovered:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from glmdoctor.findings import Finding, Status
+from glmdoctor.findings import Finding
 from glmdoctor.messages import text
 from glmdoctor.repair.executor import Outcome, Prepared, Result
 from glmdoctor.repair.records import action_to_json
@@ -20,12 +20,6 @@ OUTCOMES = {
     Outcome.FAILED: text("not done"),
     Outcome.DECLINED: text("left out"),
 }
-
-
-def exit_status(results: Sequence[Result], beyond: Sequence[Finding], named: bool) -> int:
-    """1 where a chosen repair does not hold, or a failure has none, or a warning that was asked for by name."""
-    broken = any(result.outcome in (Outcome.NOT_REPAIRED, Outcome.FAILED) for result in results)
-    return int(broken or any(named or finding.status is Status.FAIL for finding in beyond))
 
 
 def announced(plans: Sequence[Prepared], beyond: Sequence[Finding], language: str, first: int = 1) -> str:
