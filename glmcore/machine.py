@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from glmcore.folders import user_folder
+from glmcore.output import replacing
 from glmcore.plan import Device
 from glmcore.plan.devices import is_cpu
 
@@ -84,7 +85,8 @@ def remember_bandwidth(bytes_per_s: float) -> None:
     if path is not None:
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, json.dumps({"machine": platform.node(), "bytes_per_s": bytes_per_s}))
+            with replacing(path) as file:
+                file.write(json.dumps({"machine": platform.node(), "bytes_per_s": bytes_per_s}).encode())
 
 
 def remembered_bandwidth() -> float | None:
@@ -95,13 +97,6 @@ def remembered_bandwidth() -> float | None:
         return float(found["bytes_per_s"]) if found["machine"] == platform.node() else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write by a name of its own and a rename: another program may read it meanwhile."""
-    part = path.with_name(f"{path.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
 
 
 def _memory_file() -> Path | None:

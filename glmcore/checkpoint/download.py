@@ -32,6 +32,8 @@ TIMEOUT = 30.0  # seconds without an answer
 ATTEMPTS = 5  # in a row that bring nothing
 PAUSE = 1.0  # seconds before the second attempt, then twice as long each time
 BLOCK = 1 << 20
+# Connections that a file may take, and how many bytes earn it one more: what brings less is given up.
+CONNECTIONS, WORTH = 50, 1 << 16
 LISTING_LIMIT = 10_000_000  # bytes; a model's listing has some thousands
 
 COMPANIONS = (
@@ -213,8 +215,13 @@ class _Hub:
         url = f"{self.endpoint}/{self.repository}/resolve/{revision}/{urllib.parse.quote(file.name)}"
         if _size(part) > file.size:
             part.unlink()
+        had, connections = _size(part), 0
         while _size(part) < file.size or not part.exists():
+            came = _size(part) - had
+            if connections >= CONNECTIONS + came // WORTH:
+                raise self._error(f"the connection was cut {connections} times and brought {came} bytes", url)
             self._patiently(url, lambda: self._piece(url, part, file, progress))
+            connections += 1
         if file.digest(part) != file.checksum:
             part.unlink()
             raise self._error(f"{file.name} arrived damaged: its checksum is not the published one", url)

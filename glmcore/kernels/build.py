@@ -32,6 +32,7 @@ from glmcore.kernels.compiler import (
 )
 from glmcore.kernels.failure import KernelError
 from glmcore.kernels.isa import ISAS, Isa, cpu_features, usable_isas
+from glmcore.output import replacing
 
 __all__ = ["KernelError", "KernelLibrary", "ensure_kernel"]
 
@@ -198,9 +199,8 @@ def _read_stamp(stamp: Path, digest: str, library: Path) -> KernelLibrary | None
 
 
 def _write_stamp(stamp: Path, library: KernelLibrary) -> None:
-    temporary = stamp.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps({**asdict(library), "path": str(library.path)}))
-    os.replace(temporary, stamp)
+    with replacing(stamp) as file:
+        file.write(json.dumps({**asdict(library), "path": str(library.path)}).encode())
 
 
 def _chosen_compilers(name: str | None) -> tuple[Compiler, ...]:

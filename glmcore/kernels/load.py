@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import logging
 import os
 import time
@@ -16,6 +15,7 @@ from glmcore.errors import GlmError
 from glmcore.kernels import abi
 from glmcore.kernels.abi import NO_MEMORY, NOT_FINITE, PRECISIONS
 from glmcore.kernels.build import KernelError, KernelLibrary, ensure_kernel
+from glmcore.kernels.opening import opened
 from glmcore.kernels.threads import default_threads
 
 TYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -112,31 +112,9 @@ class Kernel:
         return data.nbytes / (time.perf_counter() - started) / 1e9
 
 
-def opened(library: KernelLibrary) -> ctypes.CDLL:
-    """The library that was verified, and no other: a private copy is hashed, compared, and loaded.
-
-    Raises ``KernelError`` where the file has been replaced since.
-    """
-    content = library.path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != library.sha256:
-        raise KernelError("kernel-file", "the kernel has been replaced since it was verified", stage="load",
-                          where=str(library.path), hint="start again")  # fmt: skip
-    if not hasattr(os, "memfd_create"):  # Linux alone has files without a name
-        return ctypes.CDLL(str(library.path))
-    # Never closed: the loader knows libraries by their names, and this number must not name another one later.
-    descriptor = os.memfd_create("glm_kernel", os.MFD_CLOEXEC)
-    with open(descriptor, "wb", closefd=False) as copy:
-        copy.write(content)
-    try:
-        return ctypes.CDLL(f"/proc/self/fd/{descriptor}")
-    except OSError:  # no /proc, or a system that runs nothing of unnamed files
-        os.close(descriptor)
-        return ctypes.CDLL(str(library.path))
-
-
 def declared(library: KernelLibrary) -> ctypes.CDLL:
-    """``opened``, with the types of its functions; raises ``KernelError`` where its interface is not abi.py's."""
-    code = opened(library)
+    """The verified library, with the types of its functions; raises ``KernelError`` where its interface is not abi.py's."""
+    code = opened(library.path, library.sha256)
     try:
         abi.declare(code)
     except abi.Mismatch as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 from glmdoctor.findings import Finding
 from glmdoctor.messages import text
+from glmdoctor.private import without_credentials
 from glmdoctor.repair.executor import Outcome, Prepared, Result
 from glmdoctor.repair.records import action_to_json
 from glmdoctor.reports.json import dumps, remedy_dict
@@ -96,6 +97,15 @@ def as_json(
     )
 
 
+def without_secrets(value: Any) -> Any:
+    """The same data; logins in pip's addresses and keys in a start file are for the journal alone."""
+    if isinstance(value, dict):
+        return {name: without_secrets(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_secrets(item) for item in value]
+    return without_credentials(value) if isinstance(value, str) else value
+
+
 def _plan(prepared: Prepared, result: Result | None, language: str) -> dict[str, Any]:
     plan = prepared.plan
     return {
@@ -103,7 +113,7 @@ def _plan(prepared: Prepared, result: Result | None, language: str) -> dict[str,
         "title": shown(plan.title, language),
         "findings": list(plan.findings),
         "actions": [
-            {**action_to_json(action), "description": shown(action.describe(changes), language)}
+            {**without_secrets(action_to_json(action)), "description": shown(action.describe(changes), language)}
             for action, changes in prepared.steps
         ],
         "paths": list(prepared.paths),

@@ -12,7 +12,12 @@ import pytest
 from glmcore import programs
 from glmcore.folders import home_of_root, user_folder, who_else
 from glmcore.kernels.build import KernelError, ensure_kernel
+from glmcore.kernels.opening import opened
+from glmcore.machine import remember_bandwidth, remembered_bandwidth
 from glmdoctor.actions.disk import Disk
+from glmdoctor.host.facts import Unknown
+from glmdoctor.host.io import RealIO
+from glmdoctor.host.probes.nvml import child
 from glmdoctor.repair.journal import Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,14 +96,11 @@ def test_the_journal_does_not_append_through_links(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         store.disk.append(str(tmp_path / "state" / "runs" / "a.jsonl"), b"{}")
     assert victim.read_text() == "precious"
-    assert store.ids() == []
+    assert store.runs() == [] and [each.path for each in store.damaged()] == [str(tmp_path / "state/runs/a.jsonl")]
 
 
 def test_a_kernel_swapped_after_its_verification_is_not_loaded(tmp_path: Path) -> None:
     """The swap comes between the check and the loading, as the owner of the folder could have it."""
-    pytest.importorskip("torch")
-    from glmcore.kernels.load import opened
-
     try:
         library = ensure_kernel(isa="plain", cache=tmp_path / "cache")
     except KernelError as error:
@@ -107,22 +109,19 @@ def test_a_kernel_swapped_after_its_verification_is_not_loaded(tmp_path: Path) -
     target.write_bytes(code + b"\0")
     os.replace(target, library.path)
     with pytest.raises(KernelError, match="replaced since"):
-        opened(library)
+        opened(library.path, library.sha256)
     library.path.write_bytes(code)
-    assert opened(library).glm_abi() > 0
+    assert opened(library.path, library.sha256).glm_abi() > 0
 
 
 def test_a_kernel_that_was_loaded_is_a_copy_that_nobody_can_change(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
     if not sys.platform.startswith("linux"):
         pytest.skip("files without a name are Linux's")
-    from glmcore.kernels.load import opened
-
     try:
         library = ensure_kernel(isa="plain", cache=tmp_path / "cache")
     except KernelError as error:
         pytest.skip(f"no kernel here: {error}")
-    opened(library)
+    opened(library.path, library.sha256)
     assert str(library.path) not in Path("/proc/self/maps").read_text()
 
 
@@ -143,3 +142,20 @@ def test_a_python_of_another_user_is_refused_unless_anyway(tmp_path: Path, owned
     assert done.returncode == 2
     assert (tmp_path / "run").exists() == anyway
     assert anyway or "belongs to user 65534" in done.stderr
+
+
+def test_the_deep_check_runs_the_kernel_that_was_verified_and_no_other(tmp_path: Path) -> None:
+    (tmp_path / "other.so").write_bytes(b"\x7fELF")
+    asked = {"library": str(tmp_path / "other.so"), "sha256": "0" * 64, "threads": 1}
+    answer = child(RealIO(), "kernel_run.py", asked)
+    assert isinstance(answer, Unknown) and "replaced since it was verified" in answer.reason
+
+
+def test_what_is_remembered_is_not_written_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "glmcore").mkdir()
+    (tmp_path / "glmcore" / f"memory.json.{os.getpid()}").symlink_to(tmp_path / "victim")
+    remember_bandwidth(5e9)
+    assert remembered_bandwidth() == 5e9
+    assert (tmp_path / "victim").read_text() == "precious"

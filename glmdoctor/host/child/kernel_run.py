@@ -1,6 +1,7 @@
-"""Run the CPU kernel on a real layer's shape and read the memory once. Input: {"library": path, "threads": n}.
+"""Run the CPU kernel on a real layer's shape and read the memory once.
 
-Standard library only: rows of the product are checked against exact sums of integers.
+Input: {"library": path, "sha256": of the file that was verified, "threads": n}. Rows of the product are checked against
+exact sums of integers.
 """
 
 import ctypes
@@ -8,6 +9,10 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
+
+from glmcore.kernels.failure import KernelError
+from glmcore.kernels.opening import opened
 
 ROWS, COLUMNS = 27392, 4096  # gate and up projections of ChatGLM2-6B and ChatGLM3-6B
 CHECKED = (0, 1, ROWS // 2, ROWS - 1)
@@ -63,7 +68,10 @@ def bandwidth(library, threads):
 
 def main():
     asked = json.load(sys.stdin)
-    library = ctypes.CDLL(asked["library"])
+    try:
+        library = opened(Path(asked["library"]), asked["sha256"])
+    except KernelError as error:
+        raise SystemExit(str(error)) from None
     error, seconds = linear(library, asked["threads"])
     print(json.dumps({"error": error, "seconds": seconds, "bandwidth": bandwidth(library, asked["threads"])}))
 

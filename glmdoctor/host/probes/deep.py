@@ -39,7 +39,8 @@ def cpu_run(io: IO, cpu: Cpu | Unknown, kernel_file: str | None) -> KernelRun | 
         library = ensure_kernel(kernel_file, temporary=False)
     except KernelError as error:
         return Unknown(f"no kernel to run: {error}")
-    answer = child(io, "kernel_run.py", {"library": str(library.path), "threads": threads}, limit=CPU_SECONDS)
+    asked = {"library": str(library.path), "sha256": library.sha256, "threads": threads}
+    answer = child(io, "kernel_run.py", asked, limit=CPU_SECONDS)
     name = cpu.model if isinstance(cpu, Cpu) else ""
     if isinstance(answer, Unknown):
         return KernelRun("cpu", name, answer.reason)

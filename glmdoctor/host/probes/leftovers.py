@@ -6,7 +6,7 @@ import json
 
 from glmcore.folders import user_folder
 from glmdoctor.host.facts import Settings, State, Unknown
-from glmdoctor.host.io import IO
+from glmdoctor.host.io import IO, READ_LIMIT
 
 # An allow-list: these hold paths, numbers and switches. Nothing else of the environment is kept or shown.
 VARIABLES = (
@@ -64,9 +64,19 @@ def state(io: IO) -> State | Unknown:
     )
 
 
+def _tail(io: IO, path: str) -> bytes:
+    """The end of a file; what it begins with is a piece of a line. A run's last record is short."""
+    try:
+        with io.open(path) as file:
+            file.seek(max(0, io.stat(path).st_size - READ_LIMIT))
+            return file.read(READ_LIMIT)
+    except OSError:
+        return b""
+
+
 def _end(io: IO, path: str) -> str:
     """The kind of the last whole record of a run's file."""
-    for line in reversed((io.text_or_none(path) or "").splitlines()):
+    for line in reversed(_tail(io, path).splitlines()):
         try:
             return str(json.loads(line)["record"])
         except (ValueError, KeyError, TypeError, RecursionError):  # an empty line, or one that a crash has cut

@@ -19,6 +19,7 @@ import pytest
 from glmcore.checkpoint import download as module
 from glmcore.checkpoint import open_checkpoint
 from glmcore.checkpoint.download import RemoteFile, choose, download
+from glmcore.checkpoint.lock import LOCK
 from glmcore.errors import GlmError
 
 GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
@@ -192,6 +193,64 @@ def test_a_server_without_ranges_that_cuts_at_random_is_given_up_and_said(hub: H
     with pytest.raises(GlmError, match="brought anything new, and this server cannot go on where it was") as caught:
         fetch(hub, tmp_path)
     assert caught.value.code == "download-failed" and len(hub.requests) < 200
+
+
+def test_a_server_that_sends_a_byte_each_time_is_given_up_and_said(hub: Hub, tmp_path: Path):
+    hub.cut = lambda size: 1 if len(hub.requests) < 1000 else size
+    with pytest.raises(GlmError, match="was cut 50 times and brought 50 bytes") as caught:
+        fetch(hub, tmp_path)
+    assert caught.value.code == "download-failed" and len(hub.requests) < 200
+
+
+# Dies one step further each time, as by SIGKILL, right before a change to the disk or after a piece that came; then a
+# run without death goes on in the same folder.
+DYING = """
+import os, sys
+from pathlib import Path
+from glmcore.checkpoint.download import download
+
+url, work = sys.argv[1], Path(sys.argv[2])
+CHANGES = ("os.rename", "os.remove", "os.mkdir", "open")
+
+def dying_at(step, folder):
+    seen = 0
+    def count(*_):
+        nonlocal seen
+        seen += 1
+        if seen == step:
+            os._exit(9)
+    def hook(event, arguments):
+        changes = event != "open" or arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if event in CHANGES and str(arguments[0]).startswith(str(folder)) and changes:
+            count()
+    sys.addaudithook(hook)
+    download("chatglm2-6b", folder, endpoint=url, progress=count)
+    os._exit(0)
+
+step, status = 0, 9
+while status == 9:
+    step += 1
+    folder = work / f"died-{step}"
+    child = os.fork()
+    if not child:
+        dying_at(step, folder)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    download("chatglm2-6b", folder, endpoint=url)
+assert status == 0, status
+print(step)
+"""
+
+
+def test_a_run_that_dies_at_any_step_loses_nothing_and_leaves_nothing_half(hub: Hub, tmp_path: Path):
+    hub.cut_after = 100_000
+    command = [sys.executable, "-c", DYING, hub.url, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 20
+    names = {name for name in hub.files if not name.endswith((".py", ".md")) and "/" not in name}
+    for folder in tmp_path.iterdir():
+        assert {path.name for path in folder.iterdir()} - {LOCK} == names
+        assert all((folder / name).read_bytes() == hub.files[name] for name in names), folder.name
 
 
 @pytest.mark.parametrize("kind", ["link", "hard link", "pipe"])

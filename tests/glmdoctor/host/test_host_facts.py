@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from glmdoctor.host import facts, snapshot
-from glmdoctor.host.facts import Os, Settings, Unknown
+from glmdoctor.host.facts import Os, Settings, State, Unknown
 from glmdoctor.host.host import Host
 from glmdoctor.host.io import RealIO
 from glmdoctor.host.probes import kernel, leftovers, system
@@ -223,3 +223,13 @@ def test_reading_all_facts_is_quick():
     host = Host().gather(WITHOUT_BUILD)
     assert time.perf_counter() - start < 3, host.timings
     assert isinstance(host.os, Os)
+
+
+def test_a_run_of_many_records_is_told_by_its_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leftovers, "user_folder", lambda kind, program: str(tmp_path))
+    (tmp_path / "runs").mkdir()
+    long = json.dumps({"record": "intent", "what": "x" * 1500}) + "\n"
+    (tmp_path / "runs" / "a.jsonl").write_text(long * 1000 + '{"record": "finished"}\n')
+    (tmp_path / "runs" / "b.jsonl").write_text('{"record": "finished"}\n' + long * 1000)
+    state = leftovers.state(RealIO())
+    assert isinstance(state, State) and (state.done_runs, state.open_runs) == (("a",), ("b",))

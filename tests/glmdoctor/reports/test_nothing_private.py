@@ -14,11 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from glmdoctor.actions.disk import Node
+from glmdoctor.actions.files import Change, WriteFile
+from glmdoctor.actions.packages import InstallPackages
 from glmdoctor.diagnosis import Diagnosis
 from glmdoctor.findings import Finding, Remedy, Report, Status
 from glmdoctor.host import facts, snapshot
 from glmdoctor.host.host import Host
 from glmdoctor.messages import text
+from glmdoctor.remedies import Plan
+from glmdoctor.repair.executor import Prepared
+from glmdoctor.reports import repairs
 from glmdoctor.reports.redact import Redactor
 
 FOR_OTHERS = ("markdown", "html", "junit", "github")
@@ -197,3 +203,15 @@ def test_no_snapshot_tells_who(who: Somebody) -> None:
     assert "~/venv" in words and "not recorded" in words
     for sentence, private in who.sentences:
         assert seen(words, [*private, who.user, who.host]) == [], sentence
+
+
+def test_plans_as_json_hold_no_login_and_no_key() -> None:
+    """pip's options name an index, and a start file that is rewritten holds whatever its user put there."""
+    pins = InstallPackages("/usr/bin/python3", ("a==1",), (), ("--index-url", "https://anna:geheim@example.org/simple"))
+    absent = Change(Node("absent"), "/h/.glmdoctor-RUN-1.new", None)
+    start = WriteFile("/h/.bashrc", "export HF_TOKEN=hf_abcdefghijklmnop\n", None)
+    plan = Plan("p", text("Mend"), (), (pins, start))
+    prepared = Prepared(plan, ((pins, {}), (start, {start.path: absent})))
+    shown = repairs.as_json([prepared], (), None, (), "en")
+    assert "geheim" not in shown and "hf_abc" not in shown
+    assert json.loads(shown)["plans"][0]["actions"][0]["options"][1] == "https://example.org/simple"
