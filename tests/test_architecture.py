@@ -33,6 +33,7 @@ GLMDOCTOR = {
 }  # fmt: skip
 GLMDOCTOR_OF_GLMCORE = {
     "plan", "config", "errors", "output", "folders", "programs", "workers", "reading", "kernels.build",
+    "kernels.failure", "kernels.opening", "checkpoint.tables",
     "layout", "checkpoint.headers", "checkpoint.pickles", "tokenizers.ranks",
 }  # fmt: skip
 
@@ -40,7 +41,7 @@ GLMCORE = {
     "": {"config", "errors", "engine", "place"},
     "versions": set(),
     "__main__": {"cli"},
-    "machine": {"folders", "plan", "kernels"},
+    "machine": {"folders", "output", "plan", "kernels"},
     "cli": {
         "machine",
         "server",
@@ -99,7 +100,7 @@ GLMCORE = {
     },
     "models": {"quant", "kernels", "config", "errors"},
     "quant": {"packing", "kernels", "config", "errors", "checkpoint", "models"},
-    "kernels": {"packing", "folders", "programs", "workers", "config", "errors"},
+    "kernels": {"packing", "folders", "output", "programs", "workers", "config", "errors"},
     "checkpoint": {"layout", "config", "output", "reading", "errors"},
     "tokenizers": {"chat", "config", "reading", "errors"},
     "chat": {"traits", "errors"},
@@ -121,10 +122,10 @@ GLMCORE = {
 WITHOUT_TORCH = [
     "glmcore/__init__.py", "glmcore/errors.py", "glmcore/output.py", "glmcore/reading.py", "glmcore/config.py",
     "glmcore/layout.py", "glmcore/traits.py", "glmcore/machine.py", "glmcore/plan", "glmcore/chat",
-    "glmcore/kernels/build.py", "glmcore/kernels/abi.py", "glmcore/kernels/plain_step.py",
+    "glmcore/kernels/build.py", "glmcore/kernels/opening.py", "glmcore/kernels/abi.py", "glmcore/kernels/plain_step.py",
     "glmcore/engine/sequence.py", "glmdoctor",
     "glmcore/folders.py", "glmcore/programs.py", "glmcore/isolated.py", "glmcore/workers.py",
-    *(f"glmcore/checkpoint/{name}.py" for name in ("__init__", "headers", "pickles")),
+    *(f"glmcore/checkpoint/{name}.py" for name in ("__init__", "headers", "pickles", "tables")),
     "glmcore/tokenizers/ranks.py",
     *(f"glmcore/server/{name}.py" for name in ("__init__", "address", "deltas", "errors", "guard", "schemas")),
 ]  # fmt: skip

@@ -113,7 +113,7 @@ class Kernel:
 
 
 def declared(library: KernelLibrary) -> ctypes.CDLL:
-    """The verified library, with the types of its functions; raises ``KernelError`` where its interface is not abi.py's."""
+    """The verified library, its functions typed; raises ``KernelError`` where its interface is not abi.py's."""
     code = opened(library.path, library.sha256)
     try:
         abi.declare(code)

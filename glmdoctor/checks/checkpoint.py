@@ -319,8 +319,8 @@ def fits(host: Machine) -> Iterator[Finding]:
     """The configuration beside the shapes that the files' headers give."""
     checkpoint = known(host.checkpoint)
     wrong = list(_differences(checkpoint)) or ([checkpoint.misfit] if checkpoint.misfit else [])
-    if not checkpoint.tensors or not checkpoint.config:
-        yield skipped(SHAPES, text("There are no safetensors files or no config.json to compare."))
+    if not wrong and not (checkpoint.tensors and checkpoint.config):
+        yield skipped(SHAPES, text("There are no weights or no config.json to compare."))
     elif wrong:
         yield bad(
             Status.FAIL,
@@ -337,8 +337,8 @@ def _differences(checkpoint: Checkpoint) -> Iterator[str]:
     config, bits = checkpoint.config, checkpoint.quantization_bit or 0
     layers = {tensor.name for tensor in checkpoint.tensors if ".layers." in tensor.name}
     # A shard that is gone or damaged tells of no layers; that is said elsewhere.
-    shards = [file for file in checkpoint.files if file.name.endswith(".safetensors")]
-    complete = all(file.kind == "safetensors" and not file.fault for file in shards)
+    shards = [file for file in checkpoint.files if file.name.endswith(WEIGHTS) and not TRAINING.match(file.name)]
+    complete = all(file.kind not in ("missing", "lfs-pointer", "empty") and not file.fault for file in shards)
     wanted = config.get("num_layers")
     if layers and complete and wanted not in (None, len(layers)):
         yield f"num_layers {wanted}, {len(layers)} layers in the files"

@@ -7,6 +7,7 @@ import os
 import pickle
 import struct
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from glmcore.checkpoint import open_checkpoint
+from glmcore.checkpoint.tables import read_table
 from glmcore.errors import GlmError
 from glmcore.tokenizers import load_tokenizer
 from glmdoctor.checks import checkpoint as checks
@@ -115,6 +117,17 @@ def one_more(tensors: dict) -> None:
     tensors["\x1b[31mmore"] = torch.zeros(2)
 
 
+def in_a_pickle(change: Callable[[dict], None], **options: bool) -> Callable[[Path], None]:
+    def place(model: Path) -> None:
+        def save(path: Path, tensors: dict) -> None:
+            change(tensors)
+            torch.save(tensors, path, **options)
+
+        as_pickle(model, save)
+
+    return place
+
+
 def strange_type(model: Path) -> None:
     raw = (model / "model.safetensors").read_bytes()
     (length,) = struct.unpack("<Q", raw[:8])
@@ -145,6 +158,10 @@ ATTACKS: dict[str, Callable[[Path], None]] = {
     "a missing norm": changed(without_a_norm),
     "a wider norm": changed(a_wider_norm),
     "a tensor too many": changed(one_more),
+    "a missing norm in a pickle": in_a_pickle(without_a_norm),
+    "a wider norm in a pickle": in_a_pickle(a_wider_norm),
+    "a tensor too many in a pickle": in_a_pickle(one_more),
+    "a missing norm in a pickle of torch before 1.6": in_a_pickle(without_a_norm, _use_new_zipfile_serialization=False),
     "a type that is a list": strange_type,
     "an odd number in the configuration": odd_number,
 }
@@ -160,6 +177,24 @@ def failures(model: Path) -> list[str]:
 
 def test_the_whole_model_is_healthy(model: Path) -> None:
     assert failures(model) == []
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("wrapped", [dict, OrderedDict])
+def test_a_whole_pickle_is_known_tensor_by_tensor(model: Path, zipped: bool, wrapped: type) -> None:
+    saved = {}
+
+    def save(path: Path, tensors: dict) -> None:
+        saved.update({name: torch.nn.Parameter(t, False) if "norm" in name else t for name, t in tensors.items()})
+        torch.save(wrapped(saved), path, _use_new_zipfile_serialization=zipped)
+
+    as_pickle(model, save)
+    with (model / "pytorch_model.bin").open("rb") as file:
+        table = read_table(file)
+    assert table is not None and {name: entry.shape for name, entry in table.items()} == {
+        name: tuple(tensor.shape) for name, tensor in saved.items()
+    }
+    assert "model.shapes" not in failures(model)
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

@@ -117,9 +117,12 @@ def _shards(io: IO, path: str) -> list[str]:
 
 
 def _weight_files(files: list[CheckpointFile], shards: list[str]) -> list[str]:
-    """The files that glmcore reads: the single one, else the index's shards."""
+    """The files that glmcore reads: the single one, else the index's shards; safetensors before the older form."""
     names = {file.name for file in files}
-    return next(([single] for single in SINGLE_FILES[:1] if single in names), shards)
+    for single, index in zip(SINGLE_FILES, INDEXES, strict=True):
+        if single in names or index in names:
+            return [single] if single in names else shards
+    return []
 
 
 def _weight_bytes(files: list[CheckpointFile], shards: list[str]) -> int:

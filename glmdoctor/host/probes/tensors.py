@@ -1,4 +1,4 @@
-"""The tensors by which a checkpoint tells its sizes, from the headers of its safetensors files; no weights are read."""
+"""The tensors by which a checkpoint tells its sizes, from its files' headers and pickles; no weights are read."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from glmcore.checkpoint.headers import SHOWN, Entry, read_header
+from glmcore.checkpoint.tables import read_table
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError, plain
 from glmcore.layout import expected, is_ignored
 from glmdoctor.host.facts import Tensor
 from glmdoctor.host.io import IO
 
+WEIGHTS = (".safetensors", ".bin")
 # The embedding tells vocabulary and width, the last projection of each layer the rest.
 TELLTALE = re.compile(
     r"transformer\.(embedding\.)?word_embeddings\.weight|.*\.layers\.\d{1,4}\.mlp\.dense_4h_to_h\.weight"
@@ -22,20 +24,20 @@ TELLTALE = re.compile(
 
 def telltale(io: IO, folder: str, names: Iterable[str]) -> Iterator[Tensor]:
     for name in names:
-        header = _header(io, posixpath.join(folder, name)) if name.endswith(".safetensors") else None
+        header = _header(io, posixpath.join(folder, name))
         for tensor, entry in (header or {}).items():
             if TELLTALE.fullmatch(tensor):
                 yield Tensor(tensor, entry.dtype, entry.shape)
 
 
 def misfit(io: IO, folder: str, names: Iterable[str], config: Mapping[str, object]) -> str | None:
-    """The first tensor in safetensors files ``names`` that is not as config.json asks; None where all are, or unknown.
+    """The first tensor in the weight files ``names`` that is not as config.json asks; None where all are, or unknown.
 
     It is what glmcore itself says when it opens the checkpoint.
     """
     held: dict[str, Entry] = {}
     for name in names:
-        header = _header(io, posixpath.join(folder, name)) if name.endswith(".safetensors") else None
+        header = _header(io, posixpath.join(folder, name))
         if header is None:
             return None
         held |= header
@@ -53,8 +55,10 @@ def misfit(io: IO, folder: str, names: Iterable[str], config: Mapping[str, objec
 
 
 def _header(io: IO, path: str) -> dict[str, Entry] | None:
+    if not path.endswith(WEIGHTS):
+        return None
     try:
         with io.open(path) as file:
-            return read_header(file, io.stat(path).st_size)
+            return read_table(file) if path.endswith(".bin") else read_header(file, io.stat(path).st_size)
     except (OSError, ValueError):
         return None
