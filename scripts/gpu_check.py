@@ -5,7 +5,7 @@
 Each part (gpu_parts.py) is a process of its own with a time limit, so a part that fails, hangs or loses the card costs
 its own figures alone. gpu_check.json and gpu_check.md are written anew after each part. ``--cpu`` runs the same code
 on the CPU with small shapes, which checks the scripts, no speed. The golden data is looked for as the tests do
-(GLM_GOLDEN, else ../shared/golden); small random models are compared with the CPU's own logits in any case.
+(tests/golden); small random models are compared with the CPU's own logits in any case.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from glmcore.place.multi_devices import place_model
 from glmcore.plan import CUDA_CONTEXT_BYTES, Device, Precision, make_plan
 
 ROOT = Path(__file__).resolve().parent.parent
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", ROOT.parent / "shared" / "golden"))
+GOLDEN = ROOT / "tests" / "golden"
 CASES = ("v1/base", "v1/int4", "v2/base", "v2/int4", "v2/int8", "glm4/int4")
 KINDS = {"fp16": 0, "bf16": 0, "int8": 8, "int4": 4}
 # Of a float16 model on a card, as a share of the largest logit; int4 and int8 carry the same rounding of activations.

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # golden_cases, in every folder of tests
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and every program they start would inherit
 # that. The tests send interrupts, so they begin as a terminal would have them begin.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from golden_cases import GOLDEN
 
 from glmcore.bench.measure import bytes_per_token, measure, weight_bytes
 from glmcore.bench.workloads import Workload, prompt_ids, random_model
@@ -20,7 +19,6 @@ from glmcore.errors import GlmError
 from glmcore.machine import remembered_bandwidth
 from glmcore.plan import Device, Precision, make_plan
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
 # The figures that the contract names.
 PROMISED = {
     "prefill_tokens_per_s", "decode_tokens_per_s", "time_to_first_token_s", "weight_bytes", "bandwidth_gb_per_s",
@@ -44,8 +42,6 @@ def bench(*arguments: str) -> subprocess.CompletedProcess:
 
 
 def test_a_checkpoint_is_measured():
-    if not GOLDEN.is_dir():
-        pytest.skip(f"no golden data at {GOLDEN}")
     done = bench(str(GOLDEN / "v2" / "int4"), "--prompt", "16", "--generate", "4", "--threads", "1", "--json")
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
@@ -57,8 +53,6 @@ def test_a_checkpoint_is_measured():
 
 @pytest.mark.parametrize("case", ["v1/int8", "v2/int4"])
 def test_answers_side_by_side_are_measured(case):
-    if not GOLDEN.is_dir():
-        pytest.skip(f"no golden data at {GOLDEN}")
     done = bench(
         str(GOLDEN / case), "--prompt", "16", "--generate", "2", "--batch", "1,3,16", "--precision", "light", "--json"
     )

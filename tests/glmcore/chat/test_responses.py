@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from golden_cases import rest
 
 from glmcore.chat import process_response
 from glmcore.errors import GlmError
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
-golden_needed = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden data in {GOLDEN} (set GLM_GOLDEN)")
-
 
 def cases(generation: str) -> list[dict[str, Any]]:
-    path = GOLDEN / generation / "tokenizer" / "process_response.json"
+    path = rest(generation, "tokenizer") / "process_response.json"
     return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
-@golden_needed
 @pytest.mark.parametrize("generation", ["v1", "v2"])
 def test_cleaned_text(generation: str) -> None:
     for case in cases(generation):
         assert process_response(case["input"], generation) == case["output"], case
 
 
-@golden_needed
 @pytest.mark.parametrize("generation", ["v3", "glm4"])
 def test_content_and_history(generation: str) -> None:
     for case in cases(generation):

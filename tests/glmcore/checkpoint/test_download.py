@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from golden_cases import GOLDEN
 
 from glmcore.checkpoint import download as module
 from glmcore.checkpoint import open_checkpoint
@@ -22,8 +23,6 @@ from glmcore.checkpoint.download import RemoteFile, choose, download
 from glmcore.checkpoint.lock import LOCK
 from glmcore.errors import GlmError
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden data in {GOLDEN} (set GLM_GOLDEN)")
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 NAME = "THUDM/chatglm2-6b"
 

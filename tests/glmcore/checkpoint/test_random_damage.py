@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from golden_cases import rest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -23,8 +24,6 @@ from glmcore.errors import GlmError
 from glmcore.place import load_model, quantize_checkpoint
 from glmcore.tokenizers import load_tokenizer
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden data in {GOLDEN} (set GLM_GOLDEN)")
 INDEX = "model.safetensors.index.json"
 # Far more than any of these takes, even on a busy machine; absurd numbers must not turn into work.
 SECONDS = 20
@@ -48,8 +47,8 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     for generation in ("v1", "v2"):
         floats = tmp_path_factory.mktemp(generation) / "floats"
         floats.mkdir()
-        tokenizer = (GOLDEN / generation / "tokenizer").iterdir()
-        for path in (*(GOLDEN / generation / "e2e").iterdir(), *tokenizer):
+        tokenizer = (rest(generation, "tokenizer")).iterdir()
+        for path in (*(rest(generation, "e2e")).iterdir(), *tokenizer):
             if path.name != "chat_greedy.json":
                 shutil.copyfile(path, floats / path.name)
         split(floats)

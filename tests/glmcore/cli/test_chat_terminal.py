@@ -12,19 +12,19 @@ from pathlib import Path
 
 import pexpect
 import pytest
+from golden_cases import REST, needs_rest
 from safetensors.torch import load_file, save_file
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
 GLMCORE = [sys.executable, "-m", "glmcore"]
 PROMPT = "you> "
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden data at {GOLDEN}")
+pytestmark = needs_rest
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model with the real vocabulary: its answers are gibberish in many scripts, and long."""
     folder = tmp_path_factory.mktemp("tiny")
-    for source in (*(GOLDEN / "v2" / "e2e").iterdir(), *(GOLDEN / "v2" / "tokenizer").iterdir()):
+    for source in (*(REST / "v2" / "e2e").iterdir(), *(REST / "v2" / "tokenizer").iterdir()):
         shutil.copy(source, folder / source.name)
     return folder
 

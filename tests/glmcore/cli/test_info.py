@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from golden_cases import GOLDEN, rest
 
 from glmcore.cli.info import describe, fits, table
 from glmcore.config import NAMED, find_config
 from glmcore.plan import Device
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
 GIB = 2**30
 
 
@@ -45,7 +45,6 @@ def test_what_fits_shrinks_with_the_memory():
     assert "int8" in table(describe(config) | {"fits": fits(config, [Device("cpu", 3 * GIB)])})
 
 
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden data at {GOLDEN}")
 @pytest.mark.parametrize("case", ["v1/int4-qe", "v2/sharded", "v3/int8", "glm4/base"])
 def test_a_checkpoint_and_its_tokenizer_are_described(case: str, tmp_path: Path):
     generation = case.partition("/")[0]
@@ -57,11 +56,10 @@ def test_a_checkpoint_and_its_tokenizer_are_described(case: str, tmp_path: Path)
     assert "is not there" in found["tokenizer"]["error"]
 
 
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden data at {GOLDEN}")
 def test_a_damaged_checkpoint_is_described_and_fails(tmp_path: Path):
     folder = tmp_path / "model"
     folder.mkdir()
-    for source in (*(GOLDEN / "v2" / "e2e").iterdir(), *(GOLDEN / "v2" / "tokenizer").iterdir()):
+    for source in (*(rest("v2", "e2e")).iterdir(), *(rest("v2", "tokenizer")).iterdir()):
         shutil.copy(source, folder / source.name)
     whole = info(str(folder))
     assert (whole.returncode == 0 and "tokenizer    tokenizer.model, 64796 tokens" in whole.stdout) or whole.stdout

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from golden_cases import GOLDEN, REST
 from hypothesis import given
 from hypothesis import strategies as st
 
 from glmcore.config import NAMED, ModelConfig, find_config, recognise
 from glmcore.errors import GlmError
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
-CONFIGS = sorted(GOLDEN.glob("*/*/config.json"))
+CONFIGS = sorted([*GOLDEN.glob("*/*/config.json"), *REST.glob("*/e2e/config.json")])
 V1 = {"hidden_size": 64, "inner_hidden_size": 256, "num_attention_heads": 4, "num_layers": 3, "vocab_size": 130528,
       "bos_token_id": 130004, "eos_token_id": 130005, "mask_token_id": 130000, "gmask_token_id": 130001}  # fmt: skip
 V2 = {"hidden_size": 64, "ffn_hidden_size": 176, "kv_channels": 16, "num_attention_heads": 4, "num_layers": 3,
       "multi_query_attention": True, "multi_query_group_num": 2, "padded_vocab_size": 65024}  # fmt: skip
 
 
-@pytest.mark.skipif(not CONFIGS, reason=f"no golden data in {GOLDEN} (set GLM_GOLDEN)")
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: "/".join(path.parts[-3:-1]))
 def test_golden_configurations_are_recognised(path: Path, tmp_path: Path) -> None:
     generation = path.parts[-3]

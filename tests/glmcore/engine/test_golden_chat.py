@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from pathlib import Path
 
 import pytest
+from golden_cases import REST, needs_rest
 
 import glmcore
 from glmcore.engine.sampling import Sampling
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden data at {GOLDEN}")
+pytestmark = needs_rest
 
 
 @pytest.fixture(scope="module", params=["v1", "v2", "v3", "glm4"])
 def engine_and_cases(request, tmp_path_factory):
     """The tiny model with the real vocabulary and its tokenizer in one folder, as a checkpoint has them."""
     folder = tmp_path_factory.mktemp(request.param)
-    for source in (*(GOLDEN / request.param / "e2e").iterdir(), *(GOLDEN / request.param / "tokenizer").iterdir()):
+    for source in (*(REST / request.param / "e2e").iterdir(), *(REST / request.param / "tokenizer").iterdir()):
         shutil.copy(source, folder / source.name)
     return glmcore.load(folder, dtype="float32"), json.loads((folder / "chat_greedy.json").read_text(encoding="utf-8"))
 

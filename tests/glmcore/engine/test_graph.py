@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from golden_cases import GOLDEN
 
 from glmcore.engine import graph, ways
 from glmcore.engine import runner as running
@@ -19,8 +18,6 @@ from glmcore.models.cache import KVCache
 from glmcore.models.prefix import Prefix
 from glmcore.place.loader import load_model
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden data at {GOLDEN}")
 CASES = ["v1/base", "v1/int4", "v2/base", "v2/mha-bias", "v3/rope-ratio", "glm4/base"]
 
 

@@ -1,11 +1,10 @@
 """The model as one call of the CPU kernel, held to its own modules and to the original results."""
 
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from golden_cases import GOLDEN
 from safetensors.torch import load_file
 
 from glmcore.bench.workloads import prompt_ids, random_model
@@ -18,7 +17,6 @@ from glmcore.kernels.load import load_kernel
 from glmcore.models.prefix import Prefix
 from glmcore.place.loader import load_model
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
 CASES = ["v1/int8", "v1/int4", "v1/int4-qe", "v2/int8", "v3/int4", "glm4/int8"]
 NAMES = ["chatglm-6b", "chatglm2-6b", "chatglm3-6b-128k", "glm-4-9b"]
 
@@ -52,7 +50,6 @@ def answer(model, prompt, *, native, tokens=(5, 17, 5, 99)):
     return torch.stack([runner.prefill(prompt), *(runner.decode(token) for token in tokens)])
 
 
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason="golden data not found (set GLM_GOLDEN)")
 @pytest.mark.parametrize("case", CASES)
 def test_it_gives_the_originals_logits(case, kernel):
     data = load_file(GOLDEN / case / "golden.safetensors")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from pathlib import Path
 
 import pytest
 import torch
+from golden_cases import GOLDEN
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,8 +20,6 @@ from glmcore.place.hops import attach_hops, pieces_of
 from glmcore.place.loader import load_model
 from glmcore.plan.overlap import overlaps, prefill_seconds
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden data at {GOLDEN}")
 DEVICES = ["cpu:0", "cpu:1", "cpu:2"]  # logical: one memory, three names
 PROMPT = torch.randint(5, 100, (1, 37), generator=torch.Generator().manual_seed(1))
 
@@ -37,7 +34,6 @@ def placed(model, choices):
     return attach_hops(model, dict(zip(names, (choices * len(names))[: len(names)], strict=True)))
 
 
-@needs_golden
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(choices=st.lists(st.sampled_from(DEVICES), min_size=6, max_size=6), size=st.integers(1, 20))
 def test_any_placement_gives_the_logits_of_the_whole_prompt(model, choices, size):
@@ -53,7 +49,6 @@ def test_any_placement_gives_the_logits_of_the_whole_prompt(model, choices, size
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(cache.keys, expected.keys, strict=True))
 
 
-@needs_golden
 def test_a_prefix_stands_before_the_chunks_once():
     model = load_model(GOLDEN / "v2" / "base", dtype="float32")
     config = model.config
@@ -75,7 +70,6 @@ def halves(model):
     return model.layers[0], model.layers[1]
 
 
-@needs_golden
 def test_the_first_device_works_on_the_next_chunk_meanwhile():
     model = load_model(GOLDEN / "v2" / "base", dtype="float32")
     first, second = halves(model)
@@ -98,7 +92,6 @@ def test_the_first_device_works_on_the_next_chunk_meanwhile():
     assert counts == {"first": 4, "second": 4}
 
 
-@needs_golden
 @pytest.mark.parametrize("where, failing", [("first", 0), ("first", 2), ("second", 0), ("second", 1), ("second", 3)])
 def test_an_error_in_any_chunk_is_raised_and_nothing_goes_on(where, failing):
     model = load_model(GOLDEN / "v2" / "base", dtype="float32")
@@ -121,7 +114,6 @@ def test_an_error_in_any_chunk_is_raised_and_nothing_goes_on(where, failing):
     assert cache.length == PROMPT.shape[1]
 
 
-@needs_golden
 def test_it_is_used_only_where_it_pays(monkeypatch):
     model = load_model(GOLDEN / "v2" / "base", dtype="float32")
     placed(model, ["cpu:0", "cpu:1"])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 import pytest
+from golden_cases import GOLDEN, rest
 
 pytest.importorskip("transformers")
 import torch
@@ -15,8 +15,6 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import glmcore.huggingface  # noqa: F401  (registers the classes)
-
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
 
 
 @pytest.fixture(autouse=True)
@@ -29,8 +27,6 @@ def load():
     """A golden case's model in float32 and its golden tensors."""
 
     def make(case: str, **changes):
-        if not (GOLDEN / case).is_dir():
-            pytest.skip(f"no golden data in {GOLDEN} (set GLM_GOLDEN)")
         model = AutoModelForCausalLM.from_pretrained(GOLDEN / case, torch_dtype=torch.float32, **changes).eval()
         return model, load_file(GOLDEN / case / "golden.safetensors")
 
@@ -42,13 +38,11 @@ def chat_folder(tmp_path):
     """A checkpoint with its tokenizer, as users have it; ``poisoned`` code lies beside them."""
 
     def make(generation: str) -> Path:
-        if not (GOLDEN / generation).is_dir():
-            pytest.skip(f"no golden data in {GOLDEN} (set GLM_GOLDEN)")
         folder = tmp_path / generation
-        shutil.copytree(GOLDEN / generation / "e2e", folder)
-        for path in (GOLDEN / generation / "tokenizer").glob("*token*.*"):
+        shutil.copytree(rest(generation, "e2e"), folder)
+        for path in (rest(generation, "tokenizer")).glob("*token*.*"):
             shutil.copy(path, folder)
-        for path in (GOLDEN / generation / "tokenizer").glob("*.model"):
+        for path in (rest(generation, "tokenizer")).glob("*.model"):
             shutil.copy(path, folder)
         for name in ("configuration_chatglm", "modeling_chatglm", "tokenization_chatglm", "quantization"):
             (folder / f"{name}.py").write_text(

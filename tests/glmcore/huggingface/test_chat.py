@@ -7,12 +7,11 @@ import threading
 
 import pytest
 import torch
+from golden_cases import GOLDEN, rest
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from glmcore.errors import GlmError
-
-from .conftest import GOLDEN
 
 GENERATIONS = ["v1", "v2", "v3", "glm4"]
 
@@ -22,7 +21,7 @@ def opened(chat_folder):
     def make(generation: str):
         folder = chat_folder(generation)
         model = AutoModelForCausalLM.from_pretrained(folder, torch_dtype=torch.float32).eval()
-        rows = json.loads((GOLDEN / generation / "e2e" / "chat_greedy.json").read_text())
+        rows = json.loads((rest(generation, "e2e") / "chat_greedy.json").read_text())
         return model, AutoTokenizer.from_pretrained(folder), rows
 
     return make

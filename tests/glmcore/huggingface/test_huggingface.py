@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from golden_cases import CASES, GOLDEN, rest
 from safetensors.torch import load_file
 
 pytest.importorskip("transformers")
@@ -17,11 +17,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 
 import glmcore.huggingface  # noqa: F401  (registers the classes)
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
-CASES = sorted(str(path.parent.relative_to(GOLDEN)) for path in GOLDEN.glob("*/*/golden.safetensors"))
 BASES = [case for case in CASES if case.endswith("/base")]
 GENERATIONS = ["v1", "v2", "v3", "glm4"]
-pytestmark = pytest.mark.skipif(not CASES, reason=f"no golden data in {GOLDEN} (set GLM_GOLDEN)")
 
 
 def load(folder: Path, **kwargs):
@@ -167,7 +164,7 @@ def test_nothing_in_the_folder_is_executed(chat_folder, generation: str, trust: 
 def test_from_text_to_text_as_the_original_chat(chat_folder, generation: str) -> None:
     folder = chat_folder(generation)
     model, tokenizer = load(folder), AutoTokenizer.from_pretrained(folder)
-    rows = json.loads((GOLDEN / generation / "e2e" / "chat_greedy.json").read_text())
+    rows = json.loads((rest(generation, "e2e") / "chat_greedy.json").read_text())
     for row in rows["cases"] if isinstance(rows, dict) else rows:
         ids = torch.tensor(row["input_ids"]).reshape(1, -1)
         wanted = torch.tensor(row["output_ids"]).reshape(1, -1)

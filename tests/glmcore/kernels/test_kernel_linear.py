@@ -3,10 +3,10 @@
 import ctypes
 import logging
 import os
-from pathlib import Path
 
 import pytest
 import torch
+from golden_cases import GOLDEN
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -19,7 +19,6 @@ from glmcore.packing import dequantize, pack_int4
 from glmcore.quant.convert import attach_kernel, quantize_model, quantize_module
 from glmcore.quant.halves import HalfLinear
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).parents[4] / "shared" / "golden"))
 # Float32 sums: the share of full scale that rounding may cost.
 TOLERANCE = 2e-6
 
@@ -171,7 +170,6 @@ def test_attach_kernel_reaches_every_layer(library):
     assert all(layer.kernel is kernel for layer in model["layers"])
 
 
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason="golden data not found (set GLM_GOLDEN)")
 @pytest.mark.parametrize("case", ["v1/int8", "v1/int4", "v2/int8", "v2/int4"])
 def test_products_with_the_original_weights(library, case):
     with safe_open(GOLDEN / case / "model.safetensors", "pt") as file:

@@ -1,10 +1,9 @@
 """Whole quantised models on the kernels, held to the original results."""
 
-import os
-from pathlib import Path
 
 import pytest
 import torch
+from golden_cases import GOLDEN
 from safetensors.torch import load_file
 
 from glmcore.engine.runner import Runner
@@ -12,10 +11,8 @@ from glmcore.kernels.isa import usable_isas
 from glmcore.kernels.load import Kernel
 from glmcore.place.loader import load_model
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).parents[4] / "shared" / "golden"))
 CASES = [f"{version}/{case}" for version in ("v1", "v2", "v3", "glm4") for case in ("int8", "int4")] + ["v1/int4-qe"]
 
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason="golden data not found (set GLM_GOLDEN)")
 
 
 def decode(folder, data, kernel):

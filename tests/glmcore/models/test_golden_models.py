@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
+from golden_cases import CASES, GOLDEN
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from glmcore.models.cache import KVCache
 from glmcore.models.inputs import PositionState, prompt_inputs
 from glmcore.place import load_model
-
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
-CASES = sorted(str(path.parent.relative_to(GOLDEN)) for path in GOLDEN.glob("*/*/golden.safetensors"))
-pytestmark = pytest.mark.skipif(not CASES, reason=f"no golden data in {GOLDEN} (set GLM_GOLDEN)")
 
 HIDDEN = 1e-4
 

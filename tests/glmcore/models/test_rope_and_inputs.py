@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from pathlib import Path
 
 import pytest
 import torch
+from golden_cases import CASES, GOLDEN
 from safetensors.torch import load_file
 
 from glmcore.config import NAMED, ModelConfig
@@ -18,8 +17,6 @@ from glmcore.models.cache import KVCache
 from glmcore.models.inputs import PositionState, prompt_inputs
 from glmcore.models.rope import glm1_rotation, glm2_rotation
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
-CASES = sorted(str(path.parent.relative_to(GOLDEN)) for path in GOLDEN.glob("*/*/golden.safetensors"))
 V1 = dataclasses.replace(
     NAMED["chatglm-6b"], num_layers=2, hidden_size=32, num_heads=4, num_kv_heads=4, head_dim=8, ffn_hidden_size=64,
     vocab_size=64, bos_token_id=62, gmask_token_id=61, mask_token_id=60,
@@ -29,7 +26,6 @@ V2 = dataclasses.replace(
 )
 
 
-@pytest.mark.skipif(not CASES, reason=f"no golden data in {GOLDEN} (set GLM_GOLDEN)")
 @pytest.mark.parametrize("case", CASES)
 def test_rotary_tables(case: str) -> None:
     data, config = load_file(GOLDEN / case / "golden.safetensors"), ModelConfig.from_folder(GOLDEN / case)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from golden_cases import GOLDEN, rest
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -23,8 +23,6 @@ from glmcore.packing import dequantize
 from glmcore.place import load_model
 from glmcore.place.adapters import open_adapter
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden data in {GOLDEN} (set GLM_GOLDEN)")
 GENERATIONS = ("v1", "v2", "v3", "glm4")
 LENGTH = 5  # tokens of the prefix
 
@@ -209,7 +207,7 @@ def test_a_padded_batch_sees_the_prefix(tmp_path: Path):
 def test_the_engine_chats_with_an_adapter(kind: str, tmp_path: Path):
     folder = tmp_path / "model"
     folder.mkdir()
-    for source in (*(GOLDEN / "v2" / "e2e").iterdir(), *(GOLDEN / "v2" / "tokenizer").iterdir()):
+    for source in (*(rest("v2", "e2e")).iterdir(), *(rest("v2", "tokenizer")).iterdir()):
         shutil.copy(source, folder / source.name)
     adapter = tmp_path / "adapter"
     if kind == "lora":

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from golden_cases import GOLDEN
 
 from glmcore.checkpoint import open_checkpoint
 from glmcore.cli import main
 from glmcore.config import NAMED
 from glmcore.plan import Device, Precision, make_plan
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden data at {GOLDEN}")
 MODEL = GOLDEN / "v2" / "base"
 
 

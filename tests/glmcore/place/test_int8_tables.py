@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
+from golden_cases import GOLDEN
 
 from glmcore.bench.measure import weight_bytes
 from glmcore.bench.workloads import random_model
@@ -17,12 +17,9 @@ from glmcore.plan import Precision, pieces
 from glmcore.quant.linear import QuantEmbedding, QuantLinear
 from glmcore.quant.schemes import quantize_rows
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden data in {GOLDEN} (set GLM_GOLDEN)")
 GENERATIONS = ("v1", "v2", "v3", "glm4")
 
 
-@needs_golden
 @pytest.mark.parametrize("quantize", ["int4", "int8"])
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_quantising_on_the_way_packs_embedding_and_head_in_int8(generation: str, quantize: str):
@@ -39,7 +36,6 @@ def test_quantising_on_the_way_packs_embedding_and_head_in_int8(generation: str,
         assert torch.equal(model.embedding.weight, quantize_rows(original.embedding.weight.half().float(), 8)[0])
 
 
-@needs_golden
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_what_is_stored_keeps_its_tables(generation: str):
     model = load_model(GOLDEN / generation / "int4")
@@ -48,7 +44,6 @@ def test_what_is_stored_keeps_its_tables(generation: str):
     assert asked_for_too.config == model.config
 
 
-@needs_golden
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_a_written_checkpoint_says_what_it_is_and_loads_again(generation: str, tmp_path: Path):
     with open_checkpoint(GOLDEN / generation / "base") as source:
@@ -58,7 +53,6 @@ def test_a_written_checkpoint_says_what_it_is_and_loads_again(generation: str, t
     assert (written.quantization_bit, written.embedding_bits) == (4, 0)
 
 
-@needs_golden
 @pytest.mark.parametrize("quantize", ["int4", "int8"])
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_planned_bytes_are_those_of_the_loaded_model(generation: str, quantize: str):

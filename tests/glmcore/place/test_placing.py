@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import shutil
 import weakref
-from pathlib import Path
 
 import pytest
 import torch
+from golden_cases import GOLDEN, rest
 from safetensors.torch import load_file
 
 import glmcore
@@ -28,8 +27,6 @@ from glmcore.place.multi_devices import place_model
 from glmcore.plan import Device, Precision, Types, make_plan
 from glmcore.quant.halves import HalfEmbedding, HalfLinear
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden data at {GOLDEN}")
 LARGE = 2**34
 
 
@@ -261,7 +258,7 @@ def test_device_maps_are_plans():
 
 
 def test_load_model_on_gpus_takes_what_the_original_takes(tmp_path):
-    for source in (*(GOLDEN / "v2" / "e2e").iterdir(), *(GOLDEN / "v2" / "tokenizer").iterdir()):
+    for source in (*(rest("v2", "e2e")).iterdir(), *(rest("v2", "tokenizer")).iterdir()):
         shutil.copy(source, tmp_path / source.name)
     question = [{"role": "user", "content": "你好"}]
     engine = glmcore.load_model_on_gpus(tmp_path, device_map={"": "cpu:1"}, dtype="float32")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from golden_cases import GOLDEN
 from safetensors.torch import load_file, save_file
 
 from glmcore.checkpoint import open_checkpoint
@@ -21,8 +21,6 @@ from glmcore.errors import GlmError
 from glmcore.layout import piece_of
 from glmcore.place import load_model, quantize_checkpoint
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden data in {GOLDEN} (set GLM_GOLDEN)")
 GENERATIONS = ("v1", "v2", "v3", "glm4")
 
 

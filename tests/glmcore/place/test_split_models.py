@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from golden_cases import GOLDEN, rest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -24,14 +23,11 @@ from glmcore.place.multi_devices import place_model, placement_from_map
 from glmcore.plan import Device, Precision, make_plan, manual_placement
 from glmcore.plan.planner import count_hops
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
 DEVICES = ["cpu:0", "cpu:1", "cpu:2"]  # logical: one memory, three names
 
 
 @pytest.fixture(scope="module", params=["v1", "v2", "glm4"])
 def model_and_golden(request):
-    if not GOLDEN.is_dir():
-        pytest.skip(f"no golden data at {GOLDEN}")
     folder = GOLDEN / request.param / "base"
     return load_model(folder, dtype="float32"), load_file(folder / "golden.safetensors")
 
@@ -52,8 +48,6 @@ def test_any_placement_gives_the_original_logits(model_and_golden, choices):
 
 
 def test_quantised_layers_are_split_too():
-    if not GOLDEN.is_dir():
-        pytest.skip(f"no golden data at {GOLDEN}")
     folder = GOLDEN / "v2" / "int4"
     golden = load_file(folder / "golden.safetensors")
     model = load_model(folder, dtype="float32")
@@ -67,9 +61,7 @@ def test_quantised_layers_are_split_too():
 
 @pytest.fixture
 def engine(tmp_path):
-    if not GOLDEN.is_dir():
-        pytest.skip(f"no golden data at {GOLDEN}")
-    for source in (*(GOLDEN / "v2" / "e2e").iterdir(), *(GOLDEN / "v2" / "tokenizer").iterdir()):
+    for source in (*(rest("v2", "e2e")).iterdir(), *(rest("v2", "tokenizer")).iterdir()):
         shutil.copy(source, tmp_path / source.name)
     return glmcore.load(tmp_path, dtype="float32")
 
@@ -157,8 +149,6 @@ def test_placing_checks_every_device_before_anything_moves(model_and_golden):
 @pytest.mark.parametrize("name", ["base", "int8", "int4", "sharded"])
 @pytest.mark.parametrize("generation", ["v1", "v2", "v3", "glm4"])
 def test_planned_bytes_are_the_measured_ones(generation, name):
-    if not (GOLDEN / generation / name).is_dir():
-        pytest.skip(f"no golden data for {generation}/{name}")
     model = load_model(GOLDEN / generation / name, dtype="float16")
     config = model.config
     precision = Precision.of(config, "float16")

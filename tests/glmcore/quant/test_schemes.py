@@ -1,10 +1,9 @@
 """Packing laws, and the original's bytes and floats."""
 
-import os
-from pathlib import Path
 
 import pytest
 import torch
+from golden_cases import GOLDEN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -14,9 +13,7 @@ from glmcore import packing
 from glmcore.errors import GlmError
 from glmcore.quant import convert, linear, schemes
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).parents[4] / "shared" / "golden"))
 CASES = [f"{version}/{case}" for version in ("v1", "v2", "v3", "glm4") for case in ("int8", "int4")] + ["v1/int4-qe"]
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="golden data not found (set GLM_GOLDEN)")
 
 
 def tensors(path):
@@ -63,7 +60,6 @@ def test_odd_columns_and_other_widths_are_refused():
         schemes.quantize_rows(torch.ones(2, 4), 6)
 
 
-@needs_golden
 @pytest.mark.parametrize("case", CASES)
 def test_quantising_the_base_weights_gives_the_original_bytes(case):
     base, quantised = (
@@ -83,7 +79,6 @@ def test_quantising_the_base_weights_gives_the_original_bytes(case):
         assert torch.equal(scale, quantised[name + "_scale"]), name
 
 
-@needs_golden
 @pytest.mark.parametrize("case", [case for case in CASES if case[:2] in ("v1", "v2")])
 def test_dequantised_weights_are_the_original_kernels(case):
     weights, expected = tensors(GOLDEN / case / "model.safetensors"), tensors(GOLDEN / case / "dequantized.safetensors")

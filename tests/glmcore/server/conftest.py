@@ -20,18 +20,17 @@ from typing import Any
 
 import pytest
 import torch
+from golden_cases import REST
 from safetensors.torch import load_file, save_file
 
 import glmcore
-
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
-        if here in item.path.parents and not GOLDEN.is_dir():
-            item.add_marker(pytest.mark.skip(reason=f"no golden data at {GOLDEN}"))
+        if here in item.path.parents and not REST.is_dir():
+            item.add_marker(pytest.mark.skip(reason=f"no golden data at {REST}"))
 
 
 @dataclass
@@ -139,7 +138,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     @cache
     def folder_of(generation: str) -> Path:
         folder = tmp_path_factory.mktemp(generation)
-        for source in (*(GOLDEN / generation / "e2e").iterdir(), *(GOLDEN / generation / "tokenizer").iterdir()):
+        for source in (*(REST / generation / "e2e").iterdir(), *(REST / generation / "tokenizer").iterdir()):
             shutil.copy(source, folder / source.name)
         return folder
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import time
 from functools import cache
-from pathlib import Path
 
 import pytest
+from golden_cases import rest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from glmcore.chat.incremental import CLEAN_UP, Detokenizer, Replacements, clean_up
 from glmcore.tokenizers import Tokenizer, load_tokenizer
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden data in {GOLDEN} (set GLM_GOLDEN)")
 GENERATIONS = ("v1", "v2", "v3", "glm4")
 FAMILY = "\U0001f469\u200d\U0001f469\u200d\U0001f467"
 TEXTS = st.lists(
@@ -30,7 +27,7 @@ TEXTS = st.lists(
 
 @cache
 def load(generation: str) -> Tokenizer:
-    return load_tokenizer(GOLDEN / generation / "tokenizer", generation)
+    return load_tokenizer(rest(generation, "tokenizer"), generation)
 
 
 def stream(tokenizer: Tokenizer, ids: list[int], skip: bool) -> list[str]:

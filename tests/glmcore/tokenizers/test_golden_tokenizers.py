@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
+from golden_cases import rest
 
 from glmcore.chat.messages import from_pairs
 from glmcore.errors import GlmError
 from glmcore.tokenizers import Tokenizer, load_tokenizer
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
 GENERATIONS = ("v1", "v2", "v3", "glm4")
 READING = ("v1", "glm4")  # whose originals read special tokens out of any text; the others do as ours by default
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden data in {GOLDEN} (set GLM_GOLDEN)")
 
 
 def golden(generation: str, name: str) -> Any:
-    return json.loads((GOLDEN / generation / "tokenizer" / f"{name}.json").read_text(encoding="utf-8"))
+    return json.loads((rest(generation, "tokenizer") / f"{name}.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module", params=GENERATIONS)
 def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
-    return load_tokenizer(GOLDEN / request.param / "tokenizer", request.param)
+    return load_tokenizer(rest(request.param, "tokenizer"), request.param)
 
 
 def test_ids(tokenizer: Tokenizer) -> None:
@@ -38,7 +35,7 @@ def test_ids(tokenizer: Tokenizer) -> None:
 
 
 def test_role_tokens_are_read_on_request() -> None:
-    tokenizer = load_tokenizer(GOLDEN / "v3" / "tokenizer", "v3")
+    tokenizer = load_tokenizer(rest("v3", "tokenizer"), "v3")
     for case in golden("v3", "encode")["cases"]:
         assert tokenizer.encode(case["text"], parse_special=True) == case["ids_encode_special_tokens"], case["text"]
 
@@ -112,14 +109,14 @@ def test_stop_ids_are_those_of_the_original(tokenizer: Tokenizer) -> None:
 
 
 def test_v2_prompts() -> None:
-    tokenizer = load_tokenizer(GOLDEN / "v2" / "tokenizer", "v2")
+    tokenizer = load_tokenizer(rest("v2", "tokenizer"), "v2")
     for case in golden("v2", "extra")["build_prompt"]:
         ids = tokenizer.apply_chat_template(from_pairs(case["history"] or [], case["query"]))
         assert ids == tokenizer.encode(case["prompt"], add_special_tokens=True)
 
 
 def test_v3_single_roles() -> None:
-    tokenizer = load_tokenizer(GOLDEN / "v3" / "tokenizer", "v3")
+    tokenizer = load_tokenizer(rest("v3", "tokenizer"), "v3")
     extra = golden("v3", "extra")
     for case in extra["build_chat_input_with_role_only"]:
         assert tokenizer.apply_chat_template([{"role": case["role"], "content": case["query"]}]) == case["input_ids"][0]
@@ -130,14 +127,14 @@ def test_v3_single_roles() -> None:
 
 
 def test_glm4_template() -> None:
-    tokenizer = load_tokenizer(GOLDEN / "glm4" / "tokenizer", "glm4")
+    tokenizer = load_tokenizer(rest("glm4", "tokenizer"), "glm4")
     extra = golden("glm4", "extra")
     for case in extra["apply_chat_template"]:
         ids = tokenizer.apply_chat_template(case["conversation"], add_generation_prompt=case["add_generation_prompt"])
         assert ids == case["ids"]
     with_tools = extra["apply_chat_template"][-1]
-    lead, *rest = with_tools["conversation"]
-    assert tokenizer.apply_chat_template(rest, tools=lead["tools"]) == with_tools["ids"]
+    lead, *others = with_tools["conversation"]
+    assert tokenizer.apply_chat_template(others, tools=lead["tools"]) == with_tools["ids"]
 
 
 def test_a_megabyte_takes_less_than_a_second(tokenizer: Tokenizer) -> None:

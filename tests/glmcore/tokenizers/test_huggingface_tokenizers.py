@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from golden_cases import rest
 from transformers import AutoTokenizer
 
 import glmcore.huggingface  # noqa: F401  (registers the classes)
 from glmcore.chat.messages import from_pairs
 from glmcore.errors import GlmError
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden data in {GOLDEN} (set GLM_GOLDEN)")
 GENERATIONS = ("v1", "v2", "v3", "glm4")
 
 
 @pytest.fixture(scope="module", params=GENERATIONS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param) / request.param
-    shutil.copytree(GOLDEN / request.param / "tokenizer", folder, copy_function=shutil.copyfile)
-    shutil.copyfile(GOLDEN / request.param / "e2e" / "config.json", folder / "config.json")
+    shutil.copytree(rest(request.param, "tokenizer"), folder, copy_function=shutil.copyfile)
+    shutil.copyfile(rest(request.param, "e2e") / "config.json", folder / "config.json")
     for name in ("tokenization_chatglm.py", "modeling_chatglm.py", "configuration_chatglm.py"):
         (folder / name).write_text("raise SystemExit('remote code was executed')\n", encoding="utf-8")
     return folder
@@ -36,7 +34,7 @@ def tokenizer(folder: Path) -> Any:
 
 
 def golden(tokenizer: Any, name: str) -> Any:
-    path = GOLDEN / tokenizer.native.generation / "tokenizer" / f"{name}.json"
+    path = rest(tokenizer.native.generation, "tokenizer") / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8"))
 
 

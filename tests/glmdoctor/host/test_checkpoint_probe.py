@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from golden_cases import GOLDEN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,8 +20,6 @@ from glmdoctor.host.facts import Checkpoint, Unknown
 from glmdoctor.host.host import Host
 from glmdoctor.host.probes import weights
 from glmdoctor.host.recorded import RecordedIO
-
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[3] / "../shared/golden"))
 
 
 def safetensors(sizes: dict[str, int]) -> bytes:
@@ -143,8 +142,6 @@ def test_shards_that_the_index_names_and_the_folder_lacks(tmp_path):
     ],
 )
 def test_generations(folder, generation, bits):
-    if not GOLDEN.is_dir():
-        pytest.skip(f"the golden checkpoints are not at {GOLDEN}")
     found = examined(GOLDEN / folder)
     assert (found.generation, found.quantization_bit) == (generation, bits)
     assert {file.fault for file in found.files} == {None}

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from golden_cases import GOLDEN
 
 from glmdoctor.checks import examine
 from glmdoctor.findings import Status
@@ -14,7 +15,6 @@ from glmdoctor.host.host import Host
 from glmdoctor.host.io import RealIO
 from glmdoctor.host.probes.tensors import telltale
 
-GOLDEN = Path(os.environ.get("GLM_GOLDEN", Path(__file__).resolve().parents[3].parent / "shared" / "golden"))
 NAME = "transformer.embedding.word_embeddings.weight"
 
 

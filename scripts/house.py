@@ -1,0 +1,130 @@
+"""Measures how the house is built: rooms and their imports, spread of ids, generation switches, function lengths.
+
+``python scripts/house.py [ROOT]`` prints a table for the checkout at ROOT (this one by default). Standard library only.
+A room is a package's direct child: a folder, or a module beside ``__init__`` and ``__main__``.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import statistics
+import sys
+from collections import Counter
+from pathlib import Path
+
+PACKAGES = ("glmdoctor", "glmcore")
+GENERATIONS = {"v1", "v2", "v3", "glm4"}
+# Where a generation's name may be asked for: the table of what they differ in, and the reader of configurations.
+ASKED_IN = {"config.py", "traits.py"}
+
+
+def modules(root: Path, package: str) -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted((root / package).rglob("*.py"))}
+
+
+def room(root: Path, package: str, dotted: str) -> str:
+    """The room that a module of the package lies in, "" for the package itself."""
+    inside = dotted.split(".")[1:]
+    base = root / package
+    known = inside and ((base / inside[0]).is_dir() or (base / f"{inside[0]}.py").exists())
+    return inside[0] if known and inside[0] not in ("__init__", "__main__") else ""
+
+
+def imported(tree: ast.Module) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def arrows(root: Path, package: str) -> tuple[set[str], set[tuple[str, str]]]:
+    """The rooms, and which imports which (imports for type checkers too)."""
+    rooms, found = set(), set()
+    for path, tree in modules(root, package).items():
+        own = room(root, package, ".".join(path.relative_to(root).with_suffix("").parts))
+        rooms.add(own)
+        others = {room(root, package, name) for name in imported(tree) if name.split(".")[0] == package}
+        found |= {(own, other) for other in others if "" not in (own, other) and own != other}
+    return rooms - {""}, found
+
+
+def circles(found: set[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Pairs of rooms that reach each other."""
+    reach = set(found)
+    while more := {(a, d) for a, b in reach for c, d in reach if b == c} - reach:
+        reach |= more
+    return sorted((a, b) for a, b in reach if a < b and (b, a) in reach)
+
+
+def id_files(root: Path) -> tuple[int, str]:
+    """The most Python files that spell one problem's id, and that id."""
+    ids = set(json.loads((root / "glmdoctor/knowledge/problems.json").read_text(encoding="utf-8")))
+    counts: Counter[str] = Counter()
+    for package in PACKAGES:
+        for tree in modules(root, package).values():
+            texts = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+            counts.update(ids & texts)
+    [(name, count)] = counts.most_common(1)
+    return count, name
+
+
+def comparisons(root: Path) -> int:
+    """How often code of glmcore compares something with a generation's name."""
+    found = 0
+    for path, tree in modules(root, "glmcore").items():
+        if path.name in ASKED_IN:
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Compare):
+                names = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+                found += bool(names & GENERATIONS)
+    return found
+
+
+def lengths(root: Path) -> list[int]:
+    """Lines of every function of both packages, its docstring apart, in order."""
+    return sorted(
+        node.end_lineno - node.lineno + 1 - documented(node)
+        for package in PACKAGES
+        for tree in modules(root, package).values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None
+    )
+
+
+def documented(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    first = node.body[0]
+    if ast.get_docstring(node) is None or first.end_lineno is None:
+        return 0
+    return first.end_lineno - first.lineno + 1
+
+
+def measured(root: Path) -> dict[str, str]:
+    table = {}
+    for package in PACKAGES:
+        rooms, found = arrows(root, package)
+        table[f"{package}: rooms"] = str(len(rooms))
+        table[f"{package}: arrows between rooms"] = str(len(found))
+        table[f"{package}: pairs of rooms in a circle"] = re.sub("[][()']", "", str(circles(found))) or "none"
+    count, name = id_files(root)
+    table["files that spell one problem's id, at most"] = f"{count} ({name})"
+    table["comparisons with a generation's name"] = str(comparisons(root))
+    lines = lengths(root)
+    p90 = lines[int(len(lines) * 0.9)]
+    table["lines of a function: median, p90, longest"] = f"{statistics.median(lines):g}, {p90}, {lines[-1]}"
+    return table
+
+
+def main() -> None:
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent
+    for name, value in measured(root).items():
+        print(f"{name:48} {value}")
+
+
+if __name__ == "__main__":
+    main()

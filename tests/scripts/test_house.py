@@ -1,0 +1,38 @@
+"""What scripts/house.py measures stays within what has been reached; and it finds a circle where there is one."""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+spec = importlib.util.spec_from_file_location("house", ROOT / "scripts" / "house.py")
+assert spec is not None and spec.loader is not None
+house = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(house)
+
+
+def test_the_doctor_has_few_rooms_and_no_circle() -> None:
+    rooms, found = house.arrows(ROOT, "glmdoctor")
+    assert len(rooms) <= 16
+    assert len(found) <= 57
+    assert house.circles(found) == []
+
+
+def test_the_core_has_no_circle() -> None:
+    assert house.circles(house.arrows(ROOT, "glmcore")[1]) == []
+
+
+def test_generations_differ_in_a_table_and_not_in_comparisons() -> None:
+    assert house.comparisons(ROOT) <= 10
+
+
+def test_functions_fit_the_eye() -> None:
+    lines = house.lengths(ROOT)
+    assert statistics.median(lines) <= 5
+    assert lines[int(len(lines) * 0.9)] <= 17
+
+
+def test_a_circle_through_a_third_room_is_found() -> None:
+    assert house.circles({("a", "b"), ("b", "c"), ("c", "a"), ("a", "d")}) == [("a", "b"), ("a", "c"), ("b", "c")]
