@@ -8,6 +8,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from glmcore import programs
 from glmdoctor.actions.packages import listed, normalised, pip
 from glmdoctor.host.io import IO
 from glmdoctor.host.probes.deep import recorded
@@ -32,7 +33,8 @@ def exact(io: IO, path: str) -> str | None:
 
 
 def home(io: IO) -> str:
-    return io.env().get("HOME") or os.path.expanduser("~")
+    """Root's own, though HOME may name another user's."""
+    return programs.environment(io.env()).get("HOME") or os.path.expanduser("~")
 
 
 def original_code(io: IO, model: str | None) -> dict[str, str]:

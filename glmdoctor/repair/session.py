@@ -7,6 +7,7 @@ import posixpath
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from glmcore import programs
 from glmdoctor import checks, remedies
 from glmdoctor.actions.disk import Disk
 from glmdoctor.diagnosis import judge
@@ -149,7 +150,7 @@ class Repair:
     def start_file(self, plans: Iterable[Plan]) -> Plan | None:
         """What `run` and `chat` set, and ``plans`` besides, for every new shell; no finding asks for it."""
         io = self.host.io
-        path = shell.start_file(io.env(), inputs.home(io))
+        path = shell.start_file(programs.environment(io.env()), inputs.home(io))
         values = {**self.variables(), **{name: value for plan in plans for name, value in plan.environment.items()}}
         former = inputs.exact(io, path)
         if former is None and io.exists(path):

@@ -19,6 +19,7 @@ from glmdoctor.host.facts import Unknown
 from glmdoctor.host.io import RealIO
 from glmdoctor.host.probes.nvml import child
 from glmdoctor.repair.journal import Store
+from glmdoctor.repair.session import Choice, Repair
 
 ROOT = Path(__file__).resolve().parents[2]
 OTHER = 65534
@@ -159,3 +160,16 @@ def test_what_is_remembered_is_not_written_through_a_link(tmp_path: Path, monkey
     remember_bandwidth(5e9)
     assert remembered_bandwidth() == 5e9
     assert (tmp_path / "victim").read_text() == "precious"
+
+
+@needs_root
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_start_file_of_another_user_is_not_written(
+    foreign: Path, monkeypatch: pytest.MonkeyPatch, shell: str
+) -> None:
+    monkeypatch.setenv("SHELL", f"/bin/{shell}")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(foreign / ".config"))
+    monkeypatch.delenv("ZDOTDIR", raising=False)
+    monkeypatch.setattr(Repair, "variables", lambda _: {"CUDA_PATH": "/opt/cuda"})
+    plan = Repair(Choice(start_file=True)).start_file(())
+    assert plan is not None and plan.actions[0].paths[0].startswith(os.path.realpath(home_of_root()) + "/")
