@@ -103,7 +103,7 @@ def flash_attention(release: str) -> Callable[[Machine], None]:
         wheel = f"flash_attn-2.7.4+cu12torch{release}cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
         record.write_text(f'{{"url": "https://wheels.example/{wheel}"}}')
 
-    build.__name__ = f"flash_attention_for_torch_{release}"
+    build.__name__ = "flash_attention_for_torch_" + release.replace(".", "_")
     return build
 
 
