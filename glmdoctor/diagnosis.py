@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from glmdoctor import checks, remedies
 from glmdoctor.checks.engine import select
 from glmdoctor.findings import Finding, Report
-from glmdoctor.host.facts import DEEP
 
 if TYPE_CHECKING:
     from glmdoctor.host.host import Host
@@ -48,7 +47,7 @@ def this_host(*, model: str | None = None, python: str | None = None, kernel_fil
 
 def judge(host: Host, *, only: Collection[str] = (), skip: Collection[str] = (), deep: bool = False) -> Diagnosis:
     """Findings with their remedies, from the facts of ``host`` (a real machine or a replayed snapshot)."""
-    host.gather(name for name in needed_facts(only, skip) if name not in DEEP)
+    host.gather(name for name in needed_facts(only, skip) if name in host.quick())
     report = checks.examine(host, only=tuple(only), skip=tuple(skip), deep=deep)
     return Diagnosis(host, Report(tuple(_with_remedies(finding, host) for finding in report.findings)))
 

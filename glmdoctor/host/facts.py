@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-# Facts that measure, for seconds to minutes: read where they are asked for, one after another, nothing beside them.
-DEEP = ("cpu_run", "gpu_runs", "hashes")
-
 
 @dataclass(frozen=True)
 class Unknown:

@@ -49,8 +49,9 @@ WORKERS = 4
 class _Fact(Generic[T]):
     """A property that runs its probe at the first access and keeps what it gave."""
 
-    def __init__(self, probe: Callable[[Host], T | Unknown]) -> None:
-        self.probe = probe
+    def __init__(self, probe: Callable[[Host], T | Unknown], *, slow: bool = False) -> None:
+        """``slow``: measures for seconds to minutes: read only where asked for, with nothing beside it."""
+        self.probe, self.slow = probe, slow
         self.name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -124,11 +125,13 @@ class Host:
     )
     own_code = _Fact[facts.OwnCode](lambda host: own_code.own_code(host.io, host.checkpoint))
     hub = _Fact[facts.Hub](lambda host: hub.hub(host.io, host.model))
-    cpu_run = _Fact[facts.KernelRun](lambda host: deep.cpu_run(host.io, host.cpu, host.kernel_file))
+    cpu_run = _Fact[facts.KernelRun](lambda host: deep.cpu_run(host.io, host.cpu, host.kernel_file), slow=True)
     gpu_runs = _Fact[tuple[facts.KernelRun, ...]](
-        lambda host: deep.gpu_runs(host.io, host.nvml, host.torch, host.interpreter)
+        lambda host: deep.gpu_runs(host.io, host.nvml, host.torch, host.interpreter), slow=True
     )
-    hashes = _Fact[tuple[facts.FileHash, ...]](lambda host: deep.hashes(host.io, host.checkpoint, host.progress))
+    hashes = _Fact[tuple[facts.FileHash, ...]](
+        lambda host: deep.hashes(host.io, host.checkpoint, host.progress), slow=True
+    )
     settings = _Fact[facts.Settings](lambda host: leftovers.settings(host.io))
     state = _Fact[facts.State](lambda host: leftovers.state(host.io))
 
@@ -137,10 +140,14 @@ class Host:
         """The names of all facts."""
         return tuple(name for name, value in vars(cls).items() if isinstance(value, _Fact))
 
+    @classmethod
+    def quick(cls) -> tuple[str, ...]:
+        """The names of the facts that every examination may read."""
+        return tuple(name for name in cls.names() if not vars(cls)[name].slow)
+
     def gather(self, names: Iterable[str] | None = None) -> Host:
         """Read the named facts (by default all that are quickly read) concurrently."""
-        quick = (name for name in self.names() if name not in facts.DEEP)
-        wanted = [name for name in names or quick if name not in self._values]
+        wanted = [name for name in names or self.quick() if name not in self._values]
         workers.each(lambda name: getattr(self, name), wanted, WORKERS)
         return self
 
