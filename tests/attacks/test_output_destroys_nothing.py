@@ -79,3 +79,20 @@ def test_permissions_are_the_old_ones_or_what_the_umask_allows(tmp_path: Path) -
 def test_half_a_character_in_the_text_is_written_as_json_has_it(tmp_path: Path) -> None:
     write_text(tmp_path / "talk", '"\udc80"')
     assert (tmp_path / "talk").read_text() == '"\\udc80"'
+
+
+def test_a_device_stays_a_device(tmp_path: Path) -> None:
+    """As root `snapshot -o /dev/null` made a file of it; the node here is another one of the same device."""
+    node = tmp_path / "null"
+    try:
+        os.mknod(node, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+        node.write_bytes(b"")
+    except OSError as error:
+        pytest.skip(f"no device can be made here: {error}")
+    write_text(node, "swallowed")
+    assert stat.S_ISCHR(node.lstat().st_mode) and os.listdir(tmp_path) == ["null"]
+    for command in (["plan", "chatglm2-6b", "--device", "cpu=64GiB", "-o"], ["-m", "glmdoctor", "snapshot", "-o"]):
+        program = ["-m", "glmcore", *command] if command[0] == "plan" else command
+        done = subprocess.run([sys.executable, *program, str(node)], capture_output=True, timeout=120, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert stat.S_ISCHR(node.lstat().st_mode) and os.listdir(tmp_path) == ["null"]
