@@ -139,3 +139,33 @@ def test_every_command_and_option_that_is_named_exists() -> None:
         own = rest.partition(" -- ")[0]
         wrong += [f"{program} {name} {option}" for option in re.findall(r"--[a-z][\w-]*", own) if option not in options]
     assert not wrong
+
+
+# Of the table of commands, in this order: those that need neither root, a network nor a terminal, and what they print.
+TABLE = [
+    ("glmdoctor explain log.txt", "libcuda"),
+    ("glmdoctor list", "python.packages"),
+    ("glmdoctor snapshot -o machine.json", ""),
+    ("glmdoctor check --snapshot machine.json", "checks: "),
+    ("glmcore info MODEL", "v2"),
+    ("glmcore plan MODEL --device cuda:0=8GiB --device cpu=16GiB", "cuda:0"),
+    ("glmcore quantize MODEL --quant int4 -o DIR", ""),
+    ("glmcore bench DIR --generate 4 --prompt 16", "decode"),
+    ("glmcore chat --model DIR --once hello --max-new-tokens 4", ""),
+]
+
+
+def test_the_commands_of_the_table_run(tmp_path: Path) -> None:
+    """With the demo model as MODEL; DIR is what `quantize` wrote."""
+    (tmp_path / "log.txt").write_text(
+        "OSError: libcuda.so.1: cannot open shared object file: No such file or directory\n"
+    )
+    for command, words in TABLE:
+        program, name, *rest = command.split()
+        assert f"`{program} {name}" in README
+        given = [{"MODEL": str(DEMO), "DIR": "made"}.get(word, word) for word in rest]
+        done = subprocess.run([sys.executable, "-m", program, name, *given], cwd=tmp_path, text=True,
+                              capture_output=True, timeout=99, env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+        # 1: the machine that runs the tests, or the log, has something to say.
+        assert done.returncode in ((0, 1) if program == "glmdoctor" else (0,)), (command, done.stderr)
+        assert words in done.stdout, (command, done.stdout)
