@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
 
 import pytest
@@ -331,3 +332,11 @@ def test_both_packages_carry_one_version() -> None:
         return ast.literal_eval(value)
 
     assert version("glmdoctor") == version("glmcore")
+
+
+def test_a_problem_is_spelled_in_few_files() -> None:
+    """Where it is found, where it explains others, and where it is answered; all else goes by a name."""
+    problems = json.loads((ROOT / "glmdoctor/knowledge/problems.json").read_text(encoding="utf-8"))
+    sources = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in modules("glmdoctor")}
+    spelled = {name: [path for path, source in sources.items() if f'"{name}"' in source] for name in problems}
+    assert not {name: paths for name, paths in spelled.items() if len(paths) > 3}

@@ -8,6 +8,7 @@ from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
 from glmcore.plan import Device
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
+from glmdoctor.checks.causes import LITTLE_MEMORY, NO_PACKAGES, OLD_PACKAGES
 from glmdoctor.checks.fit import USUAL_CONTEXT, Place, contexts
 from glmdoctor.checks.system import gib
 from glmdoctor.findings import Finding, Status
@@ -121,7 +122,7 @@ CHECKS = (
         memory,
         problems=("mps-oom",),
         needs=("os", "memory", "checkpoint"),
-        explained_by=("ram-oom",),
+        explained_by=LITTLE_MEMORY,
     ),
     Check(
         "torch.metal",
@@ -129,7 +130,7 @@ CHECKS = (
         operators,
         problems=("mps-op-unsupported",),
         needs=("os", "torch"),
-        explained_by=("python-deps-missing",),
+        explained_by=NO_PACKAGES,
     ),
     Check(
         "torch.half",
@@ -137,6 +138,6 @@ CHECKS = (
         half,
         problems=("half-on-cpu",),
         needs=("torch", "checkpoint"),
-        explained_by=("torch-too-old-skip-init", "python-deps-missing"),
+        explained_by=OLD_PACKAGES,
     ),
 )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
+from glmdoctor.checks.causes import TORCH_UNFIT
 from glmdoctor.findings import Finding, Status
 from glmdoctor.messages import text
 from glmdoctor.readings.cards import has_card
@@ -57,6 +58,6 @@ CHECKS = (
         binary,
         problems=("bitsandbytes-cuda-setup",),
         needs=("bitsandbytes", "torch"),
-        explained_by=("cuda-driver-too-old", "torch-arch-unsupported"),
+        explained_by=TORCH_UNFIT,
     ),
 )

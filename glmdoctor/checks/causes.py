@@ -11,3 +11,27 @@ NO_MODULE = (
     "secure-boot-module-rejected",
 )
 OUT_OF_REACH = ("docker-no-gpu-runtime", "wsl-gpu-lost", "wsl-libcuda-shadowed")
+NO_DRIVER = ("no-nvidia-driver",)
+STALE_CACHE = ("linker-cache-stale",)
+# What keeps programs from loading libcuda, and what gives them a wrong one.
+NO_LIBCUDA = (
+    *NO_DRIVER,
+    "nouveau-in-the-way",
+    *OUT_OF_REACH,
+    "nvml-not-found",
+    "libcuda-link-broken",
+    *STALE_CACHE,
+    "wsl-no-adapter",
+)
+WRONG_LIBCUDA = ("libcuda-link-broken", "libcuda-stub-loaded", "cuda-compat-lib-conflict")
+# What keeps torch from the driver.
+DRIVER_FAULTS = (*NO_MODULE, *OUT_OF_REACH, "driver-library-mismatch", "nvml-not-found", "libcuda-so-missing")
+# What is wrong with the installed torch, and with the packages as a whole.
+DRIVER_TOO_OLD, NO_CODE = "cuda-driver-too-old", "torch-arch-unsupported"
+TORCH_UNFIT = (DRIVER_TOO_OLD, NO_CODE)
+DEPS_MISSING = "python-deps-missing"
+NO_PACKAGES = (DEPS_MISSING,)
+OLD_PACKAGES = ("torch-too-old-skip-init", *NO_PACKAGES)
+UNUSED_CARD = ("torch-cpu-only",)
+RAM_SHORT = "ram-oom"
+LITTLE_MEMORY = (RAM_SHORT,)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
-from glmdoctor.checks.causes import NO_MODULE, OUT_OF_REACH
+from glmdoctor.checks.causes import NO_MODULE, OUT_OF_REACH, WRONG_LIBCUDA
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import CpmHit, NvmlGpu
 from glmdoctor.messages import text
@@ -203,7 +203,7 @@ CHECKS = (
         ptx,
         problems=("ptx-newer-than-driver",),
         needs=("cpm", "ceiling"),
-        explained_by=("libcuda-link-broken", "libcuda-stub-loaded", "cuda-compat-lib-conflict"),
+        explained_by=WRONG_LIBCUDA,
     ),
     Check("cpm.path", SEARCH, search, problems=("cpm-path-entry-is-file",), needs=("os", "cpm")),
     Check("cpm.code", CODE, code, problems=("cpm-kernels-arch-unsupported",), needs=("cpm", "nvml")),

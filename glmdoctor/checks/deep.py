@@ -9,7 +9,9 @@ from glmcore.config import NAMED, ModelConfig
 from glmcore.errors import GlmError
 from glmcore.plan import Device, Plan, Precision, make_plan
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
+from glmdoctor.checks.causes import DRIVER_TOO_OLD, NO_CODE, TORCH_UNFIT
 from glmdoctor.checks.fit import PRECISIONS, THE_6B, USUAL_CONTEXT
+from glmdoctor.checks.nvml import NONE_VISIBLE
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import FileHash, KernelRun
 from glmdoctor.messages import Text, text
@@ -45,7 +47,7 @@ def gpu(host: Machine) -> Iterator[Finding]:
     if not runs:
         yield bad(
             Status.FAIL,
-            "no-cuda-gpu-visible",
+            NONE_VISIBLE,
             text("torch sees no card"),
             text(
                 "NVML lists {count}, but torch of the examined Python counts none.", count=len(nvml.gpus) if nvml else 0
@@ -67,12 +69,12 @@ def gpu(host: Machine) -> Iterator[Finding]:
 
 # What torch says → the catalogue's problem; anything else is a fault of the card.
 SAYINGS = (
-    ("no kernel image", "torch-arch-unsupported"),
+    ("no kernel image", NO_CODE),
     ("out of memory", "cuda-oom"),
-    ("driver version is insufficient", "cuda-driver-too-old"),
+    ("driver version is insufficient", DRIVER_TOO_OLD),
     ("system not yet initialized", "cuda-system-not-ready"),
     ("unknown error", "cuda-unknown-error-999"),
-    ("No CUDA GPUs", "no-cuda-gpu-visible"),
+    ("No CUDA GPUs", NONE_VISIBLE),
 )
 
 
@@ -211,8 +213,7 @@ CHECKS = (
         problems=tuple(dict.fromkeys([*(problem for _, problem in SAYINGS), "uvm-hmm-cuinit-fails", "gpu-xid-fault"])),
         needs=("gpu_runs",),
         explained_by=(
-            "torch-arch-unsupported",
-            "cuda-driver-too-old",
+            *TORCH_UNFIT,
             "cuda-system-not-ready",
             "gpu-lost",
             "gpu-ecc-errors",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, not_looked_at, ok, skipped, unknown
-from glmdoctor.checks.causes import OUT_OF_REACH
+from glmdoctor.checks.causes import NO_MODULE, OUT_OF_REACH
 from glmdoctor.checks.modules import refused
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import DeviceNode, KernelDriver, Unknown
@@ -18,7 +18,7 @@ MODULE = text("NVIDIA kernel module")
 NODES = text("NVIDIA device nodes")
 UVM = text("nvidia-uvm device")
 NO_CARD = text("There is no NVIDIA card here; models run on the CPU.")
-NO_MODULE = text("The NVIDIA kernel module is not loaded.")
+NOT_LOADED = text("The NVIDIA kernel module is not loaded.")
 
 
 def card(host: Machine) -> Iterator[Finding]:
@@ -127,7 +127,7 @@ def _not_loaded(host: Machine, driver: KernelDriver, status: Status) -> Finding:
 def nodes(host: Machine) -> Iterator[Finding]:
     driver = known(host.kernel_driver)
     if not driver.loaded:
-        yield skipped(NODES, NO_MODULE)
+        yield skipped(NODES, NOT_LOADED)
         return
     # /dev/nvidia-uvm is judged by its own check; caps and modeset are not needed for computing.
     used = [n for n in driver.nodes if n.kind != "missing" and _is_control_or_card(n)]
@@ -189,7 +189,7 @@ def uvm(host: Machine) -> Iterator[Finding]:
     driver = known(host.kernel_driver)
     node = next((n for n in driver.nodes if n.path == "/dev/nvidia-uvm"), None)
     if not driver.loaded:
-        yield skipped(UVM, NO_MODULE)
+        yield skipped(UVM, NOT_LOADED)
     elif node is None or node.kind == "missing":
         yield _uvm_missing(host, driver)
     elif node.kind == "char" and node.readable_and_writable:
@@ -236,10 +236,7 @@ CHECKS = (
         "driver.module",
         MODULE,
         module,
-        problems=(
-            *("nouveau-in-the-way", "driver-not-loaded", "no-nvidia-driver"),
-            *("kernel-module-mismatch", "secure-boot-module-rejected"),
-        ),
+        problems=(*NO_MODULE,),
         needs=("kernel_driver",),
         explained_by=("no-gpu-hardware",),
     ),

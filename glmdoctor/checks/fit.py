@@ -9,6 +9,7 @@ from glmcore.config import NAMED, ModelConfig
 from glmcore.errors import GlmError
 from glmcore.plan import Device, Plan, Precision, format_size, make_plan
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
+from glmdoctor.checks.causes import RAM_SHORT, UNUSED_CARD
 from glmdoctor.checks.system import limited
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import NvmlGpu
@@ -107,7 +108,7 @@ def _model(host: Machine, config: ModelConfig, path: str) -> Finding:
     short = _short(host, cards, plans, table, bool(fitting), evidence)
     unused = [name for name, plan in plans.items() if name not in ("cpu", "cards+cpu") and plan.fits]
     # Only torch, which cannot use the card, makes the memory decide.
-    return replace(short, follows_from=("torch-cpu-only",)) if unused and not cards else short
+    return replace(short, follows_from=UNUSED_CARD) if unused and not cards else short
 
 
 def _readings(host: Machine) -> dict[str, object]:
@@ -134,7 +135,7 @@ def _short(
     would_fit = {name: row for name, row in table.items() if any(row.values())}
     return bad(
         Status.WARN if elsewhere else Status.FAIL,
-        "cuda-oom" if cards else "ram-oom",
+        "cuda-oom" if cards else RAM_SHORT,
         text("The cards' memory is short for this model") if cards else text("Too little memory for this model"),
         text(
             "{missing} more than the free {free} are needed{why}; what fits: {fitting}.",
@@ -171,5 +172,5 @@ def _why(host: Machine, cards: bool, missing: int) -> object:
 
 CHECKS = (
     Check("system.capacity", CAPACITY, capacity, needs=("memory",)),
-    Check("model.memory", TITLE, fits, problems=("cuda-oom", "ram-oom"), needs=("memory", "checkpoint")),
+    Check("model.memory", TITLE, fits, problems=("cuda-oom", RAM_SHORT), needs=("memory", "checkpoint")),
 )

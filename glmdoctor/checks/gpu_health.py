@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
+from glmdoctor.checks.nvml import NONE_VISIBLE
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import NvmlGpu, Xid
 from glmdoctor.knowledge import versions
@@ -276,7 +277,7 @@ def modes(host: Machine) -> Iterator[Finding]:
     for gpu in empty:
         yield bad(
             Status.FAIL if len(empty) == len(gpus) else Status.WARN,
-            "no-cuda-gpu-visible",
+            NONE_VISIBLE,
             text("MIG is on, but no instance was made"),
             text(
                 "GPU {index} ({name}) is in MIG mode without instances: CUDA programs see no device on it.",
@@ -336,6 +337,6 @@ CHECKS = (
     Check("gpu.clocks", SLOWED, slowed, problems=("gpu-throttled",), needs=("nvml",)),
     Check("gpu.link", LINK, link, problems=("pcie-link-narrow",), needs=("nvml",), explained_by=("gpu-lost",)),
     Check("gpu.fabric", FABRIC, fabric, problems=("cuda-system-not-ready",)),
-    Check("gpu.modes", MODES, modes, problems=("no-cuda-gpu-visible", "gpu-exclusive-compute-mode"),
+    Check("gpu.modes", MODES, modes, problems=(NONE_VISIBLE, "gpu-exclusive-compute-mode"),
           needs=("nvml",)),
 )  # fmt: skip

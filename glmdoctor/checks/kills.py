@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok
+from glmdoctor.checks.causes import LITTLE_MEMORY
 from glmdoctor.checks.system import limited
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import MemoryKills
@@ -63,6 +64,6 @@ CHECKS = (
         killed,
         problems=("process-killed-ram",),
         needs=("memory_kills",),
-        explained_by=("ram-oom",),
+        explained_by=LITTLE_MEMORY,
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
-from glmdoctor.checks.causes import OUT_OF_REACH
+from glmdoctor.checks.causes import NO_DRIVER, NO_LIBCUDA
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import CpmHit, Library
 from glmdoctor.messages import Text, text
@@ -18,6 +18,7 @@ STUB = text("Stub of libcuda")
 LOAD = text("libcuda.so.1 by its name")
 LINK = text("libcuda where cpm_kernels looks")
 
+LINK_BROKEN = "libcuda-link-broken"
 FAULTS: dict[str, Text] = {
     "dangling": text("leads to a file that is not there"),
     "loop": text("leads back to itself"),
@@ -49,7 +50,7 @@ def chain(host: Machine) -> Iterator[Finding]:
         return
     yield bad(
         Status.WARN if harmless else grade(host),
-        "libcuda-link-broken",
+        LINK_BROKEN,
         text("A link of libcuda is broken"),
         text("{chain}: {fault}.", chain=" → ".join(first.chain), fault=FAULTS[fault]),
         chains={lib.path: list(lib.chain) for lib, _ in broken},
@@ -179,9 +180,9 @@ CHECKS = (
         "cuda.libcuda-chain",
         CHAIN,
         chain,
-        problems=("libcuda-link-broken",),
+        problems=(LINK_BROKEN,),
         needs=("libraries",),
-        explained_by=("no-nvidia-driver",),
+        explained_by=NO_DRIVER,
     ),
     Check("cuda.libcuda-stub", STUB, stub, problems=("libcuda-stub-loaded",), needs=("libraries", "loader")),
     Check(
@@ -190,15 +191,7 @@ CHECKS = (
         load,
         problems=("libcuda-so-missing",),
         needs=("libraries", "loader"),
-        explained_by=(
-            "no-nvidia-driver",
-            "nouveau-in-the-way",
-            *OUT_OF_REACH,
-            "nvml-not-found",
-            "libcuda-link-broken",
-            "linker-cache-stale",
-            "wsl-no-adapter",
-        ),
+        explained_by=NO_LIBCUDA,
     ),
     Check(
         "cuda.libcuda-link",
@@ -206,16 +199,6 @@ CHECKS = (
         link,
         problems=("libcuda-not-in-cuda-path",),
         needs=("cpm", "libraries"),
-        explained_by=(
-            "no-nvidia-driver",
-            "nouveau-in-the-way",
-            *OUT_OF_REACH,
-            "nvml-not-found",
-            "libcuda-link-broken",
-            "libcuda-stub-loaded",
-            "libcuda-so-missing",
-            "linker-cache-stale",
-            "wsl-no-adapter",
-        ),
+        explained_by=(*NO_LIBCUDA, "libcuda-stub-loaded", "libcuda-so-missing"),
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
+from glmdoctor.checks.causes import NO_DRIVER, STALE_CACHE
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import Library, Loader
 from glmdoctor.messages import text
@@ -144,7 +145,7 @@ CHECKS = (
         cache,
         problems=("linker-cache-stale",),
         needs=("loader",),
-        explained_by=("no-nvidia-driver",),
+        explained_by=NO_DRIVER,
     ),
     Check(
         "cuda.runtime",
@@ -152,7 +153,7 @@ CHECKS = (
         runtime,
         problems=("cuda-runtime-so-missing",),
         needs=("torch", "loader"),
-        explained_by=("linker-cache-stale",),
+        explained_by=STALE_CACHE,
     ),
     Check("cuda.cublaslt", CUBLASLT, cublaslt, problems=("cublaslt-symbol-conflict",), needs=("libraries",)),
 )

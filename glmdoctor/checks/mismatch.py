@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
 from glmdoctor.checks.causes import OUT_OF_REACH
-from glmdoctor.checks.libcuda import gone_round
+from glmdoctor.checks.libcuda import LINK_BROKEN, gone_round
 from glmdoctor.checks.nvml import MISMATCH
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import KernelDriver, Library, Nvml
@@ -189,7 +189,7 @@ def link_version(host: Machine) -> Iterator[Finding]:
         return
     yield bad(
         Status.FAIL,
-        "libcuda-link-broken",
+        LINK_BROKEN,
         text("libcuda leads to another driver's file"),
         text(
             "{link} leads to {file} (version {found}), but the running module is {module}; its own file is {right}.",
@@ -253,7 +253,7 @@ CHECKS = (
         "cuda.libcuda-version",
         LINK,
         link_version,
-        problems=("libcuda-link-broken",),
+        problems=(LINK_BROKEN,),
         needs=("kernel_driver", "libraries", "loader"),
         explained_by=("driver-library-mismatch",),
     ),

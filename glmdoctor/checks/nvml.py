@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped, unknown
-from glmdoctor.checks.causes import NO_MODULE, OUT_OF_REACH
+from glmdoctor.checks.causes import NO_MODULE, OUT_OF_REACH, STALE_CACHE
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import Nvml
 from glmdoctor.messages import Text, text
 from glmdoctor.readings.cards import confined_by_selinux, container, has_card, on_wsl
 
+NONE_VISIBLE = "no-cuda-gpu-visible"
 NVML = text("NVIDIA management library (NVML)")
 VISIBLE = text("GPUs visible to this process")
 
@@ -130,7 +131,7 @@ def _by_variable(value: str, count: int) -> Finding:
     if names in ([""], ["-1"]):
         return bad(
             Status.WARN,
-            "no-cuda-gpu-visible",
+            NONE_VISIBLE,
             text("CUDA_VISIBLE_DEVICES hides every GPU"),
             text("The variable is '{value}'; {count} GPUs are there.", value=value, count=count),
             value=value,
@@ -167,7 +168,7 @@ CHECKS = (
         explained_by=(
             *NO_MODULE,
             *OUT_OF_REACH,
-            "linker-cache-stale",
+            *STALE_CACHE,
             "device-node-permission",
             "selinux-blocks-gpu",
         ),
@@ -176,7 +177,7 @@ CHECKS = (
         "driver.visible",
         VISIBLE,
         visible,
-        problems=("no-cuda-gpu-visible", "invalid-device-ordinal"),
+        problems=(NONE_VISIBLE, "invalid-device-ordinal"),
         needs=("nvml", "settings"),
     ),
 )

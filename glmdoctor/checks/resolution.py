@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
+from glmdoctor.checks.causes import DEPS_MISSING, OLD_PACKAGES, TORCH_UNFIT, UNUSED_CARD
 from glmdoctor.checks.remote_code import range_of
 from glmdoctor.findings import Finding, Status
 from glmdoctor.messages import Text, text
@@ -14,14 +15,7 @@ from glmdoctor.readings.ranges import Needs, Together, solve, unmet
 from glmdoctor.readings.severity import model_grade
 
 TITLE = text("Packages solved together")
-CAUSES = (
-    "cuda-driver-too-old",
-    "torch-arch-unsupported",
-    "torch-cpu-only",
-    "torch-too-old-skip-init",
-    "numpy2-abi",
-    "python-deps-missing",
-)
+CAUSES = (*TORCH_UNFIT, *UNUSED_CARD, *OLD_PACKAGES, "numpy2-abi")
 
 
 def together(host: Machine) -> Iterator[Finding]:
@@ -53,7 +47,7 @@ def together(host: Machine) -> Iterator[Finding]:
     newer = not clashes and _goes_together(untested(asked))
     yield bad(
         Status.WARN if newer else model_grade(host),
-        "python-deps-missing",
+        DEPS_MISSING,
         text("The packages do not go together"),
         _words(solution, clashes, python.executable),
         **evidence,
@@ -91,7 +85,7 @@ CHECKS = (
         "python.together",
         TITLE,
         together,
-        problems=("python-deps-missing",),
+        problems=(DEPS_MISSING,),
         needs=("interpreter",),
         explained_by=CAUSES,
     ),

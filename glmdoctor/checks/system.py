@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped, unknown
+from glmdoctor.checks.causes import LITTLE_MEMORY
 from glmdoctor.findings import Finding, Status
 from glmdoctor.messages import text
 
@@ -229,7 +230,7 @@ CHECKS = (
         commit,
         problems=("windows-pagefile-too-small",),
         needs=("os", "memory"),
-        explained_by=("ram-oom",),
+        explained_by=LITTLE_MEMORY,
     ),
     Check(
         "system.shared-memory", SHARED, shared_memory, problems=("docker-shm-too-small",), needs=("shared_memory", "os")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, not_looked_at, ok, skipped
-from glmdoctor.checks.causes import NO_MODULE, OUT_OF_REACH
+from glmdoctor.checks.causes import DRIVER_FAULTS
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host.facts import Unknown
 from glmdoctor.knowledge import versions
@@ -21,14 +21,6 @@ DRIVER = text("torch beside the driver")
 ARCH = text("torch beside the card's architecture")
 NO_CARD = text("There is no NVIDIA card here; models run on the CPU.")
 NO_CUDA = text("torch here is no CUDA build.")
-
-DRIVER_FAULTS = (
-    *NO_MODULE,
-    *OUT_OF_REACH,
-    "driver-library-mismatch",
-    "nvml-not-found",
-    "libcuda-so-missing",
-)
 
 
 def version(host: Machine) -> Iterator[Finding]:
