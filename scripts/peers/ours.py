@@ -90,11 +90,10 @@ def in_precision(model: nn.Module, config: ModelConfig, kernel: Kernel, precisio
 
 def fill(runner: Runner, length: int) -> None:
     """As if ``length`` tokens had gone through: the cache's speed does not depend on its values."""
-    runner.held = prompt_ids(runner.config, length)
-    runner.make_room(length + 64)
+    runner.way.rows.make_room(length + 64)
     for tensor in (*runner.cache.keys, *runner.cache.values):
         tensor.normal_()
-    runner.cache.length = length
+    runner.way.rows.hold(0, prompt_ids(runner.config, length))
 
 
 def loading(folder: str, threads: int) -> dict:
