@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from pathlib import Path
+
+from glmcore.config import ModelConfig
+from glmcore.layout import Spec, expected
 
 CONFIG = {
     "model_type": "chatglm",
@@ -51,8 +55,6 @@ AUTO_MAP = {
     "AutoModelForSeq2SeqLM": "modeling_chatglm.ChatGLMForConditionalGeneration",
 }
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
-EMBEDDING = "transformer.embedding.word_embeddings.weight"
-LAYER = "transformer.encoder.layers.{}.mlp.dense_4h_to_h.weight"
 # A serialised sentencepiece model begins with its first piece.
 SENTENCEPIECE = b"\x0a\x0e\x0a\x05<unk>\x15\x00\x00\x00\x00\x18\x02"
 
@@ -106,28 +108,28 @@ def write_model(folder: Path, config: dict[str, object] | None = None, **changes
     (folder / "config.json").write_text(json.dumps({**config, **changes}))
     tokenizer = "ice_text.model" if "position_encoding_2d" in config else "tokenizer.model"
     (folder / tokenizer).write_bytes(SENTENCEPIECE)
-    shapes = [{EMBEDDING: (64, 32), LAYER.format(0): (32, 48)}, {LAYER.format(1): (32, 48)}]
-    if config is FIRST_GENERATION:
-        shapes = [{"transformer.final_layernorm.weight": (32,)}, {"transformer.final_layernorm.bias": (32,)}]
-    packed = bool(changes.get("quantization_bit"))
-    for name, tensors in zip(SHARDS, shapes, strict=True):
-        (folder / name).write_bytes(safetensors(tensors, packed))
-    weight_map = {tensor: name for name, tensors in zip(SHARDS, shapes, strict=True) for tensor in tensors}
+    packed = {"quantization_bit": changes.get("quantization_bit", 0)}  # the one change that the weights share
+    tensors = dict(expected(ModelConfig.from_dict({**config, **packed})))
+    names = list(tensors)
+    shards = dict(zip(SHARDS, (names[: len(names) // 2], names[len(names) // 2 :]), strict=True))
+    for shard, held in shards.items():
+        write_safetensors(folder / shard, {name: tensors[name] for name in held})
+    weight_map = {name: shard for shard, held in shards.items() for name in held}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     return folder
 
 
-def safetensors(tensors: dict[str, tuple[int, ...]], packed: bool = False) -> bytes:
-    """Header and zeros; ``packed``: the layers' matrices as bytes of two 4-bit weights."""
+def write_safetensors(path: Path, tensors: dict[str, Spec]) -> None:
+    """A header and zeros, which take no room on the disk."""
     header, at = {}, 0
-    for name, shape in tensors.items():
-        small = packed and ".layers." in name
-        shape = (shape[0], shape[1] // 2) if small else shape
-        size = (1 if small else 2) * (shape[0] * shape[1] if len(shape) == 2 else shape[0])
-        header[name] = {"dtype": "I8" if small else "F16", "shape": shape, "data_offsets": [at, at + size]}
-        at += size
+    for name, spec in tensors.items():
+        dtype, width = ("I8", 1) if spec.kind == "packed" else ("F16", 2)
+        end = at + width * spec.values
+        header[name] = {"dtype": dtype, "shape": spec.shape, "data_offsets": [at, end]}
+        at = end
     text = json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + bytes(at)
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    os.truncate(path, 8 + len(text) + at)
 
 
 def write_code(folder: Path, model: str = NEW_MODEL, tokenizer: str | None = NEW_TOKENIZER) -> None:
