@@ -21,7 +21,7 @@ from glmcore.engine.runner import Runner
 from glmcore.kernels.load import kernel_or_torch
 from glmcore.kernels.threads import default_threads
 from glmcore.place.adapters import open_adapter
-from glmcore.place.loader import target_config
+from glmcore.place.loader import dtype_name, target_config
 from glmcore.place.multi_devices import place_model, placement_from_map
 from glmcore.plan import Plan
 from glmcore.plan.devices import is_cpu
@@ -54,11 +54,12 @@ def load(
     Errors: GlmError, each before anything large is read where that can be.
     """
     say_untested()
+    named = dtype_name(dtype)
     torch.set_num_threads(threads or default_threads())
     folder = demo.folder() if model is None else find_folder(model)
     with open_checkpoint(folder) as checkpoint:
         config = target_config(checkpoint.config, quantize)
-        made = plan_for(plan, config, dtype)
+        made = plan_for(plan, config, named)
         config = target_config(config, made.quantize)
         tokenizer = load_tokenizer(folder, config)
         added = open_adapter(adapter, config) if adapter is not None else None

@@ -6,13 +6,16 @@ import pytest
 import torch
 
 import glmcore
-from glmcore.engine.runner import hidden_dtype
+from glmcore.engine.runner import layer_dtypes
 from glmcore.errors import GlmError
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, "float32", "torch.float32"])
+@pytest.mark.parametrize("dtype", [torch.float32, "float32", "torch.float32", torch.bfloat16, "float16"])
 def test_types_and_their_names_load(dtype) -> None:
-    assert hidden_dtype(glmcore.load(dtype=dtype).runner.model) == torch.float32
+    """Whatever is kept, the CPU computes in float32."""
+    model = glmcore.load(dtype=dtype).runner.model
+    assert set(layer_dtypes(model)) == {torch.float32}
+    assert model.layers[0].mlp.dense_4h_to_h.weight.dtype == getattr(torch, str(dtype).removeprefix("torch."))
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, "float8", "int8", 32, "nn"])

@@ -62,6 +62,6 @@ def test_second_turn_reuses_the_cache_and_answers_the_same(engine_and_cases):
     longer = [*prompt, *fresh, *prompt[2:6]]
     again = list(engine.tokens(engine.sequence(longer, 8), Sampling(temperature=0)))
     reused = engine.stats.reused_tokens
-    engine.runner.held.clear()
+    engine.runner.forget()
     assert list(engine.tokens(engine.sequence(longer, 8), Sampling(temperature=0))) == again
     assert (reused >= len(prompt)) == (engine.config.generation != "v1")
