@@ -27,6 +27,9 @@ CORE_FILES = (
 )  # fmt: skip
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 WEIGHTS = (".bin", ".safetensors", ".pt", ".pth")
+# Kinds of files that hold tensors.
+PICKLES = ("torch-zip", "torch-pickle")
+TENSORS = ("safetensors", *PICKLES)
 TOKENIZERS = {"v1": "ice_text.model", "v2": "tokenizer.model", "v3": "tokenizer.model", "glm4": "tokenizer.model"}
 # ChatGLM-6B came with two vocabularies; the ids of one do not exist in the other.
 VOCABULARIES = {150528: range(150000, 150010), 130528: range(130000, 130010)}
@@ -203,8 +206,7 @@ def pickled(host: Machine) -> Iterator[Finding]:
     checkpoint, torch = known(host.checkpoint), known(host.torch)
     # What is damaged or unsafe itself is said elsewhere: no torch reads it.
     sound = [file for file in checkpoint.files if not file.fault and not _foreign(file)]
-    names = [file.name for file in sound if file.kind in ("torch-zip", "torch-pickle")]
-    names = [name for name in names if not TRAINING.match(name)]
+    names = [file.name for file in sound if file.kind in PICKLES and not TRAINING.match(file.name)]
     if not names or any(file.kind == "safetensors" for file in checkpoint.files):
         yield skipped(PICKLED, text("No weights of this model are read from pickles."))
     elif pickles.reads_safely(torch.version):
@@ -336,9 +338,9 @@ def fits(host: Machine) -> Iterator[Finding]:
 def _differences(checkpoint: Checkpoint) -> Iterator[str]:
     config, bits = checkpoint.config, checkpoint.quantization_bit or 0
     layers = {tensor.name for tensor in checkpoint.tensors if ".layers." in tensor.name}
-    # A shard that is gone or damaged tells of no layers; that is said elsewhere.
+    # A shard that is gone, damaged or something else tells of no layers; that is said elsewhere.
     shards = [file for file in checkpoint.files if file.name.endswith(WEIGHTS) and not TRAINING.match(file.name)]
-    complete = all(file.kind not in ("missing", "lfs-pointer", "empty") and not file.fault for file in shards)
+    complete = all(file.kind in TENSORS and not file.fault for file in shards)
     wanted = config.get("num_layers")
     if layers and complete and wanted not in (None, len(layers)):
         yield f"num_layers {wanted}, {len(layers)} layers in the files"
