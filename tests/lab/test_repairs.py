@@ -39,8 +39,9 @@ REPAIRABLE = {
 
 @pytest.mark.parametrize("build", REPAIRABLE, ids=lambda build: build.__name__)
 @pytest.mark.parametrize("as_root", [True, False], ids=["root", "user"])
-def test_repair_holds_and_can_be_taken_back(machine: Machine, plain_user: int, build, as_root: bool) -> None:
-    user = None if as_root else plain_user
+def test_repair_holds_and_can_be_taken_back(machine: Machine, request, build, as_root: bool) -> None:
+    # A home that is open to others is not root's own: root would write to the real one.
+    user = None if as_root else request.getfixturevalue("plain_user")
     build(machine)
     assert root_causes(machine.check(user=user)) == [REPAIRABLE[build]]
     before = machine.tree()
@@ -65,7 +66,7 @@ def test_repair_holds_and_can_be_taken_back(machine: Machine, plain_user: int, b
 
 
 @pytest.mark.parametrize("build", [code_on_the_hub, rope_lost_in_the_conversion], ids=lambda build: build.__name__)
-def test_words_of_a_checkpoint_are_corrected_and_taken_back(machine: Machine, plain_user: int, build) -> None:
+def test_words_of_a_checkpoint_are_corrected_and_taken_back(machine: Machine, build) -> None:
     build(machine)
     [problem] = root_causes(machine.check())
     folder = machine.folder / "home" / "model"
