@@ -43,6 +43,13 @@ def whole_model(machine: Machine) -> None:
     write_code(with_model(machine))
 
 
+def without_weights(machine: Machine, **changes: object) -> Path:
+    folder = with_model(machine, **changes)
+    for path in folder.glob("*.safetensors*"):
+        path.unlink()
+    return folder
+
+
 def changed(file: str, content: bytes | str | None, what: str) -> Callable[[Machine], None]:
     """One file of the checkpoint is something else, or not there."""
 
@@ -67,24 +74,23 @@ def garbage_in_a_header(machine: Machine) -> None:
 
 
 def cut_pickle(machine: Machine) -> None:
-    folder = with_model(machine)
-    for name in (*SHARDS, "model.safetensors.index.json"):
-        (folder / name).unlink()
+    folder = without_weights(machine)
     (folder / "pytorch_model.bin").write_bytes(b"PK\x03\x04" + bytes(500))
 
 
+def pickle_on_an_old_torch(machine: Machine) -> None:
+    """The file is harmless; this torch would run code in one that is not."""
+    (without_weights(machine) / "pytorch_model.bin").write_bytes(PICKLE)
+
+
 def pickle_with_a_call(machine: Machine) -> None:
-    folder = with_model(machine)
-    for name in (*SHARDS, "model.safetensors.index.json"):
-        (folder / name).unlink()
+    folder = without_weights(machine)
     with zipfile.ZipFile(folder / "pytorch_model.bin", "w") as archive:
         archive.writestr("archive/data.pkl", b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.")
 
 
 def no_weights(machine: Machine) -> None:
-    folder = with_model(machine)
-    for name in (*SHARDS, "model.safetensors.index.json"):
-        (folder / name).unlink()
+    without_weights(machine)
 
 
 def wider_configuration(machine: Machine) -> None:
@@ -93,6 +99,10 @@ def wider_configuration(machine: Machine) -> None:
 
 def deeper_configuration(machine: Machine) -> None:
     with_model(machine, num_layers=28)
+
+
+def head_of_no_whole_rotation(machine: Machine) -> None:
+    with_model(machine, kv_channels=30)
 
 
 def ids_of_another_date(machine: Machine) -> None:
@@ -236,9 +246,8 @@ def quantised_without_compiler(machine: Machine) -> None:
 
 def original_code(machine: Machine, *sources: str) -> None:
     """An int4 checkpoint whose own quantization.py compiles its kernel from C files beside it."""
-    folder = with_model(machine, quantization_bit=4)
-    for name in folder.glob("*.safetensors*"):
-        name.unlink()  # the shapes are not the question here
+    folder = without_weights(machine, quantization_bit=4)  # the shapes are not the question here
+    machine.patient("2.10.0+cpu", None)
     (folder / "pytorch_model.bin").write_bytes(PICKLE)
     names = ("quantization_kernels.c", "quantization_kernels_parallel.c")
     code = "class CPUKernel:\n    pass\n" + "".join(f"source = {name!r}\n" for name in names)
@@ -288,6 +297,7 @@ CASES = (
     Case(cut_shard, {"model.contents": "truncated-checkpoint"}),
     Case(garbage_in_a_header, {"model.contents": "truncated-checkpoint"}),
     Case(pickle_with_a_call, {"model.contents": "unsafe-pickle"}),
+    Case(pickle_on_an_old_torch, {"model.pickles": "torch-unsafe-pickle"}),
     Case(cut_pickle, {"model.contents": "truncated-checkpoint"}),
     Case(changed(SHARDS[1], None, "missing_shard"), {"model.files": "missing-shard"}),
     Case(changed("config.json", None, "missing_config"), {"model.files": "missing-checkpoint-file"}),
@@ -301,6 +311,7 @@ CASES = (
     Case(changed("config.json", json.dumps({})[:1], "cut_config"), {"model.contents": "truncated-checkpoint"}),
     Case(wider_configuration, {"model.shapes": "config-weights-mismatch"}),
     Case(deeper_configuration, {"model.shapes": "config-weights-mismatch"}),
+    Case(head_of_no_whole_rotation, {"model.config": "config-weights-mismatch"}),
     Case(ids_of_another_date, {"model.config": "token-ids-mismatch"}),
     Case(shard_of_another_hash, {"deep.hashes": "truncated-checkpoint"}),
     Case(weight_that_is_no_number, {"deep.numbers": "nan-logits"}),
@@ -331,7 +342,7 @@ CASES = (
     Case(model_on_a_card, clears=("model.memory",)),
     Case(quantised_without_compiler, {"compiler.found": "gcc-missing"}),
     Case(c_files_left_behind, {"kernel.original": "cpu-kernel-not-loaded"}),
-    Case(original_code, clears=("kernel.original",)),
+    Case(original_code, clears=("kernel.original", "model.pickles")),
     Case(given_kernel_is_text, {"kernel.given": "kernel-so-not-loadable"}),
     Case(given_kernel_works, clears=("kernel.given",)),
 )
