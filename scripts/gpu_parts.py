@@ -154,8 +154,8 @@ def compare(scale: Scale, model: torch.nn.Module, ids: torch.Tensor, expected: t
         cache = cache_for(model)
         model(ids[:, :-1].to(scale.device), cache=cache)
         step = (GraphStep if scale.on_card else StaticStep)(model, cache)
-        places = torch.full((len(ids), 1), cache.length, device=scale.device)
-        check(step(ids[:, -1:].to(scale.device), places)[:, None], expected[:, -1:], name.format("recorded"))
+        places = torch.full((len(ids),), cache.length)
+        check(step(ids[:, -1:], places[:, None], places)[:, None], expected[:, -1:], name.format("recorded"))
     place_model(model, placement_of(model, [card, other]))
     check(model(ids.to(scale.device)), expected, name.format("split"))
     if model.config.traits.causal:
@@ -195,9 +195,8 @@ def decode(scale: Scale, model: torch.nn.Module, name: str, batch: int, context:
     cache = KVCache(model.config, batch, context + scale.steps + 8, hidden_type(model), scale.device)
     cache.length = context
     step = (GraphStep if recorded and scale.on_card else StaticStep)(model, cache)
-    ids = torch.full((batch, 1), 7, device=scale.device)
-    positions = torch.full((batch, 1), context, device=scale.device)
-    seconds = timed(scale, lambda: step(ids, positions), scale.steps)
+    ids, lengths = torch.full((batch, 1), 7), torch.full((batch,), context)
+    seconds = timed(scale, lambda: step(ids, lengths[:, None], lengths), scale.steps)
     read = weight_bytes(model) - model.embedding.weight.nbytes + cache.nbytes
     figure(name, batch / seconds)
     figure(f"{name} GB/s", read / seconds / 1e9)

@@ -32,6 +32,6 @@ def test_the_cache_is_emptied_and_the_next_answer_is_whole(engine, monkeypatch, 
     with monkeypatch.context() as patched, pytest.raises((RuntimeError, GlmError)):
         patched.setattr(engine.runner, "decode", broken)
         engine.chat(ASKED, max_new_tokens=6, temperature=0)
-    assert len(calls) == 3 and engine.runner.held == []
+    assert len(calls) == 3 and engine.runner.way.rows.held == [[]]
     assert engine.chat(ASKED, max_new_tokens=6, temperature=0) == whole
     assert engine.stats.reused_tokens == 0

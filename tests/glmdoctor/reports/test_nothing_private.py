@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from glmdoctor.actions.change import Change
 from glmdoctor.actions.disk import Node
-from glmdoctor.actions.files import Change, WriteFile
+from glmdoctor.actions.files import WriteFile
 from glmdoctor.actions.packages import InstallPackages
 from glmdoctor.diagnosis import Diagnosis
 from glmdoctor.findings import Finding, Remedy, Report, Status
