@@ -90,3 +90,17 @@ def test_fix_writes_it_and_does_nothing(root: Any, tmp_path: Path) -> None:
     assert root.tree(journal=True) == before
     if checker := shutil.which("shellcheck"):
         subprocess.run([checker, str(file)], check=True)
+
+
+def test_a_folder_whose_name_is_no_utf_8_survives_the_script(tmp_path: Path) -> None:
+    """Linux's names are bytes: Latin-1 ones reach Python as lone surrogates, and the file as the bytes they were."""
+    from glmdoctor.cli.output import write_file
+
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    os.mkdir(folder)
+    plan = Plan("mend", text("Mend"), ("a.check",), (PlaceLink(f"{folder}/link", f"{folder}/target"),))
+    write_file(str(tmp_path / "plan.sh"), script(prepare([plan], Disk(), "RUN"), (), "en"), errors="surrogateescape")
+    assert b"/caf\xe9/link" in (tmp_path / "plan.sh").read_bytes()
+    done = subprocess.run(["sh", str(tmp_path / "plan.sh")], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert os.readlink(f"{folder}/link") == "target"
