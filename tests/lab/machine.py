@@ -36,8 +36,9 @@ PACKAGES = {
 
 SEEN_NODES = ("dev.before", "dev.after")
 
-# Both in one namespace, since each has a /dev of its own.
-WATCHED = """list() { ls -ln --time-style=+ /dev; }
+# Both in one namespace, since each has a /dev of its own. Folders are passed over: in a fake root /dev is that of the
+# machine outside, where other programs come and go in /dev/shm and /dev/pts.
+WATCHED = """list() { find /dev -xdev ! -type d -exec ls -ldn --time-style=+ {} + | sort; }
 before=$1 after=$2; shift 2; list >"$before"; "$@"; status=$?; list >"$after"; exit $status"""
 
 
