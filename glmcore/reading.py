@@ -13,6 +13,8 @@ import stat
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from glmcore.errors import GlmError
+
 # Python's own objects take up to 30 times the text. The index of the largest published model has 100 KB.
 JSON_LIMIT = 16 << 20
 DEPTH = 64  # lists within lists; what is deeper exhausts the stack of whoever walks through it
@@ -73,3 +75,35 @@ def _parts(value: Any) -> list[Any]:
     if isinstance(value, dict):
         return [*value, *value.values()]
     return value if isinstance(value, list) else []
+
+
+def read_json(path: Path, code: str) -> dict[str, Any]:
+    """A JSON object from ``path``.
+
+    Errors: GlmError with ``code`` for anything else, "checkpoint-lfs-pointer" or "checkpoint-html" for what lies there
+    in its place, "checkpoint-missing-file", and "model-path" for what cannot be read.
+    """
+    try:
+        data = read_bytes(path, JSON_LIMIT)
+    except FileNotFoundError:
+        raise GlmError("checkpoint-missing-file", f"{path.name} is missing", where=str(path.parent)) from None
+    except OSError as error:
+        raise GlmError("model-path", f"{path.name} cannot be read: {error.strerror}", where=str(path)) from None
+    if data.startswith(b"version https://git-lfs"):
+        raise GlmError(
+            "checkpoint-lfs-pointer",
+            f"{path.name} is a Git LFS pointer",
+            where=str(path),
+            hint="fetch it with `git lfs pull`",
+        )
+    if data.lstrip()[:1] == b"<":
+        raise GlmError(
+            "checkpoint-html", f"{path.name} is a web page", where=str(path), hint="download the file itself"
+        )
+    try:
+        value = parse_json(data)
+    except ValueError as error:
+        raise GlmError(code, f"{path.name} is not valid JSON ({error})", where=str(path)) from None
+    if not isinstance(value, dict):
+        raise GlmError(code, f"{path.name} holds no JSON object", where=str(path))
+    return value

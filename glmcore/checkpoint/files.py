@@ -6,9 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from glmcore.config import read_json
 from glmcore.errors import GlmError, plain
-from glmcore.reading import open_regular
+from glmcore.reading import open_regular, read_json
 
 # (index, single file) in the order in which they are looked for: safetensors executes nothing and loads lazily.
 FORMATS = (

@@ -11,8 +11,9 @@ from typing import Any
 from transformers import BatchEncoding, PreTrainedTokenizer
 from transformers.utils import cached_file, get_json_schema
 
-from glmcore.config import GENERATION_KEY, ModelConfig, read_json, recognise
+from glmcore.config import GENERATION_KEY, ModelConfig, recognise
 from glmcore.huggingface.padding import pad_left
+from glmcore.reading import read_json
 from glmcore.tokenizers import Tokenizer, load_tokenizer
 from glmcore.tokenizers.files import NAMES
 

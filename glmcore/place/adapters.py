@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from glmcore.checkpoint.files import find_weights, refuse_stand_in
 from glmcore.checkpoint.headers import SHOWN
 from glmcore.checkpoint.tensor_files import TensorFile, open_tensor_file
-from glmcore.config import ModelConfig, read_json
+from glmcore.config import ModelConfig
 from glmcore.errors import GlmError, plain
 from glmcore.layout import expected
 from glmcore.models.prefix import Prefix, prefix_of
 from glmcore.quant.lora import add_low_rank
+from glmcore.reading import read_json
 
 ENCODER = "transformer.prefix_encoder."
 LORA_FILES = ("adapter_model.safetensors", "adapter_model.bin")

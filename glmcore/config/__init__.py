@@ -1,0 +1,8 @@
+"""What a ``config.json`` describes: one record for every generation. Imports no torch."""
+
+from glmcore.config.fields import DTYPES
+from glmcore.config.generation import GENERATION_KEY, recognise
+from glmcore.config.model import ModelConfig
+from glmcore.config.published import NAMED, find_config
+
+__all__ = ["DTYPES", "GENERATION_KEY", "NAMED", "ModelConfig", "find_config", "recognise"]
