@@ -284,7 +284,7 @@ def test_damaged_torch_files(copy: Path) -> None:
     assert refused(copy).code == "checkpoint-damaged"
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_damage_ends_in_one_line_or_loads(good: Path, tmp_path: Path, data) -> None:
     folder = tmp_path / "damaged"

@@ -40,7 +40,7 @@ def test_a_length_beyond_all_memory_is_no_crash(tmp_path: Path, opcode: bytes, l
     assert names(path) == (UNREADABLE,)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_opcodes_are_read_as_far_as_they_go(tmp_path: Path, data) -> None:
     raw = bytearray(pickle.dumps({"weight": [1.5, "a", b"b", Call()]}, data.draw(st.integers(0, 5))))

@@ -154,7 +154,7 @@ DAMAGES: tuple[Callable[[Path, st.DataObject, Path], None], ...] = (
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_damaged_folder_is_refused_in_one_line_or_loads_as_before(
     sources: list[Path], tmp_path: Path, data: st.DataObject

@@ -1,11 +1,10 @@
-"""glmcore plan as a program: the contract's JSON, ranges by hand, saved plans, bad input, and its time."""
+"""glmcore plan as a program: the contract's JSON, ranges by hand, saved plans, bad input, and how little it needs."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -71,15 +70,25 @@ def test_bad_input_is_one_line(arguments, code):
     assert done.stderr.startswith(f"glmcore: error[{code}]") and done.stderr.count("\n") == 1
 
 
-def test_it_takes_half_a_second_and_no_torch():
-    code = (
-        "import sys; sys.argv = ['glmcore', 'plan', 'chatglm3-6b-128k', '--strategy', 'equal', '--device',"
-        "'cuda:0=8GiB', '--device', 'cuda:1=8GiB', '--device', 'cpu=16GiB'];"
-        "from glmcore.cli import group; group.main(standalone_mode=False); sys.exit('torch' in sys.modules)"
-    )
-    best = float("inf")
-    for _ in range(3):  # other programs may take the processor meanwhile
-        started = time.perf_counter()
-        assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
-        best = min(best, time.perf_counter() - started)
-    assert best < 0.5
+# Function calls in glmcore.plan of the plan below were 30 000 on 2026-11-28; twice as many are a search that has grown.
+COUNTED = """
+import sys
+sys.argv = ["glmcore", "plan", "chatglm3-6b-128k", "--strategy", "equal", "--device", "cuda:0=8GiB",
+            "--device", "cuda:1=8GiB", "--device", "cpu=16GiB"]
+from glmcore.cli import group
+calls = 0
+def count(frame, event, argument):
+    global calls
+    calls += event == "call" and frame.f_globals.get("__name__", "").startswith("glmcore.plan")
+sys.setprofile(count)
+group.main(standalone_mode=False)
+sys.setprofile(None)
+print(calls, [name for name in ("torch", "numpy", "transformers", "rich", "fastapi") if name in sys.modules])
+"""
+
+
+def test_it_needs_few_steps_and_no_torch():
+    done = subprocess.run([sys.executable, "-c", COUNTED], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    calls, _, heavy = done.stdout.splitlines()[-1].partition(" ")
+    assert heavy == "[]" and 0 < int(calls) < 60_000

@@ -34,7 +34,7 @@ def placed(model, choices):
     return attach_hops(model, dict(zip(names, (choices * len(names))[: len(names)], strict=True)))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(choices=st.lists(st.sampled_from(DEVICES), min_size=6, max_size=6), size=st.integers(1, 20))
 def test_any_placement_gives_the_logits_of_the_whole_prompt(model, choices, size):
     model.prefix = None

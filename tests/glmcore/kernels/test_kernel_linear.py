@@ -55,7 +55,7 @@ def assert_right(kernel, x, weight, scale, bits, bias=None):
 
 @given(m=st.integers(1, 40), n=st.integers(1, 140), pairs=st.integers(1, 200), bits=st.sampled_from((4, 8)),
        extreme=st.booleans(), spread=st.sampled_from((1e-30, 1.0, 1e4, 1e30)), seed=st.integers(0, 2**31))  # fmt: skip
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_shape_agrees_with_float64(kernel, m, n, pairs, bits, extreme, spread, seed):
     generator = torch.Generator().manual_seed(seed)
     weight = random_weight(n, 2 * pairs, bits, generator, extreme)

@@ -32,7 +32,7 @@ def model_and_golden(request):
     return load_model(folder, dtype="float32"), load_file(folder / "golden.safetensors")
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(choices=st.lists(st.sampled_from(DEVICES), min_size=6, max_size=6))
 def test_any_placement_gives_the_original_logits(model_and_golden, choices):
     model, golden = model_and_golden

@@ -94,7 +94,7 @@ def shares_by_hand(devices, strategy_weights):
     return best
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(devices_of)
 def test_equal_and_loose_find_the_best_cut_there_is(devices: list[Device]) -> None:
     for strategy, weights in (("equal", [1.0] * len(devices)), ("loose", [float(d.budget) for d in devices])):
@@ -106,7 +106,7 @@ def test_equal_and_loose_find_the_best_cut_there_is(devices: list[Device]) -> No
             assert largest == pytest.approx(best)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(devices_of, st.sampled_from(["greedy", "equal", "loose"]))
 def test_every_plan_holds_each_piece_once_within_every_budget(devices: list[Device], strategy: str) -> None:
     plan = make_plan(SMALL, devices, strategy=strategy, precision=HALF, context=512)
@@ -277,7 +277,7 @@ junk = st.recursive(
 SAVED = make_plan(SMALL, [Device("cuda:0", GIB), Device("cpu", 4 * GIB)], precision=HALF).to_json()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(sorted(SAVED)), junk, st.sampled_from(["", *sorted(SAVED["devices"][0])]))
 def test_an_edited_plan_is_a_plan_or_said_to_be_none(key: str, value: object, inner: str) -> None:
     edited = json.loads(json.dumps(SAVED))

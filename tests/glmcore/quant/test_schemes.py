@@ -22,7 +22,7 @@ def tensors(path):
 
 
 @given(st.integers(1, 9), st.integers(1, 40), st.randoms())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_pack_then_unpack_is_the_identity(rows, pairs, rng):
     values = torch.tensor([[rng.randint(-8, 7) for _ in range(2 * pairs)] for _ in range(rows)], dtype=torch.int8)
     packed = packing.pack_int4(values)

@@ -69,9 +69,7 @@ def server(request: pytest.FixtureRequest, local: Callable[..., Any], tiny: Call
     return local(tiny(request.param))
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(body=body, path=st.sampled_from([CHAT, CHAT, COMPLETIONS]))
 def test_no_body_is_a_failure_of_the_server(server: Any, body: Any, path: str) -> None:
     if isinstance(body, dict):  # whatever it asks for, a short answer does

@@ -6,7 +6,7 @@ import heapq
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from glmcore.server.waits import LONGEST, SHORTEST, Waits
@@ -37,7 +37,6 @@ def test_what_was_never_measured_takes_as_long_as_the_answer_that_is_under_way()
     measured=st.booleans(),
     seed=st.integers(0, 2**32),
 )
-@settings(deadline=None)
 def test_two_retries_answer_everybody(queue: int, mean: float, measured: bool, seed: int) -> None:
     assert answered(32, queue, mean, random.Random(seed), measured) == 32
 

@@ -37,7 +37,7 @@ def stream(tokenizer: Tokenizer, ids: list[int], skip: bool) -> list[str]:
 
 @pytest.mark.parametrize("generation", GENERATIONS)
 @given(text=TEXTS, skip=st.booleans())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_pieces_of_real_text_join_to_the_full_decode(generation: str, text: str, skip: bool) -> None:
     tokenizer = load(generation)
     ids = tokenizer.encode(text)
@@ -49,7 +49,7 @@ def test_pieces_of_real_text_join_to_the_full_decode(generation: str, text: str,
 
 @pytest.mark.parametrize("generation", GENERATIONS)
 @given(data=st.data(), skip=st.booleans())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_pieces_of_any_ids_join_to_the_full_decode(generation: str, data: st.DataObject, skip: bool) -> None:
     tokenizer = load(generation)
     some_bytes = tokenizer.encode("😂\x01\u0e5c𡃁 ▁")

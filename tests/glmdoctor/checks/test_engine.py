@@ -153,7 +153,7 @@ def test_nothing_known_is_no_failure() -> None:
     assert report.exit_status == 0 and report.summary["crashed"] == 0
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sets(st.integers(0, 19)), st.booleans())
 def test_whatever_is_unknown_no_check_breaks(
     cpu_machine: Any, gpu_machine: Any, chatglm2: Any, hidden: set[int], gpu: bool

@@ -32,7 +32,7 @@ st.register_type_strategy(object, json_values)
 
 
 # A machine is a large example: shrinking one takes minutes and the crash names its line anyway.
-@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@settings(max_examples=50, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(machines())
 def test_no_facts_break_the_examination(host: Any) -> None:
     report = examine(host, deep=True)

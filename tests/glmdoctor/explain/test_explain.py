@@ -198,13 +198,13 @@ def test_other_peoples_troubles_are_no_match(log: str) -> None:
     assert first(log) is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=4000))
 def test_any_bytes_are_read_without_a_crash(data: bytes) -> None:
     explain(io.BytesIO(data))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.sampled_from(["Library ", "cuda", "*", "'", "\n", "\\n", '{"log":"', "\x1b[", "libcuda.so", "错", "\r"])

@@ -27,7 +27,7 @@ def seconds(text: str) -> float:
     return time.process_time() - start
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(PIECES) | st.sampled_from(MARKS), min_size=1, max_size=12), st.sampled_from(JOINTS))
 def test_signatures_in_pieces_and_marks_of_terminals(parts: list[str], joint: str) -> None:
     assert seconds(joint.join(parts) + joint) < SECONDS

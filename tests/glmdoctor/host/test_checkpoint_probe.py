@@ -192,7 +192,7 @@ def test_twelve_gigabytes_take_no_time(tmp_path):
     assert {file.fault for file in found.files} == {None}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=300), st.sampled_from(["a.safetensors", "a.bin", "a.json", "tokenizer.model"]), st.booleans())
 def test_any_bytes_are_described(raw, name, valid_length):
     if name == "a.safetensors" and valid_length:

@@ -82,7 +82,7 @@ def test_every_cut_of_a_library_is_told_as_a_fault_or_is_harmless(shared_object)
     assert parse(raw[: len(raw) // 2]).fault == "truncated"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_a_forged_header_costs_neither_time_nor_an_exception(shared_object, data):
     raw = bytearray(shared_object("libcuda.so.1").read_bytes())
@@ -95,7 +95,7 @@ def test_a_forged_header_costs_neither_time_nor_an_exception(shared_object, data
     assert len(header.soname or "") <= elf.MAX_NAME
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=400))
 def test_any_bytes_behind_the_magic(tail):
     assert parse(elf.MAGIC + tail).fault in FAULTS

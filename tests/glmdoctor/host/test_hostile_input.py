@@ -77,19 +77,19 @@ def examined(files: dict[str, str | bytes]) -> Checkpoint:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(st.sampled_from(KEYS), values, max_size=4))
 def test_any_configuration(changes) -> None:
     examined({"config.json": json.dumps({**SOUND, **changes}), "model.safetensors": safetensors({})})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(values | st.fixed_dictionaries({"weight_map": values}))
 def test_any_index(index) -> None:
     examined({"config.json": json.dumps(SOUND), "model.safetensors.index.json": json.dumps(index)})
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.dictionaries(st.just(TENSOR) | words, values | st.fixed_dictionaries({"dtype": words | st.just("F16"), "shape": values, "data_offsets": values}), max_size=3))  # fmt: skip # noqa: E501
 def test_any_safetensors_header(header) -> None:
     examined({"config.json": json.dumps(SOUND), "model.safetensors": safetensors(header)})
@@ -100,13 +100,13 @@ def safetensors(header: object, length: int | None = None) -> bytes:
     return struct.pack("<Q", len(raw) if length is None else length) + raw
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**64 - 1), st.sampled_from(["model.safetensors", "model-00001-of-00009.safetensors"]))
 def test_any_length_of_a_header(length, name) -> None:
     examined({"config.json": json.dumps(SOUND), name: safetensors({}, length)})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data(), st.booleans())
 def test_any_damage_to_torchs_files(data, zipped) -> None:
     raw = bytearray(torch_zip() if zipped else pickle.dumps({"weight": list(range(20))}, protocol=2))
@@ -133,21 +133,21 @@ def test_nesting_without_end_is_no_crash() -> None:
     examined({"config.json": json.dumps(SOUND), "modeling_chatglm.py": "x = " + "(" * 100_000})
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.sampled_from(["class ChatGLMTokenizer:", "\n", "    ", "def __init__(self):", "super().__init__()", "self.tokenizer", " = ", "1", "\0", "(", "@", "错"]), max_size=14))  # fmt: skip # noqa: E501
 def test_any_remote_code_is_only_read(parts) -> None:
     files = {"/m/tokenization_chatglm.py": "".join(parts), "/m/modeling_chatglm.py": "".join(reversed(parts))}
     assert remote_code.marks(RecordedIO(files), "/m")[:1] in ((), ("present",))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.sampled_from(["NVRM: Xid (PCI:", "0000:01:00", "): ", "79", ", ", "\n", "Out of memory: Killed process ", "9" * 5000, "(", ")", "task=", ",pid="]), max_size=12))  # fmt: skip # noqa: E501
 def test_any_kernel_log(parts) -> None:
     log = kernel_log.parsed("".join(parts), "dmesg")
     assert all(xid.number >= 0 for xid in log.xids)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(st.sampled_from(["schema_version", "facts", *Host.names()]), values, max_size=4))
 def test_any_snapshot_is_a_machine_or_refused(data) -> None:
     try:

@@ -69,7 +69,7 @@ def test_a_missing_and_a_damaged_cache(root):
     assert linker.read_cache(root.io())[1].startswith("unreadable: ")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_forged_cache_gives_entries_or_a_fault(data):
     raw = bytearray(Path(linker.CACHE).read_bytes()[:4000] if os.path.exists(linker.CACHE) else b"")

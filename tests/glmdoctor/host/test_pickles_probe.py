@@ -90,7 +90,7 @@ def test_a_directory_beyond_measure_is_not_listed(monkeypatch: pytest.MonkeyPatc
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_bytes_break_it(content: bytes) -> None:
     assert all(isinstance(name, str) for name in pickles.imported(io.BytesIO(content)))
     for inner in (content, b"\x80\x04" + content, pickle.dumps([1, "a"], 4)[:-1] + content):
@@ -98,7 +98,7 @@ def test_no_bytes_break_it(content: bytes) -> None:
 
 
 @given(st.integers(0, 400), st.integers(0, 255))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_changed_byte_of_an_archive_breaks_it(at: int, value: int) -> None:
     raw = bytearray(archive(pickle.dumps({"a": [1, 2]}, 4)).read())
     raw[at % len(raw)] = value

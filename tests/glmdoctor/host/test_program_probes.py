@@ -127,7 +127,7 @@ def test_which_runtime_comes_first(root: Any, built: Path) -> None:
 
 
 @given(st.integers(0, 5000), st.binary(min_size=1, max_size=8))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_changed_bytes_of_an_elf_file_break_it(built: Path, at: int, what: bytes) -> None:
     raw = bytearray((built / "user.so").read_bytes())
     at %= len(raw)

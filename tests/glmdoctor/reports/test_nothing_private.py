@@ -183,7 +183,7 @@ def seen(words: str, private: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("form", FOR_OTHERS)
 @given(who=somebody(paths=True))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_no_report_for_others_tells_who_or_where(form: str, who: Somebody) -> None:
     redact = Redactor(f"/home/{who.user}", (who.user, who.host))
     words = importlib.import_module(f"glmdoctor.reports.{form}").render(
@@ -195,7 +195,7 @@ def test_no_report_for_others_tells_who_or_where(form: str, who: Somebody) -> No
 
 
 @given(who=somebody(paths=False))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_snapshot_tells_who(who: Somebody) -> None:
     """Its paths stay, since the replay follows them; home folders lose their names."""
     taken_out = snapshot.redactor(f"/home/{who.user}", who.user, who.host)
