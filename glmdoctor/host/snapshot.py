@@ -1,6 +1,6 @@
 """Facts as plain JSON data and back, without names of people and machines.
 
-Only what facts.py declares is ever written (environment variables come from an allow-list); from that, home folders,
+Only what ``facts`` declares is ever written (environment variables come from an allow-list); from that, home folders,
 the user's and the machine's names and serial numbers are taken out.
 """
 

@@ -7,7 +7,7 @@ import re
 
 def numbers(version: str) -> tuple[int, ...]:
     """A version as numbers to compare; anything after the first non-number is dropped."""
-    return tuple(int(part) for part in re.findall(r"\d+", re.split(r"[^\d.]", version)[0]))
+    return tuple(int(part) for part in re.findall(r"\d{1,18}", re.split(r"[^\d.]", version)[0]))
 
 
 def admits(specifier: str, version: str) -> bool:

@@ -10,12 +10,12 @@ from glmdoctor.host.io import IO
 BINARY = re.compile(r"libbitsandbytes_(cpu|cuda\d+|rocm\d+|xpu)(?:_nocublaslt\d*)?\.(?:so|dll|dylib)")
 
 
-def bitsandbytes(io: IO, python: Interpreter | Unknown) -> Bitsandbytes | Unknown:
-    if isinstance(python, Unknown):
-        return python
-    version = python.packages.get("bitsandbytes")
-    io = io.bound(*python.site_folders)
-    for site in python.site_folders if version else ():
+def bitsandbytes(io: IO, interpreter: Interpreter | Unknown) -> Bitsandbytes | Unknown:
+    if isinstance(interpreter, Unknown):
+        return interpreter
+    version = interpreter.packages.get("bitsandbytes")
+    io = io.bound(*interpreter.site_folders)
+    for site in interpreter.site_folders if version else ():
         folder = f"{site}/bitsandbytes"
         if io.is_folder(folder):
             found = (BINARY.fullmatch(name) for name in io.names(folder))

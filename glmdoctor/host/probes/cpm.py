@@ -24,23 +24,23 @@ FATBIN = "cpm_kernels/kernels/cuda/transpose.fatbin"
 FAT_MAGIC, MACHINE_CODE = 0xBA55ED50, 2
 
 
-def cpm(io: IO, python: Interpreter | Unknown, loader: Loader | Unknown) -> Cpm | Unknown:
-    version = python.packages.get("cpm-kernels") if isinstance(python, Interpreter) else None
+def cpm(io: IO, interpreter: Interpreter | Unknown, loader: Loader | Unknown) -> Cpm | Unknown:
+    version = interpreter.packages.get("cpm-kernels") if isinstance(interpreter, Interpreter) else None
     if io.system == "Windows":
         hits, files = tuple(_windows(io, name) for name in LIBRARIES), _path_files(io)
-        return Cpm(version, hits, files, _architectures(io, python))
+        return Cpm(version, hits, files, _architectures(io, interpreter))
     if io.system != "Linux":
         return Unknown(f"cpm_kernels knows Linux and Windows only; this is {io.system}")
     if isinstance(loader, Unknown):
         return loader
-    if isinstance(python, Interpreter):
-        io = io.bound(*python.site_folders)
+    if isinstance(interpreter, Interpreter):
+        io = io.bound(*interpreter.site_folders)
     hits = tuple(_linux(io, loader, name) for name in LIBRARIES)
-    return Cpm(version, hits, architectures=_architectures(io, python))
+    return Cpm(version, hits, architectures=_architectures(io, interpreter))
 
 
-def _architectures(io: IO, python: Interpreter | Unknown) -> tuple[int, ...]:
-    for site in python.site_folders if isinstance(python, Interpreter) else ():
+def _architectures(io: IO, interpreter: Interpreter | Unknown) -> tuple[int, ...]:
+    for site in interpreter.site_folders if isinstance(interpreter, Interpreter) else ():
         with contextlib.suppress(OSError):
             return architectures(io.read_bytes(f"{site}/{FATBIN}"))
     return ()

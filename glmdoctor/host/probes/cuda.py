@@ -13,7 +13,7 @@ DEFAULT = "/usr/local/cuda"
 WINDOWS_DEFAULT = "C:\\Program Files\\NVIDIA GPU Computing Toolkit\\CUDA"
 
 
-def install(io: IO) -> CudaInstall:
+def cuda(io: IO) -> CudaInstall:
     env = io.env()
     cuda_path, cuda_home = env.get("CUDA_PATH"), env.get("CUDA_HOME")
     default = WINDOWS_DEFAULT if io.system == "Windows" else DEFAULT
@@ -67,7 +67,7 @@ def toolkit_version(io: IO, folder: str) -> str:
     by_text = re.search(r"CUDA Version ([\d.]+)", io.text_or_none(f"{folder}/version.txt") or "")
     if by_text:
         return by_text.group(1)
-    by_header = re.search(r"#define CUDA_VERSION (\d+)", io.text_or_none(f"{folder}/include/cuda.h") or "")
+    by_header = re.search(r"#define CUDA_VERSION (\d{1,9})", io.text_or_none(f"{folder}/include/cuda.h") or "")
     if by_header:
         number = int(by_header.group(1))
         return f"{number // 1000}.{number % 1000 // 10}"

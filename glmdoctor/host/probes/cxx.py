@@ -22,22 +22,22 @@ LIBRARIES = (
 )
 
 
-def cxx_runtime(io: IO, python: Interpreter | Unknown, loader: Loader | Unknown) -> CxxRuntime | Unknown:
+def cxx_runtime(io: IO, interpreter: Interpreter | Unknown, loader: Loader | Unknown) -> CxxRuntime | Unknown:
     if io.system != "Linux":
         return Unknown("libstdc++.so.6 is a library of Linux")
-    if isinstance(python, Unknown):
-        return python
-    io = io.bound(*python.site_folders, python.prefix)
-    needs = {path: _needed(io, path) for path in _libraries(io, python)}
+    if isinstance(interpreter, Unknown):
+        return interpreter
+    io = io.bound(*interpreter.site_folders, interpreter.prefix)
+    needs = {path: _needed(io, path) for path in _libraries(io, interpreter)}
     needs = {path: found for path, found in needs.items() if found}
     if not needs:
         return Unknown("no package of the examined interpreter asks for libstdc++")
-    paths = dict.fromkeys(_places(io, python, loader))
+    paths = dict.fromkeys(_places(io, interpreter, loader))
     return CxxRuntime(tuple(_described(io, path, found_by) for path, found_by in paths), needs)
 
 
-def _libraries(io: IO, python: Interpreter) -> Iterator[str]:
-    for site in python.site_folders:
+def _libraries(io: IO, interpreter: Interpreter) -> Iterator[str]:
+    for site in interpreter.site_folders:
         for folder, pattern in LIBRARIES:
             names = io.names(f"{site}/{folder}")
             yield from (f"{site}/{folder}/{name}" for name in names if pattern.fullmatch(name))
@@ -58,12 +58,12 @@ def _versions(io: IO, path: str) -> Versions:
 
 
 def number(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version))
+    return tuple(int(part) for part in re.findall(r"\d{1,18}", version))
 
 
-def _places(io: IO, python: Interpreter, loader: Loader | Unknown) -> Iterator[tuple[str, str]]:
+def _places(io: IO, interpreter: Interpreter, loader: Loader | Unknown) -> Iterator[tuple[str, str]]:
     """(file, how it is found), the first one that is loaded first; conda's Python names its own folder by DT_RPATH."""
-    folders = [(f"{python.prefix}/lib", "conda")] if io.is_folder(f"{python.prefix}/conda-meta") else []
+    folders = [(f"{interpreter.prefix}/lib", "conda")] if io.is_folder(f"{interpreter.prefix}/conda-meta") else []
     if isinstance(loader, Loader):
         folders += [(folder, "LD_LIBRARY_PATH") for folder in loader.ld_library_path]
         folders += [(folder, "loader") for folder in loader.folders]

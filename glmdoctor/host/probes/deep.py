@@ -48,14 +48,14 @@ def cpu_run(io: IO, cpu: Cpu | Unknown, kernel_file: str | None) -> KernelRun | 
 
 
 def gpu_runs(
-    io: IO, nvml: Nvml | Unknown, torch: Torch | Unknown, python: Interpreter | Unknown
+    io: IO, nvml: Nvml | Unknown, torch: Torch | Unknown, interpreter: Interpreter | Unknown
 ) -> tuple[KernelRun, ...] | Unknown:
     """By the examined Python's torch; only where NVML lists a card and torch is built for CUDA."""
     if not isinstance(nvml, Nvml) or not nvml.gpus:
         return Unknown("there is no card to run on")
-    if isinstance(torch, Unknown) or not torch.cuda or isinstance(python, Unknown):
+    if isinstance(torch, Unknown) or not torch.cuda or isinstance(interpreter, Unknown):
         return Unknown("there is no torch for CUDA in the examined interpreter")
-    answer = child(io, "gpu_run.py", {}, io.env(), python.executable, GPU_SECONDS)
+    answer = child(io, "gpu_run.py", {}, io.env(), interpreter.executable, GPU_SECONDS)
     if isinstance(answer, Unknown):
         return tuple(KernelRun(f"cuda:{gpu.index}", gpu.name, answer.reason) for gpu in nvml.gpus)
     return tuple(KernelRun(**{"fault": None, **row}) for row in answer["runs"])

@@ -18,11 +18,11 @@ FOLDER = re.compile(r"flash_attn-(.+)\.dist-info", re.IGNORECASE)
 FOR_TORCH = re.compile(r"torch(\d+\.\d+)", re.IGNORECASE)
 
 
-def flash_attention(io: IO, python: Interpreter | Unknown) -> FlashAttention | Unknown:
-    if isinstance(python, Unknown):
-        return python
-    io = io.bound(*python.site_folders)
-    for site in python.site_folders:
+def flash_attention(io: IO, interpreter: Interpreter | Unknown) -> FlashAttention | Unknown:
+    if isinstance(interpreter, Unknown):
+        return interpreter
+    io = io.bound(*interpreter.site_folders)
+    for site in interpreter.site_folders:
         for name in io.names(site):
             if match := FOLDER.fullmatch(name):
                 wheel = _wheel(io.text_or_none(f"{site}/{name}/direct_url.json"))

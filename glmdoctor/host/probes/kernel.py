@@ -42,18 +42,20 @@ def _built(kernel: KernelLibrary) -> KernelBuild:
     )
 
 
-def given_kernel(io: IO, path: str | None) -> GivenKernel | Unknown:
+def given_kernel(io: IO, kernel_file: str | None) -> GivenKernel | Unknown:
     """A kernel_file that the user or the environment names, verified as it is."""
-    if not path:
+    if not kernel_file:
         return Unknown("no kernel file was named")
     if not isinstance(io, RealIO):
         return Unknown("a recorded machine cannot load a kernel")
     try:
-        ensure_kernel(path, temporary=False)
+        ensure_kernel(kernel_file, temporary=False)
     except KernelError as error:
-        header = elf.read(io, path)
-        return GivenKernel(path, False, str(error), error.stage, _built_by(path), (header and header.machine) or "")
-    return GivenKernel(path, True, "")
+        header = elf.read(io, kernel_file)
+        return GivenKernel(
+            kernel_file, False, str(error), error.stage, _built_by(kernel_file), (header and header.machine) or ""
+        )
+    return GivenKernel(kernel_file, True, "")
 
 
 def _built_by(path: str) -> str:

@@ -13,8 +13,8 @@ from glmdoctor.host.io import IO
 FILES = ("/var/log/kern.log", "/var/log/messages", "/var/log/syslog")
 TIME_LIMIT = 3.0  # seconds
 TAIL = 1 << 20  # bytes of a log file's end
-XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F:.]+)\): (\d+)")
-KILLED = re.compile(r"[Oo]ut of memory: Killed process (\d+) \(([^)]*)\)|oom-kill:.*task=([^,]+),pid=(\d+)")
+XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F:.]+)\): (\d{1,9})")
+KILLED = re.compile(r"[Oo]ut of memory: Killed process (\d{1,9}) \(([^)]*)\)|oom-kill:.*task=([^,]+),pid=(\d{1,9})")
 # Neither the signature's verdict nor that of the lockdown names the module.
 UNSIGNED = re.compile(
     r"Loading of [\w ]+ is rejected|unsigned module loading is restricted"
@@ -31,12 +31,13 @@ NVIDIA = "10de"
 
 
 def kernel_log(
-    io: IO, driver: KernelDriver | Unknown, pci: tuple[PciDisplay, ...] | Unknown = ()
+    io: IO, kernel_driver: KernelDriver | Unknown, pci: tuple[PciDisplay, ...] | Unknown = ()
 ) -> KernelLog | Unknown:
     """Read only where there is an NVIDIA module or card; by ``dmesg``, or where it may not, from the log files."""
-    if isinstance(driver, Unknown):
-        return driver
-    if not driver.loaded and not any(card.vendor == NVIDIA for card in (() if isinstance(pci, Unknown) else pci)):
+    if isinstance(kernel_driver, Unknown):
+        return kernel_driver
+    cards = () if isinstance(pci, Unknown) else pci
+    if not kernel_driver.loaded and not any(card.vendor == NVIDIA for card in cards):
         return Unknown("the NVIDIA module is not loaded, so it wrote nothing to the kernel's log")
     return read(io)
 

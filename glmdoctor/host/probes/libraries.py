@@ -31,7 +31,7 @@ STUB_SIZE = 1 << 20
 
 
 def libraries(
-    io: IO, loader: Loader | Unknown, install: CudaInstall | Unknown, interpreter: Interpreter | Unknown
+    io: IO, loader: Loader | Unknown, cuda: CudaInstall | Unknown, interpreter: Interpreter | Unknown
 ) -> tuple[Library, ...] | Unknown:
     if io.system != "Linux":
         return Unknown(f"lib*.so files are looked for on Linux; this is {io.system}")
@@ -39,7 +39,7 @@ def libraries(
         io = io.bound(*interpreter.site_folders)
     found: dict[tuple[str, str], list[str]] = {}  # canonical folder and name → where it was met
     paths: dict[tuple[str, str], str] = {}
-    for source, path in _paths(io, loader, install, interpreter):
+    for source, path in _paths(io, loader, cuda, interpreter):
         folder, name = posixpath.split(path)
         key = (_canonical(io, folder), name)
         paths.setdefault(key, path)
@@ -56,7 +56,7 @@ def _canonical(io: IO, path: str) -> str:
 
 
 def _paths(
-    io: IO, loader: Loader | Unknown, install: CudaInstall | Unknown, interpreter: Interpreter | Unknown
+    io: IO, loader: Loader | Unknown, cuda: CudaInstall | Unknown, interpreter: Interpreter | Unknown
 ) -> Iterator[tuple[str, str]]:
     """(where it was met, path) of every name, in the order in which the loader and the programs look."""
     if isinstance(loader, Loader):
@@ -67,8 +67,8 @@ def _paths(
             yield from _in_folder(io, "loader-folder", folder)
     for folder in DRIVER_FOLDERS:
         yield from _in_folder(io, "driver-folder", folder.format(machine=io.machine))
-    if isinstance(install, CudaInstall):
-        for source, folder in _toolkits(install):
+    if isinstance(cuda, CudaInstall):
+        for source, folder in _toolkits(cuda):
             for below in TOOLKIT_FOLDERS:
                 yield from _in_folder(io, source, f"{folder}/{below.format(target=TARGETS.get(io.machine, ''))}")
     if isinstance(interpreter, Interpreter):
@@ -76,13 +76,13 @@ def _paths(
             yield from _in_folder(io, "wheel", folder)
 
 
-def _toolkits(install: CudaInstall) -> Iterator[tuple[str, str]]:
-    if install.cuda_path:
-        yield "CUDA_PATH", install.cuda_path
-    if install.cuda_home:
-        yield "CUDA_HOME", install.cuda_home
-    yield "toolkit", install.default
-    yield from (("toolkit", folder) for folder in install.toolkits)
+def _toolkits(cuda: CudaInstall) -> Iterator[tuple[str, str]]:
+    if cuda.cuda_path:
+        yield "CUDA_PATH", cuda.cuda_path
+    if cuda.cuda_home:
+        yield "CUDA_HOME", cuda.cuda_home
+    yield "toolkit", cuda.default
+    yield from (("toolkit", folder) for folder in cuda.toolkits)
 
 
 def wheel_folders(io: IO, interpreter: Interpreter) -> Iterator[str]:

@@ -37,7 +37,7 @@ NOT_LOADED, NOT_FOUND, MISMATCH = 9, 12, 18
 STUB_ERROR = 34
 
 
-def nvml(io: IO, driver: KernelDriver | Unknown, loader: Loader | Unknown) -> Nvml | Unknown:
+def nvml(io: IO, kernel_driver: KernelDriver | Unknown, loader: Loader | Unknown) -> Nvml | Unknown:
     if io.system == "Windows":
         return _ask(io, None, io.env())
     if isinstance(loader, Unknown):
@@ -51,7 +51,7 @@ def nvml(io: IO, driver: KernelDriver | Unknown, loader: Loader | Unknown) -> Nv
     doubt = not_for_root(io, path)
     if doubt:
         return Unknown(doubt)
-    if not _may_ask(io, driver):
+    if not _may_ask(io, kernel_driver):
         return Nvml(NOT_LOADED, "Driver Not Loaded", path, None, None, asked=False)
     answer = _ask(io, path, io.env())
     if isinstance(answer, Unknown) or answer.code != MISMATCH or not loader.ld_library_path:

@@ -22,9 +22,9 @@ REQUIRERS = ("transformers", "torch", "accelerate", "peft", "tokenizers", "gradi
 METADATA = re.compile(r"([A-Za-z0-9][\w.]*)-([^-]+?)(?:\.dist-info|(?:-py[\d.]+)?\.egg-info)")
 
 
-def interpreter(io: IO, executable: str) -> Interpreter | Unknown:
-    """The Python at ``executable``; the doctor's own without starting it."""
-    if os.path.abspath(executable) == os.path.abspath(sys.executable):
+def interpreter(io: IO, python: str) -> Interpreter | Unknown:
+    """The Python at ``python``; the doctor's own without starting it."""
+    if os.path.abspath(python) == os.path.abspath(sys.executable):
         return Interpreter(
             executable=sys.executable,
             version=platform.python_version(),
@@ -34,12 +34,12 @@ def interpreter(io: IO, executable: str) -> Interpreter | Unknown:
             site_folders=tuple(_site_folders()),
             requires=requirements(io.bound(*sys.path), sys.path),
         )
-    path = io.running().which(os.path.abspath(executable) if os.sep in executable else executable)
+    path = io.running().which(os.path.abspath(python) if os.sep in python else python)
     if path is None:
-        return Unknown(f"{executable} is no program that can be run")
+        return Unknown(f"{python} is no program that can be run")
     answer = child(io, "interpreter.py", {"pythonpath": io.env().get("PYTHONPATH", "")}, None, path)
     if isinstance(answer, Unknown):
-        return Unknown(f"{executable} did not answer as a Python does: {answer.reason}")
+        return Unknown(f"{python} did not answer as a Python does: {answer.reason}")
     folders = answer["path"]
     return Interpreter(
         executable=path,
@@ -96,11 +96,11 @@ def _asked_for(metadata: str) -> Iterator[str]:
             yield f"{requirement.strip()}; extra == 'torch'"
 
 
-def torch(io: IO, python: Interpreter | Unknown) -> Torch | Unknown:
-    if isinstance(python, Unknown):
-        return python
-    io = io.bound(*python.site_folders)
-    for folder in python.site_folders:
+def torch(io: IO, interpreter: Interpreter | Unknown) -> Torch | Unknown:
+    if isinstance(interpreter, Unknown):
+        return interpreter
+    io = io.bound(*interpreter.site_folders)
+    for folder in interpreter.site_folders:
         source = io.text_or_none(f"{folder}/torch/version.py")
         if source is None:
             continue
@@ -113,7 +113,7 @@ def torch(io: IO, python: Interpreter | Unknown) -> Torch | Unknown:
             cuda=values.get("cuda"),
             hip=values.get("hip"),
             path=f"{folder}/torch",
-            bundled=tuple(_bundled(io, python)),
+            bundled=tuple(_bundled(io, interpreter)),
         )
     return Unknown("torch is not installed in the examined interpreter")
 

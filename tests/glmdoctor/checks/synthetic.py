@@ -12,7 +12,7 @@ from glmdoctor.host.facts import Unknown
 LIB = "/usr/lib/x86_64-linux-gnu"
 MODULE, OTHER = "535.183.01", "550.54.14"
 CPM = ("nvrtc", "cuda", "cudart", "cublasLt")
-NAMES = [name for name in vars(Machine) if not name.startswith("_")]
+NAMES = Machine.names()
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, get_type_hints
+from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from glmdoctor.checks import ALL, Machine, examine
 from glmdoctor.findings import Status
+from glmdoctor.host.facts import Unknown
 
 json_values = st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.lists(st.integers(), max_size=3)
 versions = st.sampled_from(["", "?", "535.183.01", "550.54.14", "1", "12.1", "13.0", "2.4.0+cu121", "0.0.0.dev0"])
@@ -22,9 +23,7 @@ class Drawn:
 
 @st.composite
 def machines(draw: st.DrawFn) -> Drawn:
-    names = [name for name in vars(Machine) if not name.startswith("_")]
-    hints = {name: get_type_hints(getattr(Machine, name).fget)["return"] for name in names}
-    return Drawn({name: draw(st.from_type(hint)) for name, hint in hints.items()})
+    return Drawn({name: draw(st.from_type(fact.kind | Unknown)) for name, fact in Machine.table().items()})
 
 
 st.register_type_strategy(str, words)

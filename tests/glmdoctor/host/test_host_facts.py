@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import os
 import shutil
@@ -233,3 +234,15 @@ def test_a_run_of_many_records_is_told_by_its_last(tmp_path: Path, monkeypatch: 
     (tmp_path / "runs" / "b.jsonl").write_text('{"record": "finished"}\n' + long * 1000)
     state = leftovers.state(RealIO())
     assert isinstance(state, State) and (state.done_runs, state.open_runs) == (("a",), ("b",))
+
+
+@pytest.mark.parametrize("name", Host.names())
+def test_every_fact_names_the_probe_that_reads_it(name: str) -> None:
+    fact = Host.table()[name]
+    module, _, function = fact.probe.partition(".")
+    probe = getattr(importlib.import_module(f"glmdoctor.host.probes.{module}"), function)
+    hints = typing.get_type_hints(probe)
+    assert hints.pop("return") | Unknown == fact.kind | Unknown
+    for given, hint in hints.items():  # other facts, and what a host was told
+        other = Host.table().get(given)
+        assert hint == (other.kind | Unknown) if other else given in vars(Host(RecordedIO({})))

@@ -10,6 +10,7 @@ import time
 import tracemalloc
 import zipfile
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,8 +20,9 @@ from glmdoctor.findings import Status
 from glmdoctor.host import facts
 from glmdoctor.host.facts import Checkpoint, Unknown
 from glmdoctor.host.host import Host
-from glmdoctor.host.probes import kernel_log, remote_code
+from glmdoctor.host.probes import cuda, cxx, kernel_log, remote_code
 from glmdoctor.host.recorded import RecordedIO
+from glmdoctor.readings.versions import numbers
 
 SECONDS, BYTES = 3.0, 64 << 20
 MODEL_CHECKS = tuple(check for check in ALL if check.id.startswith(("model.", "remote-code.", "system.", "python.")))
@@ -145,6 +147,16 @@ def test_any_remote_code_is_only_read(parts) -> None:
 def test_any_kernel_log(parts) -> None:
     log = kernel_log.parsed("".join(parts), "dmesg")
     assert all(xid.number >= 0 for xid in log.xids)
+
+
+@pytest.mark.parametrize("digits", [4301, 100_000])
+def test_numbers_longer_than_python_reads(digits: int) -> None:
+    """Python refuses to make an integer of more than 4300 digits; a log, a header or a version may hold them."""
+    long = "9" * digits
+    log = kernel_log.parsed(f"NVRM: Xid (PCI:0000:01:00): {long}\nOut of memory: Killed process {long} (a)", "dmesg")
+    assert [(xid.number, len(xid.line)) for xid in log.xids] == [(999_999_999, kernel_log.LINE)]
+    assert cuda.toolkit_version(RecordedIO({"/c/include/cuda.h": f"#define CUDA_VERSION {long}"}), "/c")
+    assert cxx.number(f"GLIBCXX_3.{long}")[0] == numbers(f"3.{long}")[0] == 3
 
 
 @settings(max_examples=60)
