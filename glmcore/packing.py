@@ -15,7 +15,10 @@ BITS = (4, 8)
 
 
 def packed_columns(columns: int, bits: int) -> int:
-    """How many bytes a row of ``columns`` weights takes."""
+    """How many bytes a row of ``columns`` weights takes.
+
+    Errors: GlmError("usage") for other bits than 4 and 8, GlmError("config-invalid") for an odd number in int4.
+    """
     if bits not in BITS:
         raise GlmError("usage", f"quantisation to {bits} bits does not exist", hint="choose 4 or 8")
     if bits == 4 and columns % 2:
@@ -36,6 +39,6 @@ def unpack_int4(packed: Tensor) -> Tensor:
 
 
 def dequantize(packed: Tensor, scale: Tensor, bits: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Packed rows and their scales → [N, K] floats."""
+    """Packed int8 rows [..., K·bits/8] and their scales [...] → [..., K] floats of ``dtype``."""
     values = unpack_int4(packed) if bits == 4 else packed
     return values.to(dtype) * scale.to(dtype)[..., None]

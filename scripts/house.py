@@ -1,4 +1,4 @@
-"""Measures how the house is built: rooms and their imports, spread of ids, generation switches, function lengths.
+"""Measures how the house is built: rooms, imports, spread of ids, generation switches, function lengths, docstrings.
 
 ``python scripts/house.py [ROOT]`` prints a table for the checkout at ROOT (this one by default). Standard library only.
 A room is a package's direct child: a folder, or a module beside ``__init__`` and ``__main__``.
@@ -12,10 +12,15 @@ import re
 import statistics
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 PACKAGES = ("glmdoctor", "glmcore")
 GENERATIONS = {"v1", "v2", "v3", "glm4"}
+SHAPE = r"\[[\w .,·*/+]+\]|shape"  # [B, S, hidden size]
+ERROR = r"Error|Errors:|raises"
 # Where a generation's name may be asked for: the table of what they differ in, and the reader of configurations.
 ASKED_IN = {"config", "traits"}
 
@@ -104,6 +109,38 @@ def documented(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return first.end_lineno - first.lineno + 1
 
 
+def told(root: Path, asks: Callable[[Function], bool], says: str) -> str:
+    """Of glmcore's public functions that ``asks`` picks: how many docstrings match ``says``.
+
+    What a class says, or the method of the same name that is carried out, counts too.
+    """
+    picked = []
+    for tree in modules(root, "glmcore").values():
+        named: dict[str, str] = {}
+        for node in ast.walk(tree):
+            if isinstance(node, Function):
+                named[node.name] = f"{named.get(node.name, '')} {ast.get_docstring(node) or ''}"
+        for owner in [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name[0] != "_")]:
+            own = [node for node in owner.body if isinstance(node, Function) and node.name[0] != "_" and asks(node)]
+            picked += [
+                f"{ast.get_docstring(owner) or ''} {ast.get_docstring(node) or named[node.name]}" for node in own
+            ]
+    return f"{sum(bool(re.search(says, text)) for text in picked)} of {len(picked)}"
+
+
+def takes_tensors(node: Function) -> bool:
+    """Whether an argument or the result is a tensor. (Commands and properties are no functions to a caller.)"""
+    arguments = [each.annotation for each in (*node.args.args, *node.args.kwonlyargs)]
+    words = " ".join(ast.unparse(each) for each in (*arguments, node.returns) if each is not None)
+    return not node.decorator_list and re.search(r"\bTensor\b", words) is not None
+
+
+def raises(node: Function) -> bool:
+    """Whether it raises an error itself; a process that ends is none."""
+    raised = [each.exc for each in ast.walk(node) if isinstance(each, ast.Raise) and each.exc is not None]
+    return not node.decorator_list and any("SystemExit" not in ast.unparse(error) for error in raised)
+
+
 def measured(root: Path) -> dict[str, str]:
     table = {}
     for package in PACKAGES:
@@ -117,6 +154,8 @@ def measured(root: Path) -> dict[str, str]:
     lines = lengths(root)
     p90 = lines[int(len(lines) * 0.9)]
     table["lines of a function: median, p90, longest"] = f"{statistics.median(lines):g}, {p90}, {lines[-1]}"
+    table["docstrings of tensor functions with shapes"] = told(root, takes_tensors, SHAPE)
+    table["docstrings of what raises with the errors"] = told(root, raises, ERROR)
     return table
 
 

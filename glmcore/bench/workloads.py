@@ -81,6 +81,7 @@ class Drawer:
         self.integers = torch.randint(-127, 128, (DRAWN,), dtype=torch.int8, generator=generator)
 
     def __call__(self, name: str, like: Tensor, dtype: torch.dtype, bits: int, device: torch.device) -> Tensor:
+        """A tensor of the shape of ``like`` for the parameter ``name``, of ``dtype`` or packed in ``bits``."""
         if name.endswith("weight_scale"):
             # Uniform integers up to 127 (7 for int4) deviate by 73 (4.6).
             return torch.full(like.shape, DEVIATION / (73 if bits == 8 else 4.6), dtype=dtype, device=device)

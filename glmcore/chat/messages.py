@@ -106,7 +106,7 @@ def _part(part: object, where: str) -> str:
 
 
 def tools_of(tools: object, where: str = "tools") -> tuple[Mapping[str, Any], ...]:
-    """The tool descriptions as a tuple, each a mapping."""
+    """The tool descriptions as a tuple, each a mapping. Errors: GlmError("usage")."""
     if tools is None:
         return ()
     if not isinstance(tools, Sequence) or isinstance(tools, str) or not all(isinstance(t, Mapping) for t in tools):

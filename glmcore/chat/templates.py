@@ -38,7 +38,10 @@ def prompt(
     tools: Sequence[Mapping[str, Any]] | None = None,
     add_generation_prompt: bool = True,
 ) -> list[Segment]:
-    """The segments of the generation's own prompt for OpenAI-shaped ``messages``, which stay as they are."""
+    """The segments of the generation's own prompt for OpenAI-shaped ``messages``, which stay as they are.
+
+    Errors: GlmError("usage") for messages or tools that the generation has no form for.
+    """
     chat, offered = turns(messages), tools_of(tools)
     rounds = TRAITS[generation].rounds
     if rounds is not None:

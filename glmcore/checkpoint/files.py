@@ -26,7 +26,10 @@ class WeightFiles:
 
 
 def find_weights(folder: Path) -> WeightFiles:
-    """The weight files of the checkpoint in ``folder``, all of them there and none an obvious stand-in."""
+    """The weight files of the checkpoint in ``folder``, all of them there and none an obvious stand-in.
+
+    Errors: GlmError("checkpoint-missing-file", "checkpoint-damaged", "checkpoint-unsafe") and ``refuse_stand_in``'s.
+    """
     for index_name, single_name in FORMATS:
         if os.path.exists(folder / single_name):
             found = WeightFiles((folder / single_name,))
@@ -83,7 +86,11 @@ def _stays_inside(file: str) -> bool:
 
 
 def refuse_stand_in(path: Path) -> None:
-    """Raise where ``path`` is no weight file at all: a folder, empty, an LFS pointer or a web page."""
+    """Refuse what is no weight file at all: a folder, empty, an LFS pointer or a web page.
+
+    Errors: GlmError("checkpoint-missing-file", "model-path", "checkpoint-damaged", "checkpoint-lfs-pointer",
+    "checkpoint-html").
+    """
     if not os.path.isfile(path):
         raise GlmError("checkpoint-missing-file", f"{path.name} is not a file", where=str(path))
     try:

@@ -19,7 +19,10 @@ MADV_POPULATE_READ = 22
 
 
 def huge_empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """``torch.empty`` on the CPU, on 2 MB pages where the system grants them (decoding: 8 % faster on a Zen 3)."""
+    """``torch.empty`` of ``shape`` on the CPU, on 2 MB pages where the system grants them.
+
+    Decoding is 8 % faster with them on a Zen 3.
+    """
     tensor = torch.empty(shape, dtype=dtype)
     if tensor.nbytes >= WORTH_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
         # Before the first write: pages that exist already keep their size. The first whole page is where it begins;
@@ -38,9 +41,9 @@ def map_file(descriptor: int) -> mmap.mmap:
 
 
 def populate(tensor: Tensor) -> None:
-    """Have a mapped tensor's pages read and entered now rather than by the first token. Errors: OSError.
+    """Have a mapped tensor's pages, whatever its shape, read and entered now rather than by the first token.
 
-    Where the system cannot (Linux before 5.14, others), the pages come when they are used.
+    Where the system cannot (Linux before 5.14, others), the pages come when they are used. Errors: OSError.
     """
     if sys.platform == "linux" and tensor.nbytes:
         before = tensor.data_ptr() % mmap.PAGESIZE

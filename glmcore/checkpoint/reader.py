@@ -35,11 +35,17 @@ class Checkpoint:
         return self._holders[name].path
 
     def tensor(self, name: str, first: int = 0, last: int | None = None) -> Tensor:
-        """A tensor, or its rows from ``first`` to before ``last``, in memory of its own. Threads may read at once."""
+        """A tensor [N, ...], or its rows from ``first`` to before ``last``, in memory of its own, in the file's type.
+
+        Threads may read at once. Errors: GlmError("checkpoint-damaged").
+        """
         return self._holders[name].read(name, first, last)
 
     def mapped(self, name: str) -> Tensor:
-        """A tensor as it is stored, in the file's own pages where that can be. Threads may ask at once."""
+        """A tensor in the shape and type in which it is stored, in the file's own pages where that can be.
+
+        Threads may ask at once. Errors: GlmError("checkpoint-damaged").
+        """
         return self._holders[name].mapped(name)
 
     @property
@@ -87,7 +93,10 @@ def _holders(folder: Path, files: list[TensorFile], weights: WeightFiles) -> dic
 
 
 def check_tensors(checkpoint: Checkpoint) -> None:
-    """Raise where the tensors are not those that config.json describes, naming the tensor and the field."""
+    """Compare the tensors with what config.json describes.
+
+    Errors: GlmError("checkpoint-mismatch"), which names the tensor and the field.
+    """
     wanted, held = expected(checkpoint.config), set(checkpoint.names)
     for name, spec in wanted.items():
         if name in held:

@@ -48,10 +48,16 @@ class TensorFile(Protocol):
     tensors: Mapping[str, TensorInfo]
 
     def read(self, name: str, first: int = 0, last: int | None = None) -> Tensor:
-        """A tensor, or its rows from ``first`` to before ``last``, in memory of its own."""
+        """A tensor [N, ...], or its rows from ``first`` to before ``last``, in memory of its own, in the file's type.
+
+        Errors: GlmError("checkpoint-damaged").
+        """
 
     def mapped(self, name: str) -> Tensor:
-        """A tensor in the file's own pages where that can be, for who keeps it as it is."""
+        """A tensor in its stored shape and the file's own pages where that can be, for who keeps it as it is.
+
+        Errors: GlmError("checkpoint-damaged").
+        """
 
     def close(self) -> None: ...
 

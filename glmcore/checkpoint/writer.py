@@ -164,7 +164,10 @@ def write_safetensors(
     tensors: Iterable[tuple[str, Tensor]],
     progress: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Write one file, each tensor to its place as it comes. ``progress`` is told the bytes written so far."""
+    """Write one file, each tensor, in the shape and type that ``layout`` says, to its place as it comes.
+
+    ``progress`` is told the bytes written so far. Errors: OSError.
+    """
     header, places = _header(layout)
     done = 0
     with replacing(path) as file:

@@ -38,6 +38,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, with the names that come close. Errors: click.UsageError."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             close = get_close_matches(args[0], COMMANDS, n=3, cutoff=0.5)
             near = f"; did you mean {', '.join(close)}?" if close else ""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def row_counts(context: click.Context, option: click.Parameter, text: str | None) -> tuple[int, ...]:
-    """ "1,2,4" → (1, 2, 4)."""
+    """ "1,2,4" → (1, 2, 4). Errors: click.BadParameter."""
     parts = text.split(",") if text is not None else []
     if not all(part.strip().isdigit() and 1 <= int(part) <= MOST_ROWS for part in parts):
         raise click.BadParameter(f"{text!r} is no list of numbers from 1 to {MOST_ROWS}, such as 1,2,4,8,16")

@@ -93,7 +93,10 @@ def plan(
 def placed_by_hand(
     config: ModelConfig, layers: tuple[str, ...], embeddings: str | None, final_layernorm: str | None
 ) -> dict[str, str] | None:
-    """Piece → device of --layers, --embeddings and --final-layernorm; None where no range is given."""
+    """Piece → device of --layers, --embeddings and --final-layernorm; None where no range is given.
+
+    Errors: GlmError("usage") for one without the others, and those of ``manual_placement``.
+    """
     if not layers:
         if embeddings or final_layernorm:
             raise GlmError("usage", "--embeddings and --final-layernorm go with --layers", hint="--layers cuda:0=1-14")

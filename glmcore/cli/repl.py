@@ -134,6 +134,7 @@ class Repl:
         write_through(f"(system: {argument or 'none'})\n")
 
     def save(self, argument: str) -> None:
+        """Write the conversation to the file that is named. Errors: GlmError("usage", "write-failed")."""
         if not argument:
             raise GlmError("usage", "/save needs a file", hint="for example /save talk.json")
         try:

@@ -36,6 +36,7 @@ class StaticCache:
         self.rows = torch.arange(len(place), device=place.device)
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Write [B, n, 1, D], one position of each row; returns keys and values [B, n, prefix + count, D]."""
         for held, new in ((self.keys[layer], key), (self.values[layer], value)):
             held[self.rows, :, self.place] = new[:, :, 0].to(held.dtype)
         return self.keys[layer][:, :, : self.end].to(key.dtype), self.values[layer][:, :, : self.end].to(value.dtype)
@@ -76,7 +77,7 @@ class StaticStep:
         return self.compute(bound(int(lengths.max()) + 1, self.cache.capacity))
 
     def compute(self, count: int) -> Tensor:
-        """The step over the first ``count`` positions."""
+        """Logits [B, V] of the step over the first ``count`` positions."""
         mask = (self.order[:count] <= self.index[:, None])[:, None, None]
         view = StaticCache(self.cache, self.index + self.cache.prefix, count)
         logits = self.model(self.ids, position_ids=self.positions, attention_mask=mask, cache=view, last_only=True)
@@ -92,6 +93,7 @@ class GraphStep(StaticStep):
         self.pool = torch.cuda.graph_pool_handle()
 
     def compute(self, count: int) -> Tensor:
+        """As recorded: logits [B, V], good until the next replay."""
         if count not in self.graphs:
             self.graphs[count] = self.record(count)
         graph, logits = self.graphs[count]
@@ -99,7 +101,10 @@ class GraphStep(StaticStep):
         return logits
 
     def record(self, count: int) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-        """What warming up writes into the cache, the step that follows writes again."""
+        """The graph of a step over ``count`` positions and its logits [B, V].
+
+        What warming up writes into the cache, the step that follows writes again.
+        """
         device = self.ids.device
         stream = torch.cuda.Stream(device)
         stream.wait_stream(torch.cuda.current_stream(device))

@@ -186,7 +186,7 @@ def native_model(model: nn.Module, config: ModelConfig) -> NativeModel | None:
 
 
 def kernel_of(model: nn.Module) -> Kernel:
-    """The kernel that the model's linears were given."""
+    """The kernel that the model's linears were given. Errors: Unsuited where they have none."""
     for module in model.modules():
         if isinstance(module, (QuantLinear, HalfLinear)) and module.kernel is not None:
             return module.kernel
@@ -194,13 +194,16 @@ def kernel_of(model: nn.Module) -> Kernel:
 
 
 def plain(module: nn.Module) -> nn.Module:
-    """The module itself, if nothing hooks into it."""
+    """The module itself. Errors: Unsuited where something hooks into it."""
     if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
         raise Unsuited(f"something hooks into a {type(module).__name__}")
     return module
 
 
 def rotation_rows(config: ModelConfig, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines and sines, one row for each position, the parts of a head side by side."""
+    """Cosines and sines [S, D'] in float32, one row for each position, the parts of a head side by side.
+
+    position_ids: [1, S], or [1, 2, S] where they have two parts.
+    """
     parts = [part[0, 0] for part in rotation(config, position_ids, torch.float32)]
     return torch.cat(parts[0::2], dim=-1), torch.cat(parts[1::2], dim=-1)

@@ -30,7 +30,10 @@ def prefill_chunks(model: nn.Module, chunks: Sequence[Tensor], cache: KVCache) -
 
 
 def overlapped(model: nn.Module, chunks: Sequence[Tensor], cache: KVCache) -> Tensor:
-    """The same with several chunks under way. Nothing runs any more when this returns or raises."""
+    """``prefill_chunks`` with several chunks [B, S] under way: logits [B, 1, vocabulary].
+
+    Nothing runs any more when this returns or raises.
+    """
     if model.prefix is not None:
         model.prefix.before(cache)  # once, before the chunks get their views
     views = []
@@ -53,7 +56,10 @@ def overlapped(model: nn.Module, chunks: Sequence[Tensor], cache: KVCache) -> Te
 
 
 def send(model: nn.Module, ids: Tensor, view: KVCache, turns: Turns, number: int) -> Tensor:
-    """One chunk's forward pass, stage by stage."""
+    """One chunk's forward pass, stage by stage: ids [B, S] → logits [B, 1, vocabulary].
+
+    Errors: Abandoned where an earlier chunk has failed, and those of the model.
+    """
     stage = 0
 
     def change() -> None:
@@ -86,6 +92,7 @@ class Turns:
         self.moved = threading.Condition()
 
     def enter(self, number: int, stage: int) -> None:
+        """Wait for this chunk's turn. Errors: Abandoned where a chunk before it has failed."""
         with self.moved:
             self.moved.wait_for(lambda: self.next[stage] == number or number >= self.stopped)
             if number >= self.stopped:

@@ -73,7 +73,10 @@ def plan_from_map(
 
 
 def plan_on_gpus(config: ModelConfig, count: int, free: Free = free_memory) -> Plan:
-    """The plan that shares the model evenly among the first ``count`` cards."""
+    """The plan that shares the model evenly among the first ``count`` cards.
+
+    Errors: GlmError("usage") for no card, and "device-missing" and "memory-short" for those that are not there or full.
+    """
     if count < 1:
         raise GlmError("usage", f"{count} cards hold nothing")
     devices = [Device(f"cuda:{number}", budget(f"cuda:{number}", free)) for number in range(count)]
@@ -81,6 +84,7 @@ def plan_on_gpus(config: ModelConfig, count: int, free: Free = free_memory) -> P
 
 
 def budget(name: str, free: Free) -> int:
+    """The bytes that are free on a device. Errors: GlmError("device-missing") for one that this machine has not."""
     found = free(name)
     if found is None:
         raise GlmError("device-missing", f"{name} is not on this machine", hint="see glmdoctor check")

@@ -62,7 +62,10 @@ class Sampler:
         return int(ids[torch.multinomial(probabilities, 1, generator=self.generator(logits.device))])
 
     def nucleus(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The ids of the smallest set whose probability reaches top_p, and their probabilities, both sorted."""
+        """The ids [n] of the smallest set whose probability reaches top_p, and their probabilities [n], of logits [V].
+
+        Both are sorted, the likeliest first; the probabilities are those within all of V.
+        """
         total = torch.logsumexp(logits, dim=-1)
         for count in (CANDIDATES, logits.numel()):
             values, ids = logits.topk(min(count, logits.numel()))

@@ -44,6 +44,7 @@ class CacheAdapter:
         setattr(self.cache, MEMORY, Prompt(self.prefix, state))
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Write [B, n, S, D] behind what is there; returns all keys and values [B, n, total, D] of the layer so far."""
         start = self.prefix + self.length
         end = start + key.shape[2]
         places = torch.arange(start, end, device=key.device)
@@ -60,7 +61,7 @@ def filled_of(cache: Cache | None) -> int:
 
 
 def one_of(cache: Cache | None, past_key_values: Cache | None) -> Cache | None:
-    """The cache under either of its names."""
+    """The cache under either of its names. Errors: GlmError("usage") where both are given."""
     if cache is not None and past_key_values is not None:
         raise GlmError("usage", "cache and past_key_values are two names of one argument", hint="give one of them")
     return past_key_values if cache is None else cache

@@ -67,6 +67,7 @@ class ChatMixin:
         """(answer so far, history) again and again, with the cache as a third where return_past_key_values is true.
 
         past_key_values: a cache that an earlier call returned; what it holds of the prompt is not computed again.
+        Errors: GlmError("usage") for a cache with ChatGLM-6B, or for another tokenizer than ours.
         """
         generation, causal = self.native.config.generation, self.native.config.traits.causal
         names = [name for name in AFTER_HISTORY[generation] if name != "num_beams"]
@@ -91,7 +92,7 @@ class ChatMixin:
     def quantize(self, bits: int, empty_init: bool = False, **_: Any) -> Any:
         """This model with the linears of its layers in int8 or int4, in place; 0 leaves it as it is.
 
-        ``empty_init`` and others that the original takes make no difference.
+        ``empty_init`` and others that the original takes make no difference. Errors: GlmError("usage") for other bits.
         """
         if bits not in (0, 4, 8):
             raise GlmError("usage", f"quantize takes 4 or 8 bits, not {bits!r}")

@@ -132,7 +132,7 @@ class ChatGLMForConditionalGeneration(ChatMixin, PreTrainedModel, GenerationMixi
         return self._gradient_checkpointing_func if asked and cache is None else None
 
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
-        """As the base class; takes the four-dimensional masks of ChatGLM-6B's tokenizer too."""
+        """As the base class: ids [B, S] → [B, S + new]; takes the [B, 1, S, S] masks of ChatGLM-6B's tokenizer too."""
         mask = kwargs.get("attention_mask")
         if mask is not None and mask.dim() == 4:
             kwargs["attention_mask"] = (~mask[:, 0, -1]).long()  # the last token looks at all that is no padding
@@ -169,7 +169,10 @@ class ChatGLMForConditionalGeneration(ChatMixin, PreTrainedModel, GenerationMixi
         embeddings_alone: bool = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """What ``forward`` is given for the tokens that the cache does not hold yet."""
+        """What ``forward`` is given for the tokens that the cache does not hold yet, in its shapes.
+
+        input_ids: [B, all tokens so far].
+        """
         config, past = self.native.config, one_of(cache, past_key_values)
         if kwargs.get("use_cache") is False:
             past = None  # transformers 4 makes one all the same
@@ -254,7 +257,10 @@ def replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
 
 
 def next_token_loss(logits: Tensor, labels: Tensor, count: Tensor | int | None = None) -> Tensor:
-    """The mean over the tokens that are not ignored; or their sum, divided by ``count``."""
+    """The mean over the tokens that are not ignored; or their sum, divided by ``count``.
+
+    logits [B, S, vocabulary], labels [B, S] (-100: ignored) → a scalar in float32.
+    """
     scores, wanted = logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten().to(logits.device)
     if count is None:
         return F.cross_entropy(scores, wanted, ignore_index=-100)

@@ -22,7 +22,10 @@ def pad_left(
     padding_side: str | None = None,
     return_attention_mask: bool | None = None,
 ) -> dict[str, Any]:
-    """One row: ids padded on the left to ``max_length``, with a mask and positions."""
+    """One row: ids padded on the left to ``max_length``, with a mask and positions.
+
+    Errors: GlmError("usage") where the right side is asked for.
+    """
     if padding_side == "right":
         raise GlmError("usage", "these models are padded on the left only", hint="leave padding_side as it is")
     ids = list(encoded["input_ids"])

@@ -15,7 +15,11 @@ UNKNOWN = -1  # stands for a token that is given by its embedding alone
 def forward_inputs(
     config: ModelConfig, ids: Tensor, mask: Tensor | None, positions: Tensor | None, cache: CacheAdapter | None
 ) -> tuple[Tensor | None, Tensor | None]:
-    """(position_ids, attention_mask) for the native model, from those of a caller, of which either may be missing."""
+    """(position_ids, attention_mask) for the native model, from those of a caller, of which either may be missing.
+
+    ids [B, S]; mask, positions and results in the shapes that ``ChatGLMForConditionalGeneration.forward`` and
+    ``models.inputs.Inputs`` say. Errors: ValueError where ChatGLM-6B goes on behind a prompt that nobody knows.
+    """
     if positions is not None and positions.dim() == 3 and not config.position_2d:
         positions = None  # the original's tokenizer writes two rows for every ChatGLM-6B
     if not config.traits.causal:
@@ -59,7 +63,10 @@ def _is_prompt(config: ModelConfig, ids: Tensor) -> bool:
 
 
 def keep_mask(mask: Tensor | None, total: int) -> Tensor | None:
-    """A caller's mask as the models take it; None where it hides nothing."""
+    """A caller's mask as the models take it; None where it hides nothing.
+
+    mask: [B, total], or the original's [B, 1, S, total], True where a query must not look.
+    """
     if mask is None or mask.dim() == 2:
         return None if mask is None or bool(mask.all()) else mask[:, :total]
     # The original leaves padded queries with nothing to look at; softmax over nothing is NaN, so they see themselves.

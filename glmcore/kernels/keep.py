@@ -43,7 +43,7 @@ def ours(folder: Path) -> bool:
 
 
 def writable(choice: Sequence[Path]) -> Path:
-    """The first folder that is ours and takes as much as a library needs."""
+    """The first folder that is ours and takes as much as a library needs. Errors: KernelError("kernel-build")."""
     refused: list[str] = []
     for folder in choice:
         reason = why_not(folder)

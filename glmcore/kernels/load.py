@@ -52,11 +52,15 @@ class Kernel:
         return f"{self.library.isa} {self.precision}, {self.threads} thread{'s' * (self.threads != 1)}"
 
     def takes(self, x: Tensor) -> bool:
-        """Whether ``linear`` can have this input; it computes no gradients."""
+        """Whether ``linear`` can have this input [..., K]; it computes no gradients."""
         return x.device.type == "cpu" and x.dtype in TYPES and not (torch.is_grad_enabled() and x.requires_grad)
 
     def linear(self, x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = None, *, bits: int) -> Tensor:
-        """[..., K] times packed [N, K]ᵀ, plus bias, in the input's type; ``scale`` and ``bias`` are float32."""
+        """[..., K] times packed [N, K]ᵀ (int8 [N, K·bits/8]), plus bias, in the input's type.
+
+        ``scale`` and ``bias`` are float32 [N]. Errors: ValueError for other shapes and types, GlmError("not-finite",
+        "memory-short").
+        """
         n, k = weight.shape[0], x.shape[-1]
         # The library reads raw memory: everything that it relies on is checked here.
         if weight.dtype != torch.int8 or not weight.is_contiguous() or weight.shape != (n, k * bits // 8):
@@ -76,12 +80,15 @@ class Kernel:
         return y.to(x.dtype)
 
     def takes16(self, x: Tensor, weight: Tensor) -> bool:
-        """Whether ``linear16`` can have this input and is the faster way for it."""
+        """Whether ``linear16`` can have this input [..., K] and weight [N, K] and is the faster way for them."""
         halves = weight.dtype in (torch.float16, torch.bfloat16) and weight.device.type == "cpu"
         return halves and self.takes(x) and x.numel() <= FEW_ROWS * x.shape[-1]
 
     def linear16(self, x: Tensor, weight: Tensor) -> Tensor:
-        """[..., K] times float16 or bfloat16 [N, K]ᵀ, in the input's type, computed in float32."""
+        """[..., K] times float16 or bfloat16 [N, K]ᵀ, in the input's type, computed in float32.
+
+        Errors: as ``linear``.
+        """
         n, k = weight.shape
         if not weight.is_contiguous() or x.shape[-1] != k:
             raise ValueError(f"weight of shape {tuple(weight.shape)} does not fit an input of width {x.shape[-1]}")
@@ -100,13 +107,16 @@ class Kernel:
         return self._step_bytes(model, tokens, self.threads)
 
     def step(self, model: abi.Model, tokens: abi.Tokens, memory: int) -> None:
-        """Run a whole model over some tokens (cpu/step.h); ``memory`` is an address, a multiple of 64."""
+        """Run a whole model over some tokens (cpu/step.h); ``memory`` is an address, a multiple of 64.
+
+        Errors: GlmError("not-finite", "memory-short"), ValueError for what the library refuses.
+        """
         status = self._step(model, tokens, memory, self.threads)
         if status:
             raise _error(status)
 
     def read_bandwidth(self, data: Tensor) -> float:
-        """GB/s of reading ``data`` once as decoding reads weights: the limit that decoding is held against."""
+        """GB/s of reading ``data``, of any shape, once as decoding reads weights: what decoding is held against."""
         started = time.perf_counter()
         self._read(data.data_ptr(), data.nbytes, self.threads)
         return data.nbytes / (time.perf_counter() - started) / 1e9
@@ -126,7 +136,10 @@ def declared(library: KernelLibrary) -> ctypes.CDLL:
 def load_kernel(
     kernel_file: str | os.PathLike[str] | None = None, *, threads: int | None = None, precision: str = "exact"
 ) -> Kernel:
-    """The kernel for this machine: ``kernel_file``, the file that GLMCORE_KERNEL_FILE names, or a built one."""
+    """The kernel for this machine: ``kernel_file``, the file that GLMCORE_KERNEL_FILE names, or a built one.
+
+    Errors: KernelError("kernel-build", "kernel-file").
+    """
     library = ensure_kernel(kernel_file or os.environ.get(KERNEL_FILE) or None)
     if not library.openmp:
         _announce("the CPU kernel was built without OpenMP and computes in one thread")

@@ -56,7 +56,7 @@ def why_not_loaded(path: str, error: OSError) -> str:
 
 
 def open_library(path: str) -> ctypes.CDLL:
-    """Load the library and declare its functions."""
+    """Load the library and declare its functions. Errors: ``Failure``."""
     # Threads that wait actively for each other take seconds on a busy machine. libgomp reads this at its load.
     os.environ["OMP_WAIT_POLICY"] = "passive"
     try:
@@ -90,7 +90,7 @@ def rounded(row: list[float], bits: int) -> list[float]:
 
 
 def worst_error(library: ctypes.CDLL, bits: int, precision: int, shape: tuple[int, int, int], rng: Numbers) -> float:
-    """The largest error of one product, as a share of the sum of its terms' magnitudes."""
+    """The largest error of one product, as a share of the sum of its terms' magnitudes. Errors: ``Failure``."""
     m, n, k = shape
     packed = bytes([0x80, 0x7F, 0x88, 0x77] + [rng.integer(0, 255) for _ in range(n * k * bits // 8 - 4)])
     scale, bias = [rng.integer(8, 24) / 16 for _ in range(n)], [rng.integer(-16, 16) / 16 for _ in range(n)]
@@ -114,7 +114,10 @@ def worst_error(library: ctypes.CDLL, bits: int, precision: int, shape: tuple[in
 
 
 def check_halves(library: ctypes.CDLL, brain: bool, rng: Numbers) -> None:
-    """A product with 16-bit floats; small integers are exact in both kinds, whatever the order of summing."""
+    """A product with 16-bit floats; small integers are exact in both kinds, whatever the order of summing.
+
+    Errors: ``Failure``.
+    """
     m, n, k = 2, 37, 45
     w, x = [rng.integer(-100, 100) for _ in range(n * k)], [rng.integer(-100, 100) for _ in range(m * k)]
     # bfloat16 is the upper half of float32.
@@ -128,7 +131,10 @@ def check_halves(library: ctypes.CDLL, brain: bool, rng: Numbers) -> None:
 
 
 def check_step(library: ctypes.CDLL, shape: plain_step.Shape, rng: Numbers) -> None:
-    """Two passes of a small model, a prompt and then an answer beside another sequence; one with a NaN is reported."""
+    """Two passes of a small model, a prompt and then an answer beside another sequence; one with a NaN is reported.
+
+    Errors: ``Failure``.
+    """
     model = plain_step.SmallModel(shape, rng)
     for tokens in plain_step.PASSES:
         run = plain_step.Pass(model, tokens, rng)

@@ -43,9 +43,10 @@ class KVCache:
         return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Write [B, n, S, D] behind what is there; returns all keys and values of the layer so far.
+        """Write [B, n, S, D] behind what is there; returns all keys and values [B, n, total, D] of the layer so far.
 
-        They are views, unless the cache keeps another type than that of ``key``.
+        They are views, unless the cache keeps another type than that of ``key``. Errors: GlmError("context-full") where
+        they do not fit.
         """
         if self.length + key.shape[2] > self.capacity:
             count = self.length + key.shape[2]

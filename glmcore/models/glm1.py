@@ -31,6 +31,7 @@ class Attention(nn.Module):
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, x: Tensor, rotation: Rotation, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+        """[B, S, hidden size] → the same. mask as ``attend`` takes it; the cache is written where there is one."""
         mixed = self.query_key_value(x).unflatten(-1, (self.num_heads, -1))
         query, key, value = (part.transpose(1, 2) for part in mixed.chunk(3, dim=-1))
         query, key = rotate_halves(query, rotation), rotate_halves(key, rotation)
@@ -48,6 +49,7 @@ class MLP(nn.Module):
         self.dense_4h_to_h = nn.Linear(config.ffn_hidden_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, S, hidden size] → the same."""
         return self.dense_4h_to_h(F.gelu(self.dense_h_to_4h(x), approximate="tanh"))
 
 
@@ -63,6 +65,7 @@ class Layer(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, rotation: Rotation, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+        """[B, S, hidden size] → the same; ``rotation`` and ``mask`` as for the attention."""
         normed = self.input_layernorm(x)
         x = normed * self.alpha + self.attention(normed, rotation, mask, cache)
         normed = self.post_attention_layernorm(x)

@@ -25,6 +25,7 @@ class RMSNorm(nn.Module):
         self.weight, self.eps = nn.Parameter(torch.ones(size)), eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """[..., size] → the same, in the type of ``x``."""
         return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps).to(x.dtype)
 
 
@@ -44,6 +45,7 @@ class Attention(nn.Module):
         self.dense = nn.Linear(config.num_heads * config.head_dim, config.hidden_size, bias=config.linear_bias)
 
     def forward(self, x: Tensor, rotation: Rotation, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+        """[B, S, hidden size] → the same. mask as ``attend`` takes it; the cache is written where there is one."""
         query, key, value = self.split(self.query_key_value(x))
         query, key = rotate_pairs(query, rotation), rotate_pairs(key, rotation)
         if cache is not None:
@@ -51,7 +53,7 @@ class Attention(nn.Module):
         return self.dense(attend(query, key, value, mask))
 
     def split(self, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The fused projection → query, key and value, [B, heads, S, D] each.
+        """The fused projection [B, S, rows] → query, key and value, [B, heads, S, D] each.
 
         With multi-query the rows hold all queries, then the keys, then the values; without, the three lie side by side
         within each head.
@@ -74,6 +76,7 @@ class MLP(nn.Module):
         self.dense_4h_to_h = nn.Linear(config.ffn_hidden_size, config.hidden_size, bias=config.linear_bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, S, hidden size] → the same."""
         gate, value = self.dense_h_to_4h(x).chunk(2, dim=-1)
         return self.dense_4h_to_h(F.silu(gate) * value)
 
@@ -90,6 +93,7 @@ class Layer(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, rotation: Rotation, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+        """[B, S, hidden size] → the same; ``rotation`` and ``mask`` as for the attention."""
         normed = self.input_layernorm(x)
         x = (normed if self.residual_post_norm else x) + self.self_attention(normed, rotation, mask, cache)
         normed = self.post_attention_layernorm(x)

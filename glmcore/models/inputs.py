@@ -69,7 +69,10 @@ class PositionState:
         return {"position_ids": self.following(start, count), "attention_mask": self.keep}
 
     def following(self, start: int, count: int) -> Tensor:
-        """The positions of ``count`` tokens behind the prompt, the first at index ``start`` of the row."""
+        """The positions of ``count`` tokens behind the prompt, the first at index ``start`` of the row.
+
+        [B, count], of ChatGLM-6B's two-dimensional form [B, 2, count].
+        """
         places = torch.arange(start, start + count, device=self.offset.device) + self.offset
         if self.config.traits.causal:
             return places

@@ -30,9 +30,10 @@ class Prefix(nn.Module):
 
 
 def prefix_of(table: Tensor, hidden: tuple[Tensor, ...], layers: int, kv_heads: int) -> Prefix:
-    """The prefix that the original's encoder makes of its ``table`` [prefix length, …], in float32.
+    """The prefix that the original's encoder makes of its ``table`` [prefix length, ...], in float32.
 
-    hidden: (weight, bias, weight, bias) of the two linears around a tanh that the table goes through; or nothing.
+    hidden: (weight [M, ...], bias [M], weight [N, M], bias [N]) of the two linears around a tanh that the table goes
+    through; or nothing.
     """
     rows = table.float()
     if hidden:

@@ -36,7 +36,7 @@ def glm2_rotation(config: ModelConfig, positions: Tensor, dtype: torch.dtype) ->
 
 
 def rotate_pairs(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn the first half of each head's dimensions, even with odd; the second half stays."""
+    """[B, heads, S, D] → the same: a head's first half turns, even dimensions with odd ones; the second half stays."""
     cos, sin = rotation
     turned, kept = x.chunk(2, dim=-1)
     even, odd = turned[..., 0::2], turned[..., 1::2]
@@ -64,7 +64,10 @@ def glm1_rotation(config: ModelConfig, positions: Tensor, dtype: torch.dtype) ->
 
 
 def rotate_halves(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn ChatGLM-6B's heads, each of the one or two parts with its own cosine and sine, first half with second."""
+    """Turn ChatGLM-6B's heads [B, heads, S, D], each of the one or two parts with its own cosine and sine.
+
+    The first half of a part turns with its second.
+    """
     parts = x.chunk(len(rotation) // 2, dim=-1)
     turned = [
         part * cos + torch.cat((-part.chunk(2, -1)[1], part.chunk(2, -1)[0]), dim=-1) * sin

@@ -106,7 +106,7 @@ class Staging:
         self._read: torch.cuda.Event | None = None  # when the card is done with the buffer
 
     def send(self, tensor: Tensor, device: torch.device) -> Callable[[], Tensor]:
-        """Begin to move ``tensor``; the function that is returned waits until it is on ``device`` and gives it."""
+        """Begin to move ``tensor``, of any shape; the function that is returned waits for it and gives it."""
         if tensor.device.type == device.type == "cpu":
             return lambda: tensor
         if device.type == "cuda" and tensor.device.type == "cpu":

@@ -110,7 +110,10 @@ def free_frames(error: BaseException) -> None:
 
 
 def target_config(config: ModelConfig, quantize: str | None) -> ModelConfig:
-    """The configuration after quantising while loading."""
+    """The configuration after quantising while loading.
+
+    Errors: GlmError("usage") for what is no quantisation, or for a checkpoint that is quantised otherwise already.
+    """
     if quantize is None:
         return config
     if quantize not in ("int8", "int4"):
@@ -221,7 +224,10 @@ def _read(checkpoint: Checkpoint, config: ModelConfig, name: str, types: Types, 
 
 
 def put(name: str, tensor: Tensor, device: str, dtype: torch.dtype | None) -> Tensor:
-    """The tensor on its device. Errors: GlmError("memory-short") with its name and size."""
+    """The tensor, in its shape, on its device and in ``dtype`` where one is given.
+
+    Errors: GlmError("memory-short") with its name and size.
+    """
     with memory_for(name, device, tensor.numel() * (dtype or tensor.dtype).itemsize):
         return tensor.to(torch.device(device), dtype)
 
@@ -257,6 +263,7 @@ def in_order(names: Iterable[str], read: Callable[[str], Tensors]) -> Iterator[t
 
 
 def assign(model: nn.Module, name: str, tensor: Tensor) -> None:
+    """Let ``tensor``, of the shape that the module wants, be the parameter or buffer of that name."""
     parent, _, attribute = name.rpartition(".")
     module = model.get_submodule(parent)
     if attribute in module._parameters:

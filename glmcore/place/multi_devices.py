@@ -59,7 +59,7 @@ def check_present(names: Iterable[str]) -> None:
 def placement_from_map(config: ModelConfig, device_map: Mapping[str, Any]) -> dict[str, str]:
     """Piece → device from a device map by module names, as transformers and ``load_model_on_gpus`` write them.
 
-    A name stands for everything below it; numbers are CUDA devices.
+    A name stands for everything below it; numbers are CUDA devices. Errors: GlmError("plan-invalid") for a gap.
     """
     placement = {}
     for piece in pieces(config):

@@ -30,7 +30,8 @@ def quantize_checkpoint(
 ) -> ModelConfig:
     """Write ``source`` as "int8" or "int4" to ``folder``; a run that was killed goes on. Returns the new config.
 
-    It is what the original's quantiser makes, bit for bit: embedding and head keep their 16 bits.
+    It is what the original's quantiser makes, bit for bit: embedding and head keep their 16 bits. Errors:
+    GlmError("usage") for a source that is quantised already or that lies in ``folder``, GlmError("write-failed").
     """
     if source.config.quantization_bit:
         raise GlmError(

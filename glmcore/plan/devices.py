@@ -36,7 +36,10 @@ def is_device_name(name: str) -> bool:
 
 
 def parse_size(written: str) -> int:
-    """Bytes of "7GiB", "7.5 GB", "512m" or a plain number (units of 1000, with an i of 1024)."""
+    """Bytes of "7GiB", "7.5 GB", "512m" or a plain number (units of 1000, with an i of 1024).
+
+    Errors: GlmError("usage").
+    """
     match = _SIZE.fullmatch(written.strip())
     if match is None:
         raise GlmError("usage", f"{written!r} is no size", hint="write for example 7GiB or 7500MB")
@@ -44,7 +47,10 @@ def parse_size(written: str) -> int:
 
 
 def parse_device(written: str) -> Device:
-    """A device of "cuda:0=7GiB" or, with its read bandwidth, "cpu=16GiB@24GB"; a size of zero is refused."""
+    """A device of "cuda:0=7GiB" or, with its read bandwidth, "cpu=16GiB@24GB".
+
+    Errors: GlmError("usage"), also for a size of zero.
+    """
     name, equals, rest = written.partition("=")
     size, at, bandwidth = rest.partition("@")
     if not equals or not is_device_name(name):

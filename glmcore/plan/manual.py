@@ -43,7 +43,7 @@ def manual_placement(
 
 
 def parse_ranges(device: str, ranges: object, count: int) -> list[int]:
-    """The 1-based layers of "1-4,9-12"."""
+    """The 1-based layers of "1-4,9-12". Errors: GlmError("plan-invalid")."""
     if not isinstance(ranges, str):
         raise GlmError("plan-invalid", f"the layers of {device} are {ranges!r}", where="layers", hint='write "1-14"')
     found: list[int] = []

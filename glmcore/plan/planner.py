@@ -242,6 +242,7 @@ def make_plan(
 
 
 def check_request(config: ModelConfig, devices: Sequence[Device], strategy: str, context: int, batch: int) -> None:
+    """Errors: GlmError("usage") for what no plan can be made for."""
     if strategy not in STRATEGIES:
         raise GlmError("usage", f"{strategy!r} is no strategy", hint=f"one of {', '.join(STRATEGIES)}")
     names = [device.name for device in devices]
@@ -257,7 +258,10 @@ def check_request(config: ModelConfig, devices: Sequence[Device], strategy: str,
 
 
 def check_given(devices: Sequence[Device], strategy: str, placement: Mapping[str, str] | None) -> None:
-    """The placement by hand and the strategy go together, and every device that it names has a budget."""
+    """The placement by hand and the strategy go together, and every device that it names has a budget.
+
+    Errors: GlmError("usage", "device-missing").
+    """
     if (strategy == "manual") != (placement is not None):
         raise GlmError("usage", "the strategy manual and ranges of layers go together", hint="--layers cuda:0=1-14 …")
     absent = sorted(set((placement or {}).values()) - {device.name for device in devices})

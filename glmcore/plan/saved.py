@@ -70,6 +70,7 @@ def check_words(plan: Plan) -> None:
 
 
 def check_plan(plan: Plan, version: object, config: ModelConfig, where: str) -> None:
+    """Whether a saved plan is for this model. Errors: GlmError("plan-invalid")."""
     if version != SCHEMA_VERSION:
         raise GlmError(
             "plan-invalid", f"the plan has schema version {version}, this program knows {SCHEMA_VERSION}", where=where

@@ -23,6 +23,7 @@ class HalfEmbedding(nn.Embedding):
         self.dtype = dtype
 
     def forward(self, ids: Tensor) -> Tensor:
+        """Ids of any shape [...] → their rows [..., columns] in ``dtype``."""
         return super().forward(ids).to(self.dtype)
 
 
@@ -32,10 +33,12 @@ class HalfLinear(nn.Linear):
     kernel: Kernel | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        """[..., in] → [..., out] in the type of ``x``."""
         y = self.product(x)
         return y if self.bias is None else y.add_(self.bias.to(y.dtype))
 
     def product(self, x: Tensor) -> Tensor:
+        """``forward`` without the bias: [..., in] → [..., out]."""
         if x.dtype == self.weight.dtype:
             return F.linear(x, self.weight)
         if self.kernel is not None and self.kernel.takes16(x, self.weight):

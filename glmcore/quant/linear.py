@@ -20,6 +20,7 @@ FALLBACK_ROWS = 2048
 
 
 def on_card(x: Tensor) -> bool:
+    """Whether a tensor of any shape lies on an NVIDIA card."""
     return x.device.type == "cuda"
 
 
@@ -45,6 +46,10 @@ class QuantLinear(nn.Module):
         self._floats: tuple[int, Tensor, Tensor | None] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        """[..., in] → [..., out] in the type of ``x``, by the fastest code that takes it.
+
+        Errors: those of ``Kernel.linear``.
+        """
         if self.kernel is not None and self.kernel.takes(x) and self.weight.device.type == "cpu":
             return self.kernel.linear(x, self.weight, *self._scale_and_bias(), bits=self.bits)
         if on_card(x) and not (torch.is_grad_enabled() and x.requires_grad):
@@ -59,7 +64,7 @@ class QuantLinear(nn.Module):
         return (y if bias is None else y + bias).view(*x.shape[:-1], self.out_features).to(x.dtype)
 
     def original_weight(self) -> Tensor:
-        """The weight as the checkpoint has it."""
+        """The weight as the checkpoint has it: int8 [out, in], or int4 packed [out, in/2]."""
         return self.weight if self.operator is None else self.operator.restore(self.weight)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
@@ -83,7 +88,7 @@ class QuantLinear(nn.Module):
         return super()._apply(*args, **kwargs)
 
     def torch_forward(self, x: Tensor) -> Tensor:
-        """Plain torch operators: every device and type, differentiable in ``x``, slow."""
+        """[..., in] → [..., out] by plain torch operators: every device and type, differentiable in ``x``, slow."""
         out = [
             F.linear(x, dequantize(weight, scale, self.bits, x.dtype))
             for weight, scale in zip(
@@ -115,6 +120,7 @@ class QuantEmbedding(nn.Module):
         self.register_buffer("weight_scale", torch.zeros(num_embeddings, dtype=torch.float16, device=device))
 
     def forward(self, ids: Tensor) -> Tensor:
+        """Ids of any shape [...] → their rows [..., columns] in ``dtype``."""
         return dequantize(self.weight[ids], self.weight_scale[ids], self.bits, self.dtype)
 
     def extra_repr(self) -> str:

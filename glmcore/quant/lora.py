@@ -20,11 +20,15 @@ class LowRank(nn.Module):
         self.register_buffer("up", up, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """What is added to the output [..., out] for an input [..., in], in the input's type."""
         return F.linear(F.linear(x, self.down.to(x)), self.up.to(x)) * self.scaling
 
 
 def add_low_rank(linear: nn.Module, down: Tensor, up: Tensor, scaling: float, dtype: torch.dtype) -> None:
-    """Let ``linear`` (of any kind) return its own output and the LoRA's."""
+    """Let ``linear`` (of any kind) return its own output and the LoRA's.
+
+    down [rank, in] and up [out, rank] are kept in ``dtype``.
+    """
     device = linear.weight.device
     linear.low_rank = LowRank(down.to(device, dtype), up.to(device, dtype), scaling)
     # A hook rather than a wrapper: the layer keeps its name, its kind and its place.

@@ -36,9 +36,11 @@ class Int8Operator:
         return torch.ops.aten._weight_int8pack_mm(x, weight, ones(weight.shape[0]))
 
     def arrange(self, weight: Tensor) -> Tensor:
+        """[N, K] int8 as it is."""
         return weight
 
     def restore(self, weight: Tensor) -> Tensor:
+        """[N, K] int8 as it is."""
         return weight
 
 
@@ -56,14 +58,17 @@ class Int4Operator:
         return torch.ops.aten._weight_int4pack_mm_for_cpu(x, weight.view(torch.uint8), self.group, scales)
 
     def arrange(self, weight: Tensor) -> Tensor:
-        """Our order → the operator's, in place."""
+        """Our order → the operator's, in place; [N, K/2] int8 bytes both."""
         for part in weight.split(CHUNK_ROWS):
             values = unpack_int4(part).to(torch.int32) + 8
             part.copy_(torch.ops.aten._convert_weight_to_int4pack_for_cpu(values, 1).view(torch.int8).view_as(part))
         return weight
 
     def restore(self, weight: Tensor) -> Tensor:
-        """The operator's order → ours, in new memory: what it multiplies is read off unit vectors, exactly."""
+        """The operator's order → ours, [N, K/2] int8 in new memory.
+
+        What it multiplies is read off unit vectors, exactly.
+        """
         rows, columns = weight.shape[0], 2 * weight.shape[1]
         found = torch.empty_like(weight)
         for first in range(0, columns, CHUNK_COLUMNS):
@@ -135,10 +140,14 @@ def seconds(action: Callable[[], object], rounds: int = 3) -> float:
 
 @functools.lru_cache(maxsize=16)
 def ones(rows: int) -> Tensor:
+    """[rows] bfloat16."""
     return torch.ones(rows, dtype=torch.bfloat16)
 
 
 @functools.lru_cache(maxsize=16)
 def ones_and_zeros(groups: int, rows: int) -> Tensor:
-    """Scales 1 and zero points 0, as the int4 operator wants them: the row's scale is multiplied in float32 instead."""
+    """Scales 1 and zero points 0, [groups, rows, 2] bfloat16 as the int4 operator wants them.
+
+    The row's own scale is multiplied in float32 instead.
+    """
     return torch.stack([torch.ones(groups, rows), torch.zeros(groups, rows)], dim=-1).to(torch.bfloat16)

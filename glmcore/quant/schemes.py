@@ -18,11 +18,11 @@ CHUNK_VALUES = 1 << 18
 
 
 def quantize_rows(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """[N, K] floats → (packed int8, scale [N]).
+    """[N, K] floats → (packed int8 [N, K·bits/8], scale [N]).
 
     The division happens in the weight's own type, and half types keep it for the scale; float32 weights get float16
     scales. That gives the original's bytes: ChatGLM2 and later divide in half precision, ChatGLM-6B in float32, so
-    its float16 weights are to be passed as ``weight.float()``.
+    its float16 weights are to be passed as ``weight.float()``. Errors: those of ``packed_columns``.
     """
     packed_columns(weight.shape[-1], bits)
     limit = 2 ** (bits - 1) - 1
@@ -38,9 +38,10 @@ def quantize_rows(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 def quantize_matrix(
     rows: Callable[[int, int], Tensor], shape: tuple[int, ...], bits: int, *, in_float32: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """``quantize_rows`` of a matrix that ``rows(first, last)`` gives in parts: it is never in memory as a whole.
+    """``quantize_rows`` of a matrix of ``shape`` [N, K] that ``rows(first, last)`` gives in parts: never a whole one.
 
-    ``in_float32`` divides as ChatGLM-6B's quantiser does.
+    Returns packed int8 [N, K·bits/8] and scales [N] in the type of 16 bits that the parts have (float16 for float32).
+    ``in_float32`` divides as ChatGLM-6B's quantiser does. Errors: those of ``packed_columns``.
     """
     packed = huge_empty((shape[0], packed_columns(shape[1], bits)), torch.int8)
     # Made before the parts come and go: what is kept between them would hold their memory back.

@@ -31,6 +31,7 @@ Event = dict[str, Any]
 
 
 def check_model(engine: Engine, name: str | None) -> None:
+    """Errors: ApiError(404) for the name of another model."""
     if name is not None and name != engine.config.name:
         message = f"there is no model of this name here, only {engine.config.name}"
         raise ApiError(404, message, param="model", code="model_not_found")

@@ -95,6 +95,7 @@ def refuse_what_is_not_done(extra: Mapping[str, Any], within: str = "") -> None:
 
 
 def refuse_unless_neutral(name: str, value: Any) -> None:
+    """Errors: ApiError(400) for a field that is not carried out, unless its value asks for nothing."""
     fate = FIELDS.get(name, HARMLESS)  # clients add fields of their own, which nobody here could carry out
     if fate == HARMLESS or (isinstance(fate, Only) and fate.takes(value)):
         return

@@ -78,7 +78,7 @@ def refused_body(headers: Headers) -> ApiError | None:
 
 
 def limited(receive: Receive) -> Receive:
-    """``receive`` that counts: a body need not say its length."""
+    """``receive`` that counts: a body need not say its length. Errors: HTTPException(413), as it is read."""
     received = 0
 
     async def counting() -> Message:

@@ -74,6 +74,7 @@ class ChatRequest(Settings):
     max_completion_tokens: Count | None = None
 
     def check(self) -> None:
+        """Errors: ApiError(400) also for a call that is to be forced."""
         super().check()
         if self.tool_choice not in TOOL_CHOICES:
             message = 'a call cannot be forced; tool_choice may be "auto" or "none"'

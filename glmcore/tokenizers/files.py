@@ -19,7 +19,11 @@ LIMIT = 32 << 20  # bytes; the largest, of ChatGLM-6B and GLM-4, have 2.7 MB
 
 
 def tokenizer_file(folder: Path, generation: str) -> Path:
-    """The path of the generation's tokenizer file, after a look at its first bytes."""
+    """The path of the generation's tokenizer file, after a look at its first bytes.
+
+    Errors: GlmError("usage") for an unknown generation, GlmError("tokenizer-missing", "tokenizer-damaged",
+    "tokenizer-mismatch").
+    """
     if generation not in NAMES:
         raise GlmError("usage", f"unknown generation {generation!r}", hint=f"use one of {', '.join(NAMES)}")
     path = folder / NAMES[generation]

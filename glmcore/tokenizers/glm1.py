@@ -28,7 +28,10 @@ IMAGE_TOKENS, VOCABULARY_WITH_IMAGES = 20000, 150528
 
 
 def image_tokens(folder: Path, vocab_size: int) -> int:
-    """How many ids lie before the text tokens: tokenizer_config.json says it, or the size of the model's vocabulary."""
+    """How many ids lie before the text tokens: tokenizer_config.json says it, or the size of the model's vocabulary.
+
+    Errors: GlmError("tokenizer-damaged").
+    """
     path = folder / "tokenizer_config.json"
     try:
         settings = parse_json(content(path)) if os.path.exists(path) else {}
@@ -70,6 +73,7 @@ class Glm1Tokenizer(Tokenizer):
         return [index + self.offset for index in self.model.encode(_mark(text))]
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        """The text of ``ids``. Errors: GlmError("usage") for an id outside the vocabulary."""
         shown = [int(index) for index in ids if not self.is_hidden(int(index), skip_special_tokens)]
         for index in shown:
             if not self.offset <= index < self.vocab_size:

@@ -17,6 +17,7 @@ class GraphWay(ModuleWay):
     recorded: StaticStep | None = None
 
     def step(self, tokens: Mapping[int, int]) -> Tensor:
+        """Logits [tokens, V] of one replay over all rows."""
         if self.recorded is None or not self.recorded.usable:
             self.recorded = GraphStep(self.model, self.rows.cache)
         lengths = torch.tensor([len(held) for held in self.rows.held])

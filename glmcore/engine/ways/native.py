@@ -20,6 +20,7 @@ class NativeWay(ModuleWay):
         self.native = native
 
     def read(self, row: int, ids: Tensor, length: int) -> Tensor:
+        """Logits [V] after ``ids`` [1, S], in chunks where the model is causal."""
         if not self.native.takes(ids.shape[1]):
             return super().read(row, ids, length)
         view, positions = self.rows.view(row), self.rows.positions[row]
@@ -29,6 +30,7 @@ class NativeWay(ModuleWay):
         return [self.native(chunk, view, prompt=length) for chunk in ids.split(CHUNK, dim=1)][-1]
 
     def step(self, tokens: Mapping[int, int]) -> Tensor:
+        """Logits [tokens, V] of one call for all rows."""
         cache, numbers = self.rows.cache, list(tokens)
         ids, lengths = torch.tensor(list(tokens.values())), torch.tensor([len(self.rows.held[row]) for row in numbers])
         places = lengths + cache.prefix

@@ -39,7 +39,7 @@ class Backend:
 
 
 def torch_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, bits: int) -> Tensor:
-    """Plain torch operators, which every card has."""
+    """Plain torch operators, which every card has: x [..., K], packed [N, K·bits/8], scale and bias [N] → [..., N]."""
     return F.linear(x, dequantize(weight, scale, bits, x.dtype), None if bias is None else bias.to(x.dtype))
 
 

@@ -18,7 +18,10 @@ THREADS = 256
 
 
 def linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, bits: int) -> Tensor:
-    """``x · dequantize(weight)ᵀ + bias`` in the type of ``x``, by an expanded copy of the matrix."""
+    """``x · dequantize(weight)ᵀ + bias`` in the type of ``x``, by an expanded copy of the matrix.
+
+    x [..., K], weight int8 [N, K·bits/8], scale and bias [N] → [..., N].
+    """
     expanded = expand(weight, scale, bits).to(x.dtype)
     return F.linear(x, expanded, None if bias is None else bias.to(x.dtype))
 

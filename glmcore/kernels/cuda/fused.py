@@ -101,7 +101,10 @@ def expand_kernel(weight, scale, out, k_bytes, BITS: tl.constexpr, BYTES: tl.con
 
 
 def linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, bits: int) -> Tensor:
-    """``x · dequantize(weight)ᵀ + bias`` in the type of ``x``, summed in float32."""
+    """``x · dequantize(weight)ᵀ + bias`` in the type of ``x``, summed in float32.
+
+    x [..., K], weight int8 [N, K·bits/8], scale and bias [N] → [..., N].
+    """
     lines = x.reshape(-1, x.shape[-1]).contiguous()
     # Triton starts its programs on the current card, which need not be the one that holds the tensors.
     with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
