@@ -86,6 +86,7 @@ GLMCORE = {
     },
     "place": {"layout", "models", "quant", "kernels", "checkpoint", "plan", "config", "reading", "errors"},
     "huggingface": {
+        "layout",
         "engine",
         "models",
         "quant",

@@ -101,7 +101,7 @@ class ChatMixin:
         quantize_model(self, bits, in_float32=self.native.config.traits.scales_in_float32)
         self.config.quantization_bit = bits
         self.native.config = self.config.native
-        self.prepare_quantized()
+        self.use_kernel()
         return self
 
     def _prompt_and_settings(

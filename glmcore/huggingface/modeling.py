@@ -16,10 +16,12 @@ from glmcore.errors import GlmError
 from glmcore.huggingface.caches import CACHE_NAME, CacheAdapter, filled_of, one_of
 from glmcore.huggingface.chat import ChatMixin
 from glmcore.huggingface.configuration import ChatGLMConfig
+from glmcore.huggingface.placing import run_where_it_lies
 from glmcore.huggingface.positions import forward_inputs, grown, marks, positions_from
 from glmcore.kernels.load import kernel_or_torch
 from glmcore.models import build
 from glmcore.quant.convert import attach_kernel
+from glmcore.quant.halves import HalfLinear
 from glmcore.quant.linear import QuantEmbedding, QuantLinear
 
 # From 5.x on a caller says how many of the tokens are new; before, ``cache_position`` did.
@@ -57,21 +59,21 @@ class ChatGLMForConditionalGeneration(ChatMixin, PreTrainedModel, GenerationMixi
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As the base class; quantised layers on the CPU are then computed by glmcore's kernel."""
+        """As the base class; over several devices the model is then run by ``place``, on the CPU by the kernel."""
+        kwargs.setdefault("offload_buffers", True)  # packed weights for the CPU are buffers, and belong there
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model.prepare_quantized()
+        for module in model.modules():
+            if isinstance(module, QuantEmbedding):
+                module.dtype = next(parameter.dtype for parameter in model.parameters())
+        run_where_it_lies(model)
+        model.use_kernel()
         return loaded
 
-    def prepare_quantized(self) -> None:
-        """Let quantised layers on the CPU run through the kernel, and the embedding return the model's type."""
-        packed = [module for module in self.modules() if isinstance(module, QuantLinear)]
-        if not packed:
-            return
-        for module in self.modules():
-            if isinstance(module, QuantEmbedding):
-                module.dtype = next(parameter.dtype for parameter in self.parameters())
-        if any(module.weight.device.type == "cpu" for module in packed):
+    def use_kernel(self) -> None:
+        """Let layers on the CPU that are quantised, or keep 16 bits, run through glmcore's kernel."""
+        kept = [module for module in self.modules() if isinstance(module, (QuantLinear, HalfLinear))]
+        if any(module.weight.device.type == "cpu" for module in kept):
             attach_kernel(self, kernel_or_torch())
 
     def forward(
@@ -119,7 +121,7 @@ class ChatGLMForConditionalGeneration(ChatMixin, PreTrainedModel, GenerationMixi
         logits = self.native(
             ids, positions, mask, held, isinstance(keep, int) and keep == 1 and not wanted,
             embeddings=inputs_embeds, states=states, call=self._checkpointing(past),
-        )[:, slice(-keep, None) if isinstance(keep, int) else keep]  # fmt: skip
+        )[:, slice(-keep, None) if isinstance(keep, int) else keep].to(ids.device)  # fmt: skip
         loss = None if labels is None else next_token_loss(logits, labels, num_items_in_batch)
         hidden = None if states is None else tuple(states)
         if return_dict is False:

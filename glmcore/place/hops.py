@@ -31,14 +31,14 @@ class Hops:
         self._handles = []
         if len(set(placement.values())) == 1:
             return  # one device holds all: nothing is put in its way
-        before: str | None = None
-        for name, module in pieces_of(model):
+        (first, _), *others = pieces_of(model)
+        before = placement[first]
+        self._begin(model, before)
+        for name, module in others:
             here = placement[name]
-            if before is not None:
-                self._hook(module, here, changes=here != before)
-                self.stages += here != before
+            self._hook(module, here, changes=here != before)
+            self.stages += here != before
             before = here
-        self._handles.append(model.register_forward_pre_hook(self._forget))
 
     def remove(self) -> None:
         for handle in self._handles:
@@ -52,6 +52,17 @@ class Hops:
             yield
         finally:
             self._trip.change = None
+
+    def _begin(self, model: nn.Module, name: str) -> None:
+        """A forward pass begins where the embedding is, wherever what it is given lies."""
+        device = torch.device(name)
+
+        def move(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            self._trip.moved.clear()
+            moved = {key: self._on(device, name, None, value) for key, value in named.items()}
+            return self._on(device, name, None, given), moved
+
+        self._handles.append(model.register_forward_pre_hook(move, with_kwargs=True))
 
     def _hook(self, module: nn.Module, name: str, *, changes: bool) -> None:
         device, dtype = torch.device(name), input_dtype(module)
@@ -84,9 +95,6 @@ class Hops:
         if key not in moved:
             moved[key] = value.to(device, kept)
         return moved[key]
-
-    def _forget(self, *_: Any) -> None:
-        self._trip.moved.clear()
 
 
 class Trip(threading.local):

@@ -17,8 +17,11 @@ from glmcore.layout import pieces
 from glmcore.place.hops import attach_hops, pieces_of
 from glmcore.plan import Precision
 from glmcore.plan.manual import check_name, manual_placement
+from glmcore.quant.convert import keep_halves
 from glmcore.quant.halves import HalfEmbedding, HalfLinear
 from glmcore.quant.linear import QuantEmbedding
+
+TABLES = (nn.Linear, nn.Embedding)
 
 
 def ConfigMultiDevices(model: Any, embeddings: str, layers: Mapping[str, str], final_layernorm: str) -> Any:
@@ -82,8 +85,17 @@ def place_model(model: nn.Module, placement: Mapping[str, str]) -> nn.Module:
     precision = Precision.of(model.config, model.config.dtype)
     for name, module in pieces_of(model):
         module.to(torch.device(placement[name]))
+        types = precision.on(placement[name])
+        if types.stored != types.computing:
+            keep_halves(model, getattr(torch, types.computing), halves(module, getattr(torch, types.stored)))
+    for name, module in pieces_of(model):
         set_dtype(module, getattr(torch, precision.on(placement[name]).computing))
     return attach_hops(model, placement)
+
+
+def halves(piece: nn.Module, dtype: torch.dtype) -> list[nn.Module]:
+    """The embeddings and linears of a piece whose weights have ``dtype``."""
+    return [part for part in piece.modules() if isinstance(part, TABLES) and part.weight.dtype == dtype]
 
 
 def set_dtype(piece: nn.Module, dtype: torch.dtype) -> None:

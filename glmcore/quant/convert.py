@@ -56,7 +56,9 @@ def quantize_module(source: nn.Module, bits: int, *, in_float32: bool = False) -
 
 
 def keep_halves(model: nn.Module, dtype: torch.dtype, inside: Iterable[nn.Module] | None = None) -> None:
-    """Let plain embeddings and linears take weights of 16 bits while the model computes in ``dtype``.
+    """Let plain embeddings and linears keep weights of 16 bits while the model computes in ``dtype``.
+
+    Their own weights stay what they are, also where those of 16 bits are still to come.
 
     inside: the parts of the model that this is done in; embedding and head where None.
     """
@@ -66,11 +68,9 @@ def keep_halves(model: nn.Module, dtype: torch.dtype, inside: Iterable[nn.Module
         if id(module) not in chosen:
             continue
         if type(module) is nn.Embedding:
-            _swap(model, name, HalfEmbedding(*module.weight.shape, dtype, module.weight.device))
+            _swap(model, name, HalfEmbedding.of(module, dtype))
         elif type(module) is nn.Linear:
-            rows, columns = module.weight.shape
-            bias = module.bias is not None
-            _swap(model, name, HalfLinear(columns, rows, bias=bias, device=module.weight.device))
+            _swap(model, name, HalfLinear.of(module))
 
 
 def attach_kernel(model: nn.Module, kernel: Kernel | None) -> nn.Module:

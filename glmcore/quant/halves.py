@@ -22,6 +22,13 @@ class HalfEmbedding(nn.Embedding):
         super().__init__(rows, columns, device=device)
         self.dtype = dtype
 
+    @classmethod
+    def of(cls, plain: nn.Embedding, dtype: torch.dtype) -> HalfEmbedding:
+        """With the weight of ``plain``."""
+        half = cls(*plain.weight.shape, dtype, torch.device("meta"))
+        half.weight = plain.weight
+        return half
+
     def forward(self, ids: Tensor) -> Tensor:
         """Ids of any shape [...] → their rows [..., columns] in ``dtype``."""
         return super().forward(ids).to(self.dtype)
@@ -31,6 +38,13 @@ class HalfLinear(nn.Linear):
     """A linear whose weight keeps 16 bits; a bias and what it returns have the type of its input."""
 
     kernel: Kernel | None = None
+
+    @classmethod
+    def of(cls, plain: nn.Linear) -> HalfLinear:
+        """With the weight and bias of ``plain``."""
+        half = cls(plain.in_features, plain.out_features, bias=False, device="meta")
+        half.weight, half.bias = plain.weight, plain.bias
+        return half
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] → [..., out] in the type of ``x``."""
