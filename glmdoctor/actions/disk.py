@@ -223,15 +223,12 @@ class Disk:
     def append(self, path: str, data: bytes) -> None:
         """Add to a file (made where it is missing, for this user alone) and wait until it is on the disk."""
         self.step("append", path)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(self.real(path), flags, 0o600)
-        try:
-            if not _is_mine(os.fstat(descriptor)):
-                raise PermissionError(errno.EPERM, "not a file of this user alone", path)
-            self._write_all(descriptor, data)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        self._write_own(path, data, os.O_APPEND)
+
+    def overwrite(self, path: str, data: bytes) -> None:
+        """Write over the beginning of a file of ours (made as by ``append``), in one write, and wait for the disk."""
+        self.step("overwrite", path)
+        self._write_own(path, data, 0)
 
     def sync_folder(self, path: str) -> None:
         """Wait until the names in a folder are on the disk."""
@@ -254,6 +251,17 @@ class Disk:
         return done.out
 
     # Inside
+
+    def _write_own(self, path: str, data: bytes, flags: int) -> None:
+        flags |= os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(self.real(path), flags, 0o600)
+        try:
+            if not _is_mine(os.fstat(descriptor)):
+                raise PermissionError(errno.EPERM, "not a file of this user alone", path)
+            self._write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _link(self, path: str) -> str | None:
         try:

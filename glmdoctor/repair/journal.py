@@ -4,6 +4,9 @@ A ``plan`` says how every path was that it names; an ``intent`` holds everything
 disk before its action begins; ``done`` follows the action, ``undone`` its inverse. A run ends as ``finished`` (it can
 be undone) or ``closed`` (everything was taken back). A file that ends otherwise is a run that was killed: its steps are
 taken back by the next ``fix`` or ``undo``, because nobody has checked a repair of which only a part was done.
+
+A file that lost its last records looks like one of a run that was killed before them. So the checksum of the last record
+stands in a file of its own besides, written after it: a journal without that record has lost its end.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ from glmdoctor.repair.records import action_from_json, action_to_json, change_fr
 
 FORMAT = 2  # 1 had no checksums and no plans
 ENDING = ".jsonl"
+LAST = ".last"  # of the file with the last checksum
+SUM_BYTES = 64
 PRIVATE_MODE = 0o700  # of the folders of the journal
 
 
@@ -47,6 +52,10 @@ class Newer(Exception):
 
 class Nothing(Exception):
     """A journal without a plan or a step: its repair was killed before it began, or the rest of it is lost."""
+
+
+class Cut(Exception):
+    """A journal without the record that was written last."""
 
 
 class NoHome(Exception):
@@ -72,7 +81,12 @@ class Run:
     steps: list[Step] = field(default_factory=list)
     planned: dict[str, Node] = field(default_factory=dict)  # how each path was that the plans name
     end: str = ""  # "", "finished" or "closed"
-    last: str | None = None  # the checksum that the next record goes on from; None in format 1
+    sums: list[str] = field(default_factory=list)  # the checksum of each record; none in format 1
+
+    @property
+    def last(self) -> str | None:
+        """The checksum that the next record goes on from."""
+        return self.sums[-1] if self.sums else None
 
     @property
     def standing(self) -> list[Step]:
@@ -115,15 +129,26 @@ class Store:
         path, found = self._path(run), Run(run)
         try:
             follow(found, self.disk.read(path, chain.LIMIT))
+            self._insist_on_the_end(found)
         except Newer:
             raise Damaged(path, text("a newer glmdoctor wrote it"), found, newer=True) from None
         except Nothing:
             raise Damaged(path, text("it names nothing that was done"), found) from None
+        except Cut:
+            raise Damaged(path, text("its end is lost"), found) from None
         except OSError as error:
             raise Damaged(path, text("it cannot be read: {what}", what=error.strerror or str(error)), found) from error
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise Damaged(path, text("it does not hold what was written there"), found) from error
         return found
+
+    def _insist_on_the_end(self, run: Run) -> None:
+        try:
+            noted = self.disk.read(_last(self._path(run.id)), SUM_BYTES).decode("ascii", "replace")
+        except FileNotFoundError:
+            return
+        if noted and noted not in run.sums:  # it is empty where a kill came before the first checksum
+            raise Cut
 
     def runs(self) -> list[Run]:
         """All that can be read."""
@@ -212,7 +237,13 @@ class Writer:
             # The line break before a record ends a line that a crash may have cut.
             data += b"\n" + line + b"\n"
         self.disk.append(self.path, data)
+        if last is not None:
+            self.disk.overwrite(_last(self.path), last.encode())
         self.last, self.written = last, self.written + len(data)
+
+
+def _last(path: str) -> str:
+    return path.removesuffix(ENDING) + LAST
 
 
 def _plan(plan: str, found: Mapping[str, Node]) -> Mapping[str, object]:
@@ -244,7 +275,7 @@ def follow(run: Run, content: bytes) -> None:
             run.end = kind
         else:
             raise ValueError("a record of no kind")
-        run.last = last
+        run.sums += [last] if last else []
     if not run.steps and not run.planned and not run.end:
         raise Nothing
 

@@ -25,6 +25,7 @@ import pytest
 
 from glmdoctor.actions import Action, PlaceLink, WriteFile, digest
 from glmdoctor.actions.disk import Disk
+from glmdoctor.actions.packages import InstallPackages
 from glmdoctor.cli.undo import take_back
 from glmdoctor.messages import text
 from glmdoctor.remedies import Plan
@@ -34,6 +35,7 @@ from glmdoctor.repair.recovery import Refused
 
 STATE, RUN = "/state", "20260101T000000Z-0000"
 JOURNAL = f"{STATE}/runs/{RUN}.jsonl"
+LAST = f"{STATE}/runs/{RUN}.last"
 DAMAGES, MEMORY, PATIENCE = 1000, 1 << 30, 300  # the last in seconds, for all of one kind of journal
 ACTIONS: tuple[Action, ...] = (
     PlaceLink("/lib/libcuda.so.1", "/lib/libcuda.so.535"),  # in place of a link
@@ -103,6 +105,17 @@ def old(content: bytes) -> bytes:
     plain = [{k: v for k, v in record.items() if k != "sum"} for record in records if record["record"] != "plan"]
     plain[0]["format"] = 1
     return b"".join(b"\n" + json.dumps(record, sort_keys=True).encode() + b"\n" for record in plain)
+
+
+def rewrite(root: Path, kind: Callable[[bytes], bytes]) -> None:
+    """The journal as ``kind`` has it, with what stands beside it then."""
+    journal, last = root / JOURNAL[1:], root / LAST[1:]
+    content = kind(journal.read_bytes())
+    journal.write_bytes(content)
+    if kind is old:
+        last.unlink()
+    else:
+        last.write_bytes(re.findall(rb'"sum": "(\w+)"', content)[-1])
 
 
 # Damages: each changes one file
@@ -240,6 +253,9 @@ def damage(root: Path, names: list[str], chance: random.Random) -> str:
     done = []
     if chance.random() < 0.7:
         done.append((root / JOURNAL[1:], chance.choice(OF_A_JOURNAL)))
+    last = root / LAST[1:]
+    if last.exists() and chance.random() < 0.1:
+        done.append((last, chance.choice(OF_ANY_FILE)))
     if not done or chance.random() < 0.2:
         done.append((chance.choice(kept), chance.choice(OF_ANY_FILE)))
     for path, change in done:
@@ -286,8 +302,7 @@ def meet(root: Path, before: Tree, names: list[str], chance: random.Random, with
 
 def all_damages(pattern: Path, place: Path, before: Tree, names: list[str], kind: Callable[[bytes], bytes]) -> None:
     os.fsync = void  # type: ignore[assignment]  # no power is lost here
-    journal = pattern / JOURNAL[1:]
-    journal.write_bytes(kind(journal.read_bytes()))
+    rewrite(pattern, kind)
     for number in range(DAMAGES // 3 + 1):
         root = place / str(number) / "root"
         shutil.copytree(pattern, root, symlinks=True)
@@ -317,8 +332,7 @@ def test_an_undamaged_journal_gives_everything_back(tmp_path: Path) -> None:
     for kind in (finished, killed, old):
         root = tmp_path / kind.__name__ / "root"
         before, names = repaired(root)
-        journal = root / JOURNAL[1:]
-        journal.write_bytes(kind(journal.read_bytes()))
+        rewrite(root, kind)
         status, words = undo(root)
         assert (status, tree(root)) == (0, before), words
         assert told_as_restored(words) >= {name for name in names if "/.glmdoctor-" not in name}
@@ -337,3 +351,31 @@ def test_every_line_is_held_by_the_chain(tmp_path: Path) -> None:
             assert [record for record, _ in chain.records(bytes(damaged), RUN)] == whole, place
         except chain.Broken:
             continue
+
+
+class Pip(Idle):
+    """A double: an interpreter that has numpy, and installs nothing."""
+
+    def run(self, argv: object, timeout: float = 0) -> str:
+        return '[{"name": "numpy", "version": "2.0.0"}]'
+
+
+def test_a_journal_that_lost_whole_records_is_not_followed(tmp_path: Path) -> None:
+    """Cut between two records it looks like one of a killed run, and of a package step no file tells."""
+    pattern = tmp_path / "pattern"
+    machine(pattern)
+    disk = Pip(str(pattern))
+    pinned = InstallPackages(sys.executable, ("numpy==1.26.4",), ("numpy==2.0.0",))
+    plans = [Plan(name, text("Mend"), (), (action,)) for name, action in (("link", ACTIONS[0]), ("packages", pinned))]
+    with executor.locked(disk, STATE) as store, Treatment(store, RUN) as treatment:
+        for prepared in prepare(plans, disk, RUN):
+            assert treatment.carry_out(prepared, lambda p: True, lambda p: True).outcome is Outcome.REPAIRED
+    lines = (pattern / JOURNAL[1:]).read_bytes().split(b"\n\n")
+    assert len(lines) == 8  # run, two plans, each with intent and done, and the end
+    for kept in range(1, len(lines)):
+        root = tmp_path / str(kept) / "root"
+        shutil.copytree(pattern, root, symlinks=True)
+        (root / JOURNAL[1:]).write_bytes(b"\n\n".join(lines[:kept]) + b"\n")
+        status, words = undo(root)
+        assert status == 1 and f"{JOURNAL} cannot be followed" in words, (kept, words)
+        assert tree(root) == tree(pattern) and not told_as_restored(words)

@@ -214,6 +214,7 @@ def test_a_killed_run_whose_path_others_took_over_leaves_theirs_alone(disk: Disk
     journal = Path(disk.root + f"{STATE}/runs/R1.jsonl")
     lines = [line for line in journal.read_text().splitlines() if '"finished"' not in line]
     journal.write_text("\n".join(lines) + '\n{"record": "fini')  # killed while it wrote the last line
+    journal.with_suffix(".last").write_text(json.loads(lines[-2])["sum"])
     os.unlink(disk.root + "/lib/libcuda.so")
     Path(disk.root + "/lib/libcuda.so").write_text("a package's new file")
     with executor.locked(disk, STATE) as store:
