@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from glmcore.checkpoint.lock import alone
+from glmcore.checkpoint.pace import BLOCK, WORTH, blocks, within
 from glmcore.errors import GlmError
 from glmcore.reading import open_regular, parse_json
 
@@ -31,9 +32,7 @@ OWNER = "THUDM"  # who published the models that are known by a short name
 TIMEOUT = 30.0  # seconds without an answer
 ATTEMPTS = 5  # in a row that bring nothing
 PAUSE = 1.0  # seconds before the second attempt, then twice as long each time
-BLOCK = 1 << 20
-# Connections that a file may take, and how many bytes earn it one more: what brings less is given up.
-CONNECTIONS, WORTH = 50, 1 << 16
+CONNECTIONS = 50  # that a file may take, and one more for every WORTH bytes that came: what brings less is given up
 LISTING_LIMIT = 10_000_000  # bytes; a model's listing has some thousands
 
 COMPANIONS = (
@@ -236,14 +235,18 @@ class _Hub:
             at = have if response.status == 206 else 0  # any other server begins again; what is there stays till then
             with _open_part(part) as out:
                 out.seek(at)
-                came = at + _copy(response, out, file.size - at, lambda count: progress(max(at + count, have)))
+                came = at
+                for block in blocks(response, file.size - at):
+                    out.write(block)
+                    came += len(block)
+                    progress(max(came, have))
         if came <= have and came < file.size:
             always = ", and this server cannot go on where it was" if have and not at else ""
             raise ConnectionError(f"the connection was cut {ATTEMPTS} times before it brought anything new{always}")
 
     def _text(self, url: str) -> str:
         with self._open(url) as response:
-            return response.read(LISTING_LIMIT).decode("utf-8", "replace")
+            return b"".join(blocks(response, LISTING_LIMIT)).decode("utf-8", "replace")
 
     def _open(self, url: str, start: int = 0) -> http.client.HTTPResponse:
         request = urllib.request.Request(url, headers={"User-Agent": "glmcore"})  # noqa: S310 (the scheme is checked)
@@ -252,7 +255,7 @@ class _Hub:
         if token := os.environ.get("HF_TOKEN"):
             # Not sent on to where the hub redirects.
             request.add_unredirected_header("Authorization", f"Bearer {token}")
-        return urllib.request.urlopen(request, timeout=TIMEOUT)  # noqa: S310
+        return within(lambda: urllib.request.urlopen(request, timeout=TIMEOUT))  # noqa: S310
 
     def _patiently(self, url: str, action: Callable[[], Any]) -> Any:
         """Try again, with longer and longer pauses, after what may pass: cut connections and a busy server."""
@@ -291,19 +294,3 @@ def _remote_file(entry: dict[str, Any]) -> RemoteFile | None:
     if not isinstance(size, int) or size < 0 or not re.fullmatch(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", str(checksum)):
         return None
     return RemoteFile(str(entry["rfilename"]), size, str(checksum))
-
-
-def _copy(response: http.client.HTTPResponse, out: BinaryIO, limit: int, progress: Callable[[int], None]) -> int:
-    """Copy at most ``limit`` bytes; how many came before the end or the cut."""
-    count = 0
-    while count < limit:
-        try:
-            block = response.read1(min(BLOCK, limit - count))
-        except (OSError, http.client.HTTPException):
-            break
-        if not block:
-            break
-        out.write(block)
-        count += len(block)
-        progress(count)
-    return count

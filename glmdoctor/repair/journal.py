@@ -5,7 +5,7 @@ disk before its action begins; ``done`` follows the action, ``undone`` its inver
 be undone) or ``closed`` (everything was taken back). A file that ends otherwise is a run that was killed: its steps are
 taken back by the next ``fix`` or ``undo``, because nobody has checked a repair of which only a part was done.
 
-A file that lost its last records looks like one of a run that was killed before them. So the checksum of the last record
+A file that lost its last records looks like one of a run that was killed before them. So the checksum of the last one
 stands in a file of its own besides, written after it: a journal without that record has lost its end.
 """
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 from golden_cases import GOLDEN
 
 from glmcore.checkpoint import download as module
-from glmcore.checkpoint import open_checkpoint
+from glmcore.checkpoint import open_checkpoint, pace
 from glmcore.checkpoint.download import RemoteFile, choose, download
 from glmcore.checkpoint.lock import LOCK
 from glmcore.errors import GlmError
@@ -44,6 +45,8 @@ class Hub(ThreadingHTTPServer):
         self.replaced: dict[str, bytes] = {}  # what is sent in place of a file
         self.statuses: list[int] = []  # answers before the right ones
         self.page = False
+        self.drips = ""  # the beginning of a path; what is asked for there comes a byte at a time, without end
+        self.closing = threading.Event()
 
     @property
     def url(self) -> str:
@@ -69,7 +72,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         hub = self.server
         hub.requests.append((self.path, dict(self.headers)))
-        if hub.statuses:
+        if hub.drips and self.path.startswith(hub.drips):
+            self.drip()
+        elif hub.statuses:
             self.answer(hub.statuses.pop(0), b"later")
         elif hub.page:
             self.answer(200, b"<!doctype html><title>Log in</title>", kind="text/html")
@@ -92,6 +97,18 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def drip(self) -> None:
+        if self.path.startswith("/cdn/"):
+            self.send_response(200)
+            self.send_header("Content-Length", str(1 << 30))
+            self.end_headers()
+        else:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Endless: ")
+        with suppress(OSError):
+            while not self.server.closing.wait(0.02):
+                self.wfile.write(b"x")
+        self.close_connection = True
+
     def send_file(self, name: str) -> None:
         hub = self.server
         body = hub.replaced.get(name, hub.files[name])
@@ -113,6 +130,7 @@ def hub(monkeypatch: pytest.MonkeyPatch):
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield server
+    server.closing.set()
     server.shutdown()
     thread.join()
     server.server_close()
@@ -250,6 +268,18 @@ def test_a_run_that_dies_at_any_step_loses_nothing_and_leaves_nothing_half(hub: 
     for folder in tmp_path.iterdir():
         assert {path.name for path in folder.iterdir()} - {LOCK} == names
         assert all((folder / name).read_bytes() == hub.files[name] for name in names), folder.name
+
+
+@pytest.mark.parametrize("place", ["/api/", f"/{NAME}/resolve/", "/cdn/"])
+def test_a_connection_that_drips_without_end_is_given_up_and_said(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+):
+    monkeypatch.setattr(pace, "PATIENCE", 0.2)
+    hub.drips = place
+    with pytest.raises(GlmError, match=r"no answer within 0.2 s|\d+ bytes came in 0.2 s") as caught:
+        fetch(hub, tmp_path / "out")
+    assert caught.value.code == "download-failed"
+    assert len([path for path, _ in hub.requests if path.startswith(place)]) == module.ATTEMPTS
 
 
 @pytest.mark.parametrize("kind", ["link", "hard link", "pipe"])
