@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +12,9 @@ from glmcore.checkpoint.memory import huge_empty
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
 from glmcore.layout import bits_of, piece_of
-from glmcore.place.hops import attach_hops
 from glmcore.place.loader import assign, empty_model, kept_dtype, plan_on_cpu, tie
+from glmcore.place.ready import ready
 from glmcore.plan import Plan
-from glmcore.quant.convert import attach_kernel
-
-if TYPE_CHECKING:
-    from glmcore.kernels.load import Kernel
 
 # Random weights of this standard deviation keep the hidden states of a deep model finite in float16.
 DEVIATION = 0.02
@@ -55,9 +51,12 @@ def random_model(
     dtype: torch.dtype | str | None = None,
     *,
     plan: Plan | None = None,
-    kernel: Kernel | None = None,
+    **computing: Any,
 ) -> nn.Module:
-    """A model of ``config``'s shapes with random weights, ready for inference, placed by a plan or else on the CPU."""
+    """A model of ``config``'s shapes with random weights, placed by a plan or else on the CPU.
+
+    computing: what ``ready`` takes besides.
+    """
     plan = plan or plan_on_cpu(config, dtype)
     types, placement = plan.types, plan.placement
     model = empty_model(config, plan)
@@ -68,8 +67,7 @@ def random_model(
         assign(model, name, draw(name, tensor, kept, bits_of(config, name), torch.device(placement[piece])))
     if config.tie_embeddings:
         tie(model)
-    attach_kernel(model.eval().requires_grad_(False), kernel)
-    return attach_hops(model, placement)
+    return ready(model, placement, **computing)
 
 
 class Drawer:

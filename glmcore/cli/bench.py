@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from glmcore.config import ModelConfig
-    from glmcore.kernels.load import Kernel
 
 
 def row_counts(context: click.Context, option: click.Parameter, text: str | None) -> tuple[int, ...]:
@@ -67,15 +66,13 @@ def bench(
     from glmcore.kernels.load import kernel_or_torch
     from glmcore.kernels.threads import default_threads
     from glmcore.machine import remember_bandwidth
-    from glmcore.quant.operators import use_operators
 
     torch.set_num_threads(threads or default_threads())
     started = time.perf_counter()
     kernel = kernel_or_torch(kernel_file, threads=threads, precision=precision)
     opening = open_random if random_weights else open_model
-    module, config = opening(model, quant, dtype, plan_file, kernel, Workload(prompt, generate).check)
-    if kernel is None and precision != "exact":
-        use_operators(module)
+    computing = {"kernel": kernel, "operators": precision != "exact"}
+    module, config = opening(model, quant, dtype, plan_file, Workload(prompt, generate).check, **computing)
     load_s = time.perf_counter() - started
     runner = Runner(module, config)
     figures = measure(
@@ -91,7 +88,7 @@ def bench(
     click.echo(json.dumps(figures.to_json(), ensure_ascii=False, indent=1) if as_json else figures.text())
 
 
-def open_model(model, quant, dtype, plan_file, kernel: Kernel | None, check) -> tuple[nn.Module, ModelConfig]:
+def open_model(model, quant, dtype, plan_file, check, **computing: Any) -> tuple[nn.Module, ModelConfig]:
     """The model of a checkpoint; ``check`` sees its configuration before anything large is read."""
     from glmcore.checkpoint import open_checkpoint
     from glmcore.checkpoint.locate import find_folder
@@ -101,11 +98,11 @@ def open_model(model, quant, dtype, plan_file, kernel: Kernel | None, check) -> 
     with open_checkpoint(find_folder(model)) as checkpoint:
         check(checkpoint.config)
         config = target_config(checkpoint.config, quant)
-        module = load_planned(checkpoint, plan_for(plan_file, config, dtype), config, kernel=kernel)
+        module = load_planned(checkpoint, plan_for(plan_file, config, dtype), config, **computing)
     return module, module.config
 
 
-def open_random(model, quant, dtype, plan_file, kernel: Kernel | None, check) -> tuple[nn.Module, ModelConfig]:
+def open_random(model, quant, dtype, plan_file, check, **computing: Any) -> tuple[nn.Module, ModelConfig]:
     """A model with random weights at the shapes of a configuration."""
     from glmcore.bench.workloads import random_model
     from glmcore.config import find_config
@@ -116,4 +113,4 @@ def open_random(model, quant, dtype, plan_file, kernel: Kernel | None, check) ->
     check(config)
     plan = plan_for(plan_file, config, dtype)
     config = target_config(config, plan.quantize)
-    return random_model(config, plan=plan, kernel=kernel), config
+    return random_model(config, plan=plan, **computing), config

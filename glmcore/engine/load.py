@@ -25,7 +25,6 @@ from glmcore.place.loader import dtype_name, target_config
 from glmcore.place.multi_devices import place_model, placement_from_map
 from glmcore.plan import Plan
 from glmcore.plan.devices import is_cpu
-from glmcore.quant.operators import use_operators
 from glmcore.tokenizers import load_tokenizer
 from glmcore.versions import untested
 
@@ -65,9 +64,8 @@ def load(
         added = open_adapter(adapter, config) if adapter is not None else None
         wanted = kernel_file or needs_kernel(made, config)
         kernel = kernel_or_torch(kernel_file, threads=threads, precision=precision) if wanted else None
-        module = load_planned(checkpoint, made, config, kernel=kernel, progress=progress)
-    if config.quantization_bit and kernel is None and precision != "exact":
-        use_operators(module)
+        computing = {"kernel": kernel, "operators": precision != "exact"}
+        module = load_planned(checkpoint, made, config, progress=progress, **computing)
     if added is not None:
         added.apply(module)
     return Engine(config, tokenizer, Runner(module, config), describe_backend(module))

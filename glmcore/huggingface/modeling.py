@@ -182,12 +182,8 @@ class ChatGLMForConditionalGeneration(ChatMixin, PreTrainedModel, GenerationMixi
         if inputs_embeds is not None and embeddings_alone:  # ``input_ids`` are the answer's
             ids = torch.cat((marks(config, self.native.embedding, inputs_embeds), ids), dim=1)
         held = filled_of(past)
-        if cache_position is not None:
-            count = cache_position.shape[-1]
-        elif TELLS_LENGTH:
-            count = next_sequence_length or ids.shape[1]
-        else:
-            count = ids.shape[1] - held
+        told = next_sequence_length or ids.shape[1] if TELLS_LENGTH else ids.shape[1] - held
+        count = told if cache_position is None else cache_position.shape[-1]
         start = ids.shape[1] - count
         if position_ids is not None:
             position_ids = position_ids[..., -count:]

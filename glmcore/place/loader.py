@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 import torch
@@ -26,15 +26,14 @@ from glmcore.config import DTYPES, ModelConfig
 from glmcore.errors import GlmError
 from glmcore.layout import bits_of, expected, piece_of
 from glmcore.models import build
-from glmcore.place.hops import attach_hops, pieces_of
+from glmcore.place.hops import pieces_of
 from glmcore.place.multi_devices import check_present
+from glmcore.place.ready import ready
 from glmcore.plan import Device, Plan, Precision, Types, format_size, make_plan, pieces
-from glmcore.quant.convert import attach_kernel, keep_halves
+from glmcore.quant.convert import keep_halves
 from glmcore.quant.linear import QuantEmbedding
 from glmcore.quant.schemes import quantize_matrix
 
-if TYPE_CHECKING:
-    from glmcore.kernels.load import Kernel
 READERS = 2
 # Tokens of cache that are counted where nobody says how many; the cache itself grows as it is filled.
 USUAL_CONTEXT = 2048
@@ -52,18 +51,19 @@ def load_model(
     quantize: str | None = None,
     dtype: torch.dtype | str | None = None,
     plan: Plan | None = None,
-    kernel: Kernel | None = None,
     progress: Progress | None = None,
+    **computing: Any,
 ) -> nn.Module:
     """The model of ``checkpoint`` in eval mode, ready for inference.
 
     quantize: None, "int8" or "int4"; dtype: of what is not quantised; both are the plan's where one is given. Without
-    one everything is on the CPU. ``kernel`` computes there. ``model.config`` describes the model as it is now.
+    one everything is on the CPU. computing: the kernel and the rest of what ``ready`` takes. ``model.config`` describes
+    the model as it is now.
     Errors: GlmError("memory-short") where a device has no memory left; what was placed is freed then.
     """
     if not isinstance(checkpoint, Checkpoint):
         with open_checkpoint(checkpoint) as opened:
-            return load_model(opened, quantize=quantize, dtype=dtype, plan=plan, kernel=kernel, progress=progress)
+            return load_model(opened, quantize=quantize, dtype=dtype, plan=plan, progress=progress, **computing)
     if plan is None:
         plan = plan_on_cpu(target_config(checkpoint.config, quantize), dtype)
     config = target_config(checkpoint.config, plan.quantize)
@@ -77,8 +77,7 @@ def load_model(
         raise
     if config.tie_embeddings:
         tie(model)
-    attach_kernel(model.eval().requires_grad_(False), kernel)
-    return attach_hops(model, plan.placement)
+    return ready(model, plan.placement, **computing)
 
 
 def fill(model: nn.Module, checkpoint: Checkpoint, plan: Plan, progress: Progress | None = None) -> None:
