@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from glmcore.folders import home_of_root, is_root, who_else
+from glmcore.folders import believed
 
 ISOLATED = Path(__file__).resolve().with_name("isolated.py")
 WORKING_FOLDER = os.path.abspath(os.sep)
@@ -70,10 +70,7 @@ def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
     """``given`` (the present variables by default) for a child: PATH is set, no list leads to the current folder."""
     variables = dict(os.environ if given is None else given)
     variables.setdefault("PATH", os.defpath)  # gcc finds its assembler by it
-    home = variables.get("HOME")
-    if home and is_root() and who_else(os.path.realpath(home)):  # pip's settings are read from there, for one
-        variables = {name: value for name, value in variables.items() if not name.startswith("XDG_")}
-        variables["HOME"] = home_of_root() or WORKING_FOLDER
+    variables = believed(variables)  # pip's settings are read from these folders, for one
     return {**variables, **folder_lists(variables)}
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from glmcore import programs
 from glmcore.errors import GlmError
+from glmcore.folders import is_root, who_else
 from glmcore.kernels import keep
 from glmcore.kernels.compiler import (
     FLAGS,
@@ -145,6 +146,9 @@ def _given(path: Path, folders: Sequence[Path]) -> KernelLibrary:
     path = path.expanduser().absolute()
     if not path.is_file():
         raise KernelError("kernel-file", "there is no such file", stage="load", where=str(path))
+    if is_root() and (doubt := who_else(os.path.realpath(path))):
+        raise KernelError("kernel-file", f"root loads no kernel that others could change: {doubt}", stage="load",
+                          where=str(path), hint="copy it into a folder of root's")  # fmt: skip
     try:
         digest = _digest(path)
     except OSError as error:

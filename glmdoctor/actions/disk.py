@@ -129,7 +129,7 @@ class Disk:
         status = os.lstat(self.real(folder))
         doubt = None if status.st_uid == os.geteuid() and not status.st_mode & 0o022 else "others can write there"
         if doubt is None and is_root():
-            doubt = who_else(self.canonical(folder), self.root)
+            doubt = who_else(os.path.realpath(self.real(folder)))
         if doubt:
             raise PermissionError(errno.EPERM, f"not for this user alone: {doubt}", folder)
 

@@ -56,7 +56,7 @@ def written(io: IO, folders: Iterable[str], names: Iterable[str]) -> dict[str, s
 
 def modules_cache(io: IO) -> str:
     """As huggingface_hub and transformers choose it."""
-    environ = io.env()
+    environ = programs.environment(io.env())
     cache = environ.get("XDG_CACHE_HOME") or posixpath.join(home(io), ".cache")
     hub = environ.get("HF_HOME") or posixpath.join(cache, "huggingface")
     return environ.get("HF_MODULES_CACHE") or posixpath.join(hub, "modules")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from glmcore import programs
-from glmcore.folders import home_of_root, user_folder, who_else
+from glmcore.folders import believed, home_of_root, user_folder, who_else
 from glmcore.kernels.build import KernelError, ensure_kernel
 from glmcore.kernels.opening import opened
 from glmcore.machine import remember_bandwidth, remembered_bandwidth
@@ -163,13 +163,42 @@ def test_what_is_remembered_is_not_written_through_a_link(tmp_path: Path, monkey
 
 
 @needs_root
+def test_a_kernel_file_of_another_user_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the self-test in a child, which would run it too; `sudo -E` keeps the variable."""
+    file = tmp_path / "kernel.so"
+    file.write_bytes(b"\x7fELF")
+    os.chown(file, OTHER, OTHER)
+    monkeypatch.setattr("glmcore.kernels.build._selftest", lambda *_: pytest.fail("it was run"))
+    with pytest.raises(KernelError, match="belongs to user 65534"):
+        ensure_kernel(file)
+
+
+@needs_root
+@pytest.mark.parametrize("name", ["HOME", "ZDOTDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS"])
+def test_each_folder_is_believed_by_itself(tmp_path: Path, name: str) -> None:
+    """A HOME of root's does not make another user's XDG_CONFIG_HOME right, where pip's settings may lie."""
+    mine, theirs, sticky = tmp_path / "mine", tmp_path / "theirs", tmp_path / "sticky"
+    for folder in (mine, theirs, sticky):
+        folder.mkdir()
+    os.chown(theirs, OTHER, OTHER)
+    sticky.chmod(0o1777)
+    variables = {"HOME": str(mine), "ZDOTDIR": str(mine), "XDG_SESSION_ID": "3"}
+    assert believed({**variables, name: str(mine)}) == {**variables, name: str(mine)}
+    for folder in (theirs, theirs / "below", sticky / "not-there"):
+        found = believed({**variables, name: str(folder)})
+        assert found.pop(name, home_of_root()) == home_of_root()
+        assert found == {key: value for key, value in variables.items() if key != name}
+    assert believed({**variables, "HOME": str(sticky)})["HOME"] == str(sticky)
+
+
+@needs_root
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_start_file_of_another_user_is_not_written(
     foreign: Path, monkeypatch: pytest.MonkeyPatch, shell: str
 ) -> None:
     monkeypatch.setenv("SHELL", f"/bin/{shell}")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(foreign / ".config"))
-    monkeypatch.delenv("ZDOTDIR", raising=False)
+    monkeypatch.setenv("ZDOTDIR", str(foreign))
     monkeypatch.setattr(Repair, "variables", lambda _: {"CUDA_PATH": "/opt/cuda"})
     plan = Repair(Choice(start_file=True)).start_file(())
     assert plan is not None and plan.actions[0].paths[0].startswith(os.path.realpath(home_of_root()) + "/")
