@@ -1,6 +1,7 @@
 """Ask the demo model all questions of the corpus and count the right answers, in fp32, int8 and int4.
 
-    python scripts/eval_demo.py [--model FOLDER] [--weights fp32|int8|int4] [--precision exact|fast] [--json FILE]
+    python scripts/eval_demo.py [--model FOLDER] [--weights fp32|int8|int4] [--precision exact|fast|light]
+                                [--cache float32|bfloat16] [--json FILE]
 
 Decoding is greedy. An answer is right when it is the wanted text, blanks apart; or when it shares nine tenths of its
 words (Chinese: characters) with it and is nearer to it than to every other answer. ``--precision`` is that of
@@ -30,6 +31,7 @@ from demo_corpus import LANGUAGES, Corpus, Example, evaluation_sets
 import glmcore
 from glmcore import demo
 from glmcore.engine.engine import Engine
+from glmcore.engine.load import CACHES
 from glmcore.kernels.load import PRECISIONS
 from glmcore.models.cache import KVCache
 
@@ -81,7 +83,7 @@ def answers(engine: Engine, examples: list[Example]) -> list[str]:
 def decode(engine: Engine, prompts: list[list[int]]) -> Iterator[list[int]]:
     """The greedy continuation of prompts of one length, each up to its end token."""
     model, end = engine.runner.model, engine.tokenizer.eos_token_ids[0]
-    cache = KVCache(engine.config, len(prompts), len(prompts[0]) + MAX_NEW_TOKENS)
+    cache = KVCache(engine.config, len(prompts), len(prompts[0]) + MAX_NEW_TOKENS, kept_in(engine))
     last, steps = torch.tensor(prompts), []
     ended = torch.zeros(len(prompts), dtype=torch.bool)
     while len(steps) < MAX_NEW_TOKENS and not ended.all():
@@ -90,6 +92,11 @@ def decode(engine: Engine, prompts: list[list[int]]) -> Iterator[list[int]]:
         ended |= last[:, 0] == end
     for row in torch.stack(steps, dim=1).tolist():
         yield row[: row.index(end)] if end in row else row
+
+
+def kept_in(engine: Engine) -> torch.dtype:
+    """The type of the engine's keys and values."""
+    return engine.runner.cache.keys[0].dtype
 
 
 def evaluate(engine: Engine, sets: dict[str, list[Example]], judge: Judge, show: int) -> dict[str, Any]:
@@ -115,7 +122,8 @@ def perplexities(engine: Engine, examples: list[Example]) -> dict[str, float]:
         prompt = engine.prompt(example.messages, None)
         answer = [*engine.tokenizer.encode(example.answer), engine.tokenizer.eos_token_ids[0]]
         ids = torch.tensor([prompt + answer])
-        read = engine.runner.model(ids, cache=KVCache(engine.config, 1, ids.shape[1]))[0, len(prompt) - 1 : -1]
+        cache = KVCache(engine.config, 1, ids.shape[1], kept_in(engine))
+        read = engine.runner.model(ids, cache=cache)[0, len(prompt) - 1 : -1]
         first = engine.runner.prefill(prompt)
         decoded = torch.stack([first, *(engine.runner.decode(token).clone() for token in answer[:-1])])
         for way, logits in (("read", read), ("decoded", decoded)):
@@ -147,6 +155,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="matrices this small gain nothing from more")
     parser.add_argument("--weights", choices=WEIGHTS, action="append", help="only these (repeatable)")
     parser.add_argument("--precision", choices=PRECISIONS, action="append", help="[default: exact] (repeatable)")
+    parser.add_argument("--cache", choices=CACHES, help="of keys and values")
     parser.add_argument("--perplexity", type=int, metavar="N", help="of N held-out questions, instead of answering")
     options = parser.parse_args()
     corpus = Corpus()
@@ -156,8 +165,9 @@ def main() -> None:
         for precision in options.precision or ["exact"]:
             started, name = time.monotonic(), f"{weights} {precision}"
             engine = glmcore.load(
-                options.model, quantize=WEIGHTS[weights], precision=precision, threads=options.threads
-            )
+                options.model, quantize=WEIGHTS[weights], precision=precision, cache=options.cache,
+                threads=options.threads,
+            )  # fmt: skip
             if options.perplexity:
                 results[name] = perplexities(engine, held_out(sets, options.perplexity))
                 print(

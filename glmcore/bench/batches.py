@@ -27,7 +27,7 @@ def measure_batches(runner: Runner, counts: Sequence[int], context: int) -> tupl
     way = runner.way
     if not isinstance(way, NativeWay) or not way.native.takes(max(counts)):
         raise GlmError("usage", "--batch measures quantised models in the CPU's kernel, and this one runs otherwise")
-    cache = KVCache(runner.config, max(counts), context + 1)
+    cache = KVCache(runner.config, max(counts), context + 1, runner.cache.keys[0].dtype)
     for tensor in (*cache.keys, *cache.values):
         tensor.normal_()  # as if tokens had gone through: the speed does not depend on the values
     turns = [{count: step_seconds(way.native, cache, count, context) for count in {1, *counts}} for _ in range(ROUNDS)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from glmcore.cli.options import precision_option
+from glmcore.cli.options import cache_option, precision_option
 
 # Of answers side by side: more than anybody decodes on a CPU.
 MOST_ROWS = 64
@@ -16,7 +16,7 @@ MOST_ROWS = 64
 if TYPE_CHECKING:
     from torch import nn
 
-    from glmcore.config import ModelConfig
+    from glmcore.plan import Plan
 
 
 def row_counts(context: click.Context, option: click.Parameter, text: str | None) -> tuple[int, ...]:
@@ -34,6 +34,7 @@ def row_counts(context: click.Context, option: click.Parameter, text: str | None
 @click.option("--prompt", type=click.IntRange(3), default=512, show_default=True, help="Tokens of the prompt.")
 @click.option("--generate", type=click.IntRange(1), default=64, show_default=True, help="Tokens of the answer.")
 @precision_option
+@cache_option
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads; the physical cores by default.")
 @click.option("--plan", "plan_file", metavar="FILE", help="A placement made by glmcore plan.")
 @click.option("--kernel-file", metavar="FILE", help="A ready CPU kernel in place of building one.")
@@ -48,6 +49,7 @@ def bench(
     prompt: int,
     generate: int,
     precision: str,
+    cache: str | None,
     threads: int | None,
     plan_file: str | None,
     kernel_file: str | None,
@@ -62,19 +64,22 @@ def bench(
     from glmcore.bench.measure import measure
     from glmcore.bench.workloads import Workload
     from glmcore.engine.backend import describe_backend
+    from glmcore.engine.load import check_cache
     from glmcore.engine.runner import Runner
     from glmcore.kernels.load import kernel_or_torch
     from glmcore.kernels.threads import default_threads
     from glmcore.machine import remember_bandwidth
 
+    check_cache(cache, precision)
     torch.set_num_threads(threads or default_threads())
     started = time.perf_counter()
     kernel = kernel_or_torch(kernel_file, threads=threads, precision=precision)
     opening = open_random if random_weights else open_model
     computing = {"kernel": kernel, "operators": precision != "exact"}
-    module, config = opening(model, quant, dtype, plan_file, Workload(prompt, generate).check, **computing)
+    module, plan = opening(model, quant, dtype, plan_file, cache, Workload(prompt, generate).check, **computing)
+    check_cache(plan.cache, precision)
     load_s = time.perf_counter() - started
-    runner = Runner(module, config)
+    runner = Runner(module, module.config, plan.cache)
     figures = measure(
         runner,
         Workload(prompt, generate),
@@ -88,8 +93,8 @@ def bench(
     click.echo(json.dumps(figures.to_json(), ensure_ascii=False, indent=1) if as_json else figures.text())
 
 
-def open_model(model, quant, dtype, plan_file, check, **computing: Any) -> tuple[nn.Module, ModelConfig]:
-    """The model of a checkpoint; ``check`` sees its configuration before anything large is read."""
+def open_model(model, quant, dtype, plan_file, cache, check, **computing: Any) -> tuple[nn.Module, Plan]:
+    """The model of a checkpoint and its plan; ``check`` sees its configuration before anything large is read."""
     from glmcore.checkpoint import open_checkpoint
     from glmcore.checkpoint.locate import find_folder
     from glmcore.engine.placing import load_planned, plan_for
@@ -98,11 +103,11 @@ def open_model(model, quant, dtype, plan_file, check, **computing: Any) -> tuple
     with open_checkpoint(find_folder(model)) as checkpoint:
         check(checkpoint.config)
         config = target_config(checkpoint.config, quant)
-        module = load_planned(checkpoint, plan_for(plan_file, config, dtype), config, **computing)
-    return module, module.config
+        plan = plan_for(plan_file, config, dtype, cache)
+        return load_planned(checkpoint, plan, config, **computing), plan
 
 
-def open_random(model, quant, dtype, plan_file, check, **computing: Any) -> tuple[nn.Module, ModelConfig]:
+def open_random(model, quant, dtype, plan_file, cache, check, **computing: Any) -> tuple[nn.Module, Plan]:
     """A model with random weights at the shapes of a configuration."""
     from glmcore.bench.workloads import random_model
     from glmcore.config import find_config
@@ -111,6 +116,5 @@ def open_random(model, quant, dtype, plan_file, check, **computing: Any) -> tupl
 
     config = target_config(find_config(model), quant)
     check(config)
-    plan = plan_for(plan_file, config, dtype)
-    config = target_config(config, plan.quantize)
-    return random_model(config, plan=plan, **computing), config
+    plan = plan_for(plan_file, config, dtype, cache)
+    return random_model(target_config(config, plan.quantize), plan=plan, **computing), plan

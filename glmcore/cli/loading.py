@@ -15,6 +15,7 @@ def load_engine(
     plan_file: str | None,
     kernel_file: str | None,
     precision: str = "fast",
+    cache: str | None = None,
     threads: int | None,
 ):
     """The engine for ``model`` (the demo model where None)."""
@@ -29,6 +30,7 @@ def load_engine(
         dtype=dtype,
         kernel_file=kernel_file,
         precision=precision,
+        cache=cache,
         threads=threads,
         progress=progress,
     )

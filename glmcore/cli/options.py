@@ -20,6 +20,14 @@ precision_option = click.option(
 )
 
 
+cache_option = click.option(
+    "--cache",
+    type=click.Choice(["float32", "bfloat16"]),
+    help="Of keys and values on the CPU: bfloat16 takes half the memory and is the faster with long contexts; not with "
+    "exact. [default: the plan's, or float32]",
+)
+
+
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """All that loading needs: from --model to --threads, and --debug."""
     options: list[Decorator] = [
@@ -32,6 +40,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--plan", "plan_file", metavar="FILE", help="A placement made by glmcore plan."),
         click.option("--kernel-file", metavar="FILE", help="A ready CPU kernel in place of building one."),
         precision_option,
+        cache_option,
         click.option(
             "--threads", type=click.IntRange(1), metavar="N", help="CPU threads; the physical cores by default."
         ),

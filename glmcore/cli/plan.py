@@ -6,6 +6,7 @@ import json
 
 import click
 
+from glmcore.cli.options import cache_option
 from glmcore.config import ModelConfig, find_config
 from glmcore.errors import GlmError
 from glmcore.output import write_text
@@ -45,6 +46,7 @@ BAR_WIDTH = 40
 @click.option("--final-layernorm", metavar="NAME", help="By hand. [default: where the last layer is]")
 @click.option("--quant", type=click.Choice(["int8", "int4"]))
 @click.option("--dtype", type=click.Choice(["float16", "bfloat16", "float32"]), help="[default: the checkpoint's]")
+@cache_option
 @click.option("--context", type=click.IntRange(1), help="Tokens to keep in the cache. [default: 2048 or the model's]")
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
@@ -60,6 +62,7 @@ def plan(
     final_layernorm: str | None,
     quant: str | None,
     dtype: str | None,
+    cache: str | None,
     context: int | None,
     batch: int,
     as_json: bool,
@@ -76,7 +79,7 @@ def plan(
         devices,
         strategy=strategy or ("greedy" if placement is None else "manual"),
         placement=placement,
-        precision=precision_for(config, quant, dtype),
+        precision=precision_for(config, quant, dtype, cache),
         context=context or min(2048, config.max_length),
         batch=batch,
     )
@@ -128,9 +131,9 @@ def default_devices() -> list[Device]:
     return present_devices()
 
 
-def precision_for(config: ModelConfig, quant: str | None, dtype: str | None) -> Precision:
+def precision_for(config: ModelConfig, quant: str | None, dtype: str | None, cache: str | None) -> Precision:
     """As the loader would hold it: --quant, else what the checkpoint itself is."""
-    return Precision.of(config, dtype or config.dtype, int(quant.removeprefix("int")) if quant else 0)
+    return Precision.of(config, dtype or config.dtype, int(quant.removeprefix("int")) if quant else 0, cache)
 
 
 def table(made: Plan, explain: bool) -> str:

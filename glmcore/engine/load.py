@@ -18,6 +18,7 @@ from glmcore.engine.backend import describe_backend
 from glmcore.engine.engine import Engine
 from glmcore.engine.placing import load_planned, plan_for, plan_on_gpus
 from glmcore.engine.runner import Runner
+from glmcore.errors import GlmError
 from glmcore.kernels.load import kernel_or_torch
 from glmcore.kernels.threads import default_threads
 from glmcore.place.adapters import open_adapter
@@ -27,6 +28,9 @@ from glmcore.plan import Plan
 from glmcore.plan.devices import is_cpu
 from glmcore.tokenizers import load_tokenizer
 from glmcore.versions import untested
+
+# Types that the CPU keeps keys and values in.
+CACHES = ("float32", "bfloat16")
 
 log = logging.getLogger("glmcore")
 
@@ -40,6 +44,7 @@ def load(
     dtype: str | torch.dtype | None = None,
     kernel_file: str | None = None,
     precision: str = "fast",
+    cache: str | None = None,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Engine:
@@ -48,17 +53,19 @@ def load(
     adapter: the folder of a LoRA or a P-Tuning v2. plan: a plan or its file; transformers' device maps are taken too,
     by module names or as "auto", "balanced", "sequential". quantize: "int8" or "int4", while loading. dtype: of what
     is not quantised, torch's own or its name. precision: of the inputs of quantised layers on the CPU, "fast" (16 bits
-    in answers, 8 in prompts), "light" (8 in both) or "exact" (float32). progress: called with bytes done and bytes in
-    all.
+    in answers, 8 in prompts), "light" (8 in both) or "exact" (float32). cache: the type of keys and values on the CPU,
+    "float32" (the default) or "bfloat16". progress: called with bytes done and bytes in all.
     Errors: GlmError, each before anything large is read where that can be.
     """
     say_untested()
+    check_cache(cache, precision)
     named = dtype_name(dtype)
     torch.set_num_threads(threads or default_threads())
     folder = demo.folder() if model is None else find_folder(model)
     with open_checkpoint(folder) as checkpoint:
         config = target_config(checkpoint.config, quantize)
-        made = plan_for(plan, config, named)
+        made = plan_for(plan, config, named, cache)
+        check_cache(made.cache, precision)
         config = target_config(config, made.quantize)
         tokenizer = load_tokenizer(folder, config)
         added = open_adapter(adapter, config) if adapter is not None else None
@@ -68,7 +75,16 @@ def load(
         module = load_planned(checkpoint, made, config, progress=progress, **computing)
     if added is not None:
         added.apply(module)
-    return Engine(config, tokenizer, Runner(module, config), describe_backend(module))
+    return Engine(config, tokenizer, Runner(module, config, made.cache), describe_backend(module))
+
+
+def check_cache(cache: str | None, precision: str) -> None:
+    """GlmError("usage") for a type that keys and values can't be kept in."""
+    if cache not in (None, *CACHES):
+        raise GlmError("usage", f"no cache of {cache!r}", hint=f"choose from {', '.join(CACHES)}")
+    if cache == "bfloat16" and precision == "exact":
+        hint = "leave --cache away, or choose --precision fast"
+        raise GlmError("usage", "exact keeps keys and values in float32", where="--cache", hint=hint)
 
 
 @cache

@@ -19,6 +19,7 @@ from glmcore.models.rope import rotation
 from glmcore.quant.halves import HalfLinear
 from glmcore.quant.linear import QuantLinear
 
+CACHES = {torch.float32: abi.SINGLE, torch.bfloat16: abi.BRAIN}
 FLOATS = {torch.float16: 16, torch.bfloat16: 17, torch.float32: 32}
 LAYERS = (glm1.Layer, glm2.Layer)
 ROTARY = {"halves": abi.HALVES, "pairs": abi.PAIRS}
@@ -27,6 +28,7 @@ NORMS = (nn.LayerNorm, glm2.RMSNorm)
 FEW_FLOAT_ROWS = 8
 # The library's attention has room for the scores of so many queries that share a key.
 MOST_QUERIES = 64
+MOST_SIZE = 256  # of a head (MOST_SIZE in cpu/attention.h)
 LANES = 16  # of the widest vectors, which heads have to fill
 ALIGNMENT = 64
 # Tokens of a prompt at a time: as many share an unpacked tile of weights, and more would only take more workspace.
@@ -44,7 +46,8 @@ class NativeModel:
 
     def __init__(self, model: nn.Module, config: ModelConfig) -> None:
         self.model, self.config = model, config
-        if config.num_heads // config.num_kv_heads > MOST_QUERIES or config.head_dim % LANES:
+        size = config.head_dim
+        if config.num_heads // config.num_kv_heads > MOST_QUERIES or size % LANES or size > MOST_SIZE:
             raise Unsuited("heads of an unusual shape")
         self.kernel = kernel_of(model)
         self.held: list[Tensor] = []  # what the library reads that no module holds: scales and biases in float32
@@ -110,6 +113,7 @@ class NativeModel:
         """Tell the layers where their keys and values are; a cache that grew lies elsewhere."""
         if cache.keys is self.keys:
             return
+        self.description.cache = CACHES[cache.keys[0].dtype]
         for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
             layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
         self.keys = cache.keys

@@ -30,24 +30,28 @@ log = logging.getLogger("glmcore")
 
 
 def plan_for(
-    plan: Plan | Mapping[str, Any] | str | Path | None, config: ModelConfig, dtype: str | torch.dtype | None = None
-) -> Plan:
+    plan: Plan | Mapping[str, Any] | str | Path | None, config: ModelConfig, dtype: str | torch.dtype | None = None,
+    cache: str | None = None,
+) -> Plan:  # fmt: skip
     """The plan to load by: a plan itself; one saved in a file; a device map by module names; "auto", "balanced",
     "sequential"; or, where None is given, the CPU alone.
 
-    dtype: of what is not quantised. Errors: GlmError("plan-invalid", "memory-short", "device-missing"), and "usage" for
-    a type that the plan is not for.
+    dtype: of what is not quantised. cache: of keys and values on the CPU. Errors: GlmError("plan-invalid",
+    "memory-short", "device-missing"), and "usage" for a type that the plan is not for.
     """
     named = dtype_name(dtype)
     if plan is None:
-        return fitting(plan_on_cpu(config, named, free=free_memory("cpu")))
+        return fitting(plan_on_cpu(config, named, free=free_memory("cpu"), cache=cache))
     if isinstance(plan, Mapping):
-        return plan_from_map(plan, config, named)
+        return plan_from_map(plan, config, named, cache=cache)
     if plan in WORDS:
-        return fitting(make_plan(config, present_devices(), strategy=WORDS[str(plan)], **usual(config, named)))
+        return fitting(make_plan(config, present_devices(), strategy=WORDS[str(plan)], **usual(config, named, cache)))
     found = plan if isinstance(plan, Plan) else read_plan(plan, config)
     if named not in (None, found.dtype):
         raise GlmError("usage", f"the plan is for {found.dtype}, not {named}", hint="make a new one: glmcore plan")
+    if cache and found.cache not in (None, cache):
+        hint = f"make a new one: glmcore plan --cache {cache}"
+        raise GlmError("usage", f"the plan keeps keys and values in {found.cache}, not {cache}", hint=hint)
     if config.quantization_bit and not found.quantize:
         bits = config.quantization_bit
         raise GlmError("usage", f"the plan is not for int{bits} weights", hint=f"glmcore plan --quant int{bits}")
@@ -64,12 +68,13 @@ def read_plan(plan: str | Path, config: ModelConfig) -> Plan:
 
 
 def plan_from_map(
-    device_map: Mapping[str, Any], config: ModelConfig, dtype: str | None = None, free: Free = free_memory
-) -> Plan:
+    device_map: Mapping[str, Any], config: ModelConfig, dtype: str | None = None, free: Free = free_memory,
+    cache: str | None = None,
+) -> Plan:  # fmt: skip
     """The plan of a ``device_map`` or ``hf_device_map``, its devices' free memory as budgets."""
     placement = placement_from_map(config, device_map)
     devices = [Device(name, budget(name, free)) for name in dict.fromkeys(placement.values())]
-    return fitting(make_plan(config, devices, strategy="manual", placement=placement, **usual(config, dtype)))
+    return fitting(make_plan(config, devices, strategy="manual", placement=placement, **usual(config, dtype, cache)))
 
 
 def plan_on_gpus(config: ModelConfig, count: int, free: Free = free_memory) -> Plan:
@@ -91,9 +96,10 @@ def budget(name: str, free: Free) -> int:
     return found
 
 
-def usual(config: ModelConfig, dtype: str | None = None) -> dict[str, Any]:
+def usual(config: ModelConfig, dtype: str | None = None, cache: str | None = None) -> dict[str, Any]:
     """The precision of the checkpoint itself, where no other is asked for, and a usual context."""
-    return {"precision": Precision.of(config, dtype or config.dtype), "context": min(USUAL_CONTEXT, config.max_length)}
+    precision = Precision.of(config, dtype or config.dtype, cache=cache)
+    return {"precision": precision, "context": min(USUAL_CONTEXT, config.max_length)}
 
 
 def fitting(plan: Plan) -> Plan:
@@ -155,7 +161,7 @@ def replanned(plan: Plan, config: ModelConfig, why: list[str], free: Free) -> Pl
     bits = int((plan.quantize or "int0").removeprefix("int"))
     made = make_plan(
         config, devices, strategy=plan.strategy, context=plan.context, batch=plan.batch,
-        precision=Precision.of(config, plan.dtype, bits),
+        precision=Precision.of(config, plan.dtype, bits, plan.cache),
     )  # fmt: skip
     if not made.fits:
         hint = f"would fit: {', '.join(made.would_fit)}"

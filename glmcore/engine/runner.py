@@ -18,18 +18,19 @@ CACHE_BLOCK = 512
 class Runner:
     """A model with its cache, run the way that suits it.
 
-    ``reused`` counts the prompt tokens that the last prefill found in the cache.
+    ``kept``: the name of the type of keys and values on the CPU, where it is not that of the computing. ``reused``
+    counts the prompt tokens that the last prefill found in the cache.
     """
 
-    def __init__(self, model: nn.Module, config: ModelConfig) -> None:
-        self.model, self.config = model, config
+    def __init__(self, model: nn.Module, config: ModelConfig, kept: str | None = None) -> None:
+        self.model, self.config, self.kept = model, config, kept
         self.reused = 0
         self.forget()
 
     def forget(self) -> None:
         """An empty cache, where the model's layers are now, and the way to run them there."""
         capacity = min(CACHE_BLOCK, self.config.max_length)
-        self.cache = KVCache(self.config, 1, capacity, layer_dtypes(self.model), layer_devices(self.model))
+        self.cache = KVCache(self.config, 1, capacity, cache_dtypes(self.model, self.kept), layer_devices(self.model))
         self.way = way_for(self.model, Rows(self.config, self.cache))
 
     def prefill(self, prompt: Sequence[int]) -> Tensor:
@@ -48,8 +49,14 @@ class Runner:
 
 
 def layer_dtypes(model: nn.Module) -> list[torch.dtype]:
-    """The type that each layer computes in, which is that of its norms and of its keys and values."""
+    """The type that each layer computes in, which is that of its norms."""
     return [layer.input_layernorm.weight.dtype for layer in model.layers]
+
+
+def cache_dtypes(model: nn.Module, kept: str | None) -> list[torch.dtype]:
+    """The type of each layer's keys and values: what it computes in, or ``kept`` on the CPU where that is given."""
+    pairs = zip(layer_dtypes(model), layer_devices(model), strict=True)
+    return [getattr(torch, kept) if kept and device.type == "cpu" else dtype for dtype, device in pairs]
 
 
 def layer_devices(model: nn.Module) -> list[torch.device]:

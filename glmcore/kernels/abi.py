@@ -9,10 +9,11 @@ from __future__ import annotations
 import ctypes
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int, c_int64, c_uint64, c_void_p, sizeof
 
-VERSION = 3
+VERSION = 4
 OK, NOT_FINITE, NO_MEMORY = 0, 1, 2
 # By their numbers in the library.
 PRECISIONS = ("fast", "exact", "light")
+SINGLE, BRAIN = 32, 17
 PAIRS, HALVES = 0, 1
 GELU, SWIGLU = 0, 1
 
@@ -42,7 +43,7 @@ class Layer(Structure):
 class Model(Structure):
     _fields_ = (
         *((name, c_int64) for name in ("layers", "hidden", "heads", "groups", "size", "ffn", "within_heads", "rotary",
-                                       "parts", "gate", "precision", "residual_of_norm")),
+                                       "parts", "gate", "precision", "cache", "residual_of_norm")),
         ("residual", c_float), ("epsilon", c_float), ("layer", POINTER(Layer)), ("last", Norm), ("head", Matrix),
     )  # fmt: skip
 

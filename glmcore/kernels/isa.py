@@ -24,12 +24,14 @@ def _isa(name: str, needs: str, *flags: str) -> Isa:
 
 
 _AVX512 = ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl")
+_VNNI_NEEDS, _VNNI = "avx512f avx512bw avx512vl avx512_vnni fma", ("-DGLM_AVX512VNNI", *_AVX512, "-mavx512vnni")
 
 # Best first.
 ISAS: dict[str, Isa] = {
     isa.name: isa
     for isa in (
-        _isa("avx512vnni", "avx512f avx512bw avx512vl avx512_vnni fma", "-DGLM_AVX512VNNI", *_AVX512, "-mavx512vnni"),
+        _isa("avx512bf16", f"{_VNNI_NEEDS} avx512_bf16", *_VNNI, "-DGLM_BF16", "-mavx512bf16"),
+        _isa("avx512vnni", _VNNI_NEEDS, *_VNNI),
         _isa("avxvnni", "avx2 fma f16c avx_vnni", "-DGLM_AVXVNNI", "-mavx2", "-mfma", "-mf16c", "-mavxvnni"),
         _isa("avx512", "avx512f avx512bw avx512vl fma", "-DGLM_AVX512", *_AVX512),
         _isa("avx2", "avx2 fma f16c", "-DGLM_AVX2", "-mavx2", "-mfma", "-mf16c"),

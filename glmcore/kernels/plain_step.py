@@ -10,7 +10,7 @@ from typing import NamedTuple
 from glmcore.kernels import abi
 
 Row = list[float]
-LAYERS, HIDDEN, HEADS, SIZE, FFN, VOCABULARY = 2, 32, 2, 16, 12, 9
+LAYERS, HIDDEN, HEADS, SIZE, FFN, VOCABULARY = 2, 32, 2, 32, 12, 9
 SEQUENCES, PLACES = 2, 4
 EPSILON = 1e-5
 EXACT = abi.PRECISIONS.index("exact")
@@ -108,6 +108,7 @@ class PlainLayer:
         self.dense = PlainMatrix(rng, shape.bits, HIDDEN, HEADS * SIZE, biased)
         self.up = PlainMatrix(rng, shape.bits, wide, HIDDEN, biased)
         self.down = PlainMatrix(rng, shape.bits, HIDDEN, FFN, biased)
+        # Room for either type.
         self.cache = [floats([0.0] * (SEQUENCES * shape.groups * PLACES * SIZE)) for _ in range(2)]
         self.keys: dict[tuple[int, int, int], Row] = {}
         self.values: dict[tuple[int, int, int], Row] = {}
@@ -116,16 +117,19 @@ class PlainLayer:
 
 
 class SmallModel:
-    """Two layers and a head of repeatable weights, as Python computes with them and as the library is told."""
+    """Two layers and a head of repeatable weights, as Python computes with them and as the library is told.
 
-    def __init__(self, shape: Shape, rng: Numbers) -> None:
+    ``cache``: SINGLE or BRAIN, what the library keeps keys and values in; Python keeps them whole.
+    """
+
+    def __init__(self, shape: Shape, rng: Numbers, cache: int) -> None:
         self.shape = shape
         self.layers = [PlainLayer(shape, rng) for _ in range(LAYERS)]
         self.last, self.head = PlainNorm(rng, shape.layer_norm), PlainMatrix(rng, shape.bits, VOCABULARY, HIDDEN, False)
         self.described = abi.Model(
             layers=LAYERS, hidden=HIDDEN, heads=HEADS, groups=shape.groups, size=SIZE, ffn=FFN,
             within_heads=shape.within_heads, rotary=shape.rotary, parts=shape.parts, gate=shape.gate, precision=EXACT,
-            residual_of_norm=shape.residual_of_norm, residual=shape.residual, epsilon=EPSILON,
+            cache=cache, residual_of_norm=shape.residual_of_norm, residual=shape.residual, epsilon=EPSILON,
             layer=(abi.Layer * LAYERS)(*(layer.described for layer in self.layers)),
             last=self.last.described, head=self.head.described,
         )  # fmt: skip

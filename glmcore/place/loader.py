@@ -126,15 +126,17 @@ def target_config(config: ModelConfig, quantize: str | None) -> ModelConfig:
     return config.quantised(bits)
 
 
-def plan_on_cpu(config: ModelConfig, dtype: str | torch.dtype | None = None, *, free: int | None = None) -> Plan:
+def plan_on_cpu(
+    config: ModelConfig, dtype: str | torch.dtype | None = None, *, free: int | None = None, cache: str | None = None
+) -> Plan:
     """The plan of a model that the CPU holds alone, in ``default_dtype`` where no type is asked for.
 
-    free: bytes that it may take; None where nobody counts them.
+    free: bytes that it may take; None where nobody counts them. cache: the type of keys and values.
     """
     named = dtype_name(dtype) or default_dtype(config)
     context = min(USUAL_CONTEXT, config.max_length)
     devices = [Device("cpu", free or UNCOUNTED)]
-    return make_plan(config, devices, precision=Precision.of(config, named), context=context)
+    return make_plan(config, devices, precision=Precision.of(config, named, cache=cache), context=context)
 
 
 def default_dtype(config: ModelConfig) -> str:

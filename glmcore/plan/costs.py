@@ -26,23 +26,24 @@ class Precision:
     bits: int = 0  # 0, 4 or 8
     embedding_bits: int = 0  # embedding and head
     stored: str | None = None  # of matrices that are not quantised; ``dtype`` where None
+    cache: str | None = None  # of keys and values on a CPU; float32, in which it computes, where None
 
     def __post_init__(self) -> None:
-        for dtype in (self.dtype, self.stored or self.dtype):
+        for dtype in (self.dtype, self.stored or self.dtype, self.cache or self.dtype):
             if dtype not in DTYPE_BYTES:
                 raise GlmError("usage", f"{dtype!r} is no dtype", hint=f"one of {', '.join(DTYPE_BYTES)}")
         if self.bits not in (0, 4, 8) or self.embedding_bits not in (0, 4, 8):
             raise GlmError("usage", f"{self.bits} bits are not supported", hint="int4 or int8")
 
     @classmethod
-    def of(cls, config: ModelConfig, dtype: str, bits: int = 0) -> Precision:
+    def of(cls, config: ModelConfig, dtype: str, bits: int = 0, cache: str | None = None) -> Precision:
         """As the loader holds ``config``: packed as it is stored, or quantised to ``bits`` on the way."""
         held = config.quantised(bits)
-        return cls(dtype, held.quantization_bit, held.embedding_bits, stored_type(held, dtype))
+        return cls(dtype, held.quantization_bit, held.embedding_bits, stored_type(held, dtype), cache)
 
     def on(self, device: str) -> Types:
         """The types of what lies on a device."""
-        return types_on(device, self.dtype, self.stored or self.dtype)
+        return types_on(device, self.dtype, self.stored or self.dtype, self.cache)
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ def piece_bytes(piece: layout.Piece, types: Types) -> int:
     return sum(tensor_bytes(spec, types) for spec in piece.tensors.values() if not spec.optional)
 
 
-def kv_bytes_per_token(config: ModelConfig, computing: str) -> int:
-    """KV cache of one token in one layer (keys and values before group expansion), in the type it computes in."""
-    return 2 * config.num_kv_heads * config.head_dim * DTYPE_BYTES[computing]
+def kv_bytes_per_token(config: ModelConfig, kept: str) -> int:
+    """KV cache of one token in one layer (keys and values before group expansion), in the type it is kept in."""
+    return 2 * config.num_kv_heads * config.head_dim * DTYPE_BYTES[kept]
 
 
 @functools.lru_cache(maxsize=64)
@@ -76,7 +77,7 @@ def pieces(config: ModelConfig, precision: Precision, device: str) -> tuple[Piec
     """Every piece in the order of the forward pass, as it would lie on ``device``."""
     held = replace(config, quantization_bit=precision.bits, embedding_bits=precision.embedding_bits)
     types = precision.on(device)
-    cache = kv_bytes_per_token(config, types.computing)
+    cache = kv_bytes_per_token(config, types.cache)
     return tuple(
         Piece(piece.name, piece_bytes(piece, types), cache if piece.is_layer else 0) for piece in layout.pieces(held)
     )

@@ -11,7 +11,7 @@ from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
 from glmcore.layout import piece_names
 from glmcore.plan.costs import CUDA_CONTEXT_BYTES, Piece, Precision, pieces
-from glmcore.plan.devices import Device, format_size
+from glmcore.plan.devices import Device, format_size, is_cpu
 from glmcore.plan.strategies import NUMBERED, STRATEGIES, cut
 from glmcore.plan.types import Types
 from glmcore.plan.workspace import workspace_bytes
@@ -31,7 +31,8 @@ class DevicePlan:
     workspace_bytes: int
     pieces: tuple[str, ...]
     stored: str  # the type of matrices that are not quantised
-    computing: str  # the type of hidden states, keys, values and vectors
+    computing: str  # the type of hidden states and vectors
+    cache: str  # the type of keys and values
     bandwidth: float | None = None  # bytes/s, where known
 
     @property
@@ -74,7 +75,16 @@ class Plan:
     @property
     def types(self) -> dict[str, Types]:
         """Piece → the types in which it is kept and computes."""
-        return {piece: Types(device.stored, device.computing) for device in self.devices for piece in device.pieces}
+        return {
+            piece: Types(device.stored, device.computing, device.cache)
+            for device in self.devices
+            for piece in device.pieces
+        }
+
+    @property
+    def cache(self) -> str | None:
+        """The type of keys and values on the CPU; None where that holds nothing."""
+        return next((device.cache for device in self.devices if device.pieces and is_cpu(device.name)), None)
 
     @property
     def placement(self) -> dict[str, str]:
@@ -126,6 +136,7 @@ class Load:
             tuple(piece.name for piece in held),
             types.stored,
             types.computing,
+            types.cache,
             device.bandwidth,
         )
 

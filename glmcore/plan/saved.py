@@ -64,7 +64,7 @@ def check_words(plan: Plan) -> None:
     for share in plan.devices:
         if not is_device_name(share.name):
             raise ValueError(f"{share.name!r} is no device")
-        for dtype in (share.stored, share.computing):
+        for dtype in (share.stored, share.computing, share.cache):
             if dtype not in DTYPE_BYTES:
                 raise ValueError(f"{dtype!r} is no dtype")
 

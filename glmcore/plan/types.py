@@ -16,12 +16,17 @@ class Types:
     """The types of what one device holds."""
 
     stored: str  # of matrices that are not quantised
-    computing: str  # of hidden states, keys and values, and of vectors: norms and biases
+    computing: str  # of hidden states, and of vectors: norms and biases
+    cache: str  # of keys and values
 
 
-def types_on(device: str, dtype: str, stored: str) -> Types:
-    """A card computes in ``dtype``; a CPU, which has no fast 16 bits and overflows in float16, in float32."""
-    return Types(stored, "float32" if is_cpu(device) else dtype)
+def types_on(device: str, dtype: str, stored: str, cache: str | None = None) -> Types:
+    """A card computes in ``dtype``; a CPU, which has no fast 16 bits and overflows in float16, in float32.
+
+    cache: what a CPU keeps of keys and values, where they are not of the type that it computes in.
+    """
+    computing = "float32" if is_cpu(device) else dtype
+    return Types(stored, computing, cache if cache and is_cpu(device) else computing)
 
 
 def stored_type(config: ModelConfig, dtype: str) -> str:

@@ -5,22 +5,16 @@
 #include <math.h>
 #include <string.h>
 
+#include "attention.h"
 #include "glm.h"
 #include "simd.h"
 #include "step.h"
 
 #define PART 256      /* keys that are merged with others as one */
-#define KEYS 64       /* keys at a time: 32 KB of heads of 128, which stay in the first cache for all queries */
 #define TASKS 4       /* per thread, so that a thread that was held up leaves work to the others */
-#define MOST_QUERIES 64
 #define LINE 16       /* floats in a cache line */
 #define TOGETHER 6    /* queries whose sums of values stay in registers, two vectors each */
 #define SCORED 3      /* queries whose sums of scores do, four keys each */
-
-/* What is known after some of the keys, for each query of a group: [queries] each. */
-typedef struct {
-    float *largest, *sum, *out; /* out: [queries][size], not yet divided by sum */
-} Part;
 
 static int64_t part_floats(const Model *model) { return model->heads / model->groups * (model->size + 2); }
 
@@ -123,8 +117,7 @@ INLINE void mix_values(const int queries, const float *weights, const float *val
         case 1: call(1); break;                                       \
     }
 
-/* Turns one query's scores into weights, and lowers what it gathered so far where a larger score appears. */
-static void soften(Part part, int64_t query, float *scores, int64_t count, int64_t size) {
+void soften(Part part, int64_t query, float *scores, int64_t count, int64_t size) {
     float largest = part.largest[query], sum = 0.f;
 #pragma omp simd reduction(max : largest)
     for (int64_t k = 0; k < count; k++) largest = scores[k] > largest ? scores[k] : largest;
@@ -138,9 +131,8 @@ static void soften(Part part, int64_t query, float *scores, int64_t count, int64
         for (int64_t i = 0; i < size; i++) part.out[query * size + i] *= lower;
 }
 
-/* All queries of a group over `count` keys, at most KEYS. */
-static void attend_keys(int64_t queries, const float *query, const float *key, const float *value, int64_t size,
-                        int64_t count, Part part) {
+void attend_floats(int64_t queries, const float *query, const float *key, const float *value, int64_t size, int64_t count,
+                   Part part) {
     float scores[MOST_QUERIES * KEYS] __attribute__((aligned(64)));
 #define SHARE(from, each) ((Share){from, q / each, (queries + each - 1) / each})
 #define CALL(n) score_keys(n, query + q * size, key, size, count, SHARE(value, SCORED), scores + q * KEYS)
@@ -176,12 +168,18 @@ static void attend_part(const Model *model, const Layer *layer, const Tokens *to
     const int64_t size = model->size, each = model->heads / model->groups;
     const int64_t row = task % tokens->rows, group = task / tokens->rows;
     const int64_t start = tokens->sequence[row] * tokens->sequence_stride + group * tokens->group_stride;
-    const int64_t end = at_most((p + 1) * PART, tokens->visible[row]);
+    const int64_t from = start + p * PART * size, count = at_most(PART, tokens->visible[row] - p * PART);
+    const float *query = queries + (row * model->heads + group * each) * size;
     for (int64_t q = 0; q < each; q++) part.largest[q] = -1e30f, part.sum[q] = 0.f;
     memset(part.out, 0, (size_t)(each * size) * sizeof(float));
-    for (int64_t k = p * PART; k < end; k += KEYS)
-        attend_keys(each, queries + (row * model->heads + group * each) * size, layer->keys + start + k * size,
-                    layer->values + start + k * size, size, at_most(KEYS, end - k), part);
+    if (model->cache == BRAIN) {
+        attend_brains(each, query, (const uint16_t *)layer->keys + from, (const uint16_t *)layer->values + from, size,
+                      count, part);
+        return;
+    }
+    const float *key = (const float *)layer->keys + from, *value = (const float *)layer->values + from;
+    for (int64_t k = 0; k < count; k += KEYS)
+        attend_floats(each, query, key + k * size, value + k * size, size, at_most(KEYS, count - k), part);
 }
 
 /* Adds a part to those before it. */

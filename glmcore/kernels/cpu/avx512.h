@@ -57,6 +57,22 @@ static inline void transpose(const uint8_t *p, int64_t stride, uint32_t *out, in
     }
 }
 
+#ifdef GLM_BF16
+#define BRAIN_PAIRS
+static inline vf pair_step(vf sum, vi a, vi b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
+static inline void store_brains(uint16_t *p, vf v) {
+    _mm256_storeu_si256((void *)p, (__m256i)_mm512_cvtneps_pbh(v));
+}
+static inline void interleave(const uint16_t *even, const uint16_t *odd, uint32_t *out) {
+    vi first = _mm512_set1_epi32(0x00200000), second;
+    int32_t words[LANES];
+    for (int i = 0; i < LANES; i++) words[i] = 0x00010001 * i;
+    first = vi_add(first, vi_load(words)), second = vi_add(first, _mm512_set1_epi16(LANES));
+    _mm512_store_si512(out, _mm512_permutex2var_epi16(vi_load(even), first, vi_load(odd)));
+    _mm512_store_si512(out + LANES, _mm512_permutex2var_epi16(vi_load(even), second, vi_load(odd)));
+}
+#endif
+
 /* Four sums as floats: halves are added first, since 256 bits take half the time where 512 are done in two goes. */
 typedef __m128 quad;
 static inline quad quad_zero(void) { return _mm_setzero_ps(); }
@@ -93,7 +109,11 @@ static inline Block4 load4(const uint8_t *p) {
 
 #ifdef GLM_AVX512VNNI
 
+#ifdef GLM_BF16
+#define ISA_NAME "avx512bf16"
+#else
 #define ISA_NAME "avx512vnni"
+#endif
 #define WORDS8 0
 #define FLUSH 32
 /* As assembler: gcc 12 keeps most accumulators of _mm512_dpbusd_epi32 on the stack, three times slower. */

@@ -2,6 +2,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "attention.h"
+#include "glm.h"
+#include "simd.h"
 #include "step.h"
 
 static void root_mean_square(const float *x, const float *weight, float epsilon, int64_t n, float *y) {
@@ -87,26 +90,45 @@ static void turn_halves(const Model *model, const float *cosine, const float *si
         }
 }
 
+/* Rounds to the nearest bfloat16, halves to even ones. */
+static void to_brains(const float *x, int64_t n, uint16_t *y) {
+    for (int64_t i = 0; i < n; i++) y[i] = float_to_brain(x[i]);
+}
+
+enum { QUERY, KEY, VALUE };
+
+static void rotate_head(const Model *model, int kind, const float *from, const float *cosine, const float *sine, float *to) {
+    if (kind == VALUE)
+        memcpy(to, from, (size_t)model->size * sizeof(float));
+    else
+        (model->rotary == PAIRS ? turn_pairs : turn_halves)(model, cosine, sine, from, to);
+    const float scale = 1.f / sqrtf((float)model->size);
+    if (kind == QUERY)
+        for (int64_t i = 0; i < model->size; i++) to[i] *= scale; /* here, so that no score needs it */
+}
+
 void rotate_and_store(const Model *model, const Layer *layer, const Tokens *tokens, const float *mixed,
                       float *queries) {
     const int64_t size = model->size, heads = model->heads, groups = model->groups, all = heads + 2 * groups;
     const int64_t turned = model->rotary == PAIRS ? size / 4 : size;
-    const float scale = 1.f / sqrtf((float)size);
 #pragma omp for
     for (int64_t task = 0; task < tokens->rows * all; task++) {
-        const int64_t row = task / all, part = task % all, kind = part < heads ? 0 : part < heads + groups ? 1 : 2;
-        const int64_t head = kind == 0 ? part : kind == 1 ? part - heads : part - heads - groups;
+        const int64_t row = task / all, part = task % all;
+        const int kind = part < heads ? QUERY : part < heads + groups ? KEY : VALUE;
+        const int64_t head = kind == QUERY ? part : kind == KEY ? part - heads : part - heads - groups;
         const float *from = mixed + row * all * size + (model->within_heads ? 3 * head + kind : part) * size;
         const float *cosine = tokens->cosines + row * turned, *sine = tokens->sines + row * turned;
-        float *to = queries + (row * heads + head) * size;
-        if (kind != 0)
-            to = (kind == 1 ? layer->keys : layer->values) + tokens->sequence[row] * tokens->sequence_stride +
-                 head * tokens->group_stride + tokens->place[row] * size;
-        if (kind == 2)
-            memcpy(to, from, (size_t)size * sizeof(float));
-        else
-            (model->rotary == PAIRS ? turn_pairs : turn_halves)(model, cosine, sine, from, to);
-        if (kind == 0)
-            for (int64_t i = 0; i < size; i++) to[i] *= scale; /* here, so that no score needs it */
+        void *held = kind == KEY ? layer->keys : layer->values;
+        const int64_t at = tokens->sequence[row] * tokens->sequence_stride + head * tokens->group_stride +
+                           tokens->place[row] * size;
+        if (kind == QUERY)
+            rotate_head(model, kind, from, cosine, sine, queries + (row * heads + head) * size);
+        else if (model->cache == SINGLE)
+            rotate_head(model, kind, from, cosine, sine, (float *)held + at);
+        else {
+            float rotated[MOST_SIZE];
+            rotate_head(model, kind, from, cosine, sine, rotated);
+            to_brains(rotated, size, (uint16_t *)held + at);
+        }
     }
 }

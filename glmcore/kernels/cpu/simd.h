@@ -17,6 +17,8 @@
  *   shift_digit             prefill: sums times 256, for the next digit
  *   TILE, VECTORS, INT_ROWS, FLOAT_ROWS   prefill: tile width and the registers' share
  *   THREE_DIGITS            whether 24 bits are multiplied faster as digits than as floats
+ *   pair_step, store_brains, interleave   with BRAIN_PAIRS: words of two bfloat16 multiplied, LANES floats rounded to them,
+ *                           2 * LANES columns of two rows side by side in words
  *   AHEAD                   floats: bytes to prefetch ahead in each stream
  *   FEW4, FEW8              by kind, up to how many activation rows decoding beats unpacking a tile
  */
@@ -51,6 +53,14 @@ static inline float brain_to_float(uint16_t brain) {
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
+}
+
+/* The nearest one, of two the even one. */
+static inline uint16_t float_to_brain(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? bits >> 16 | 64 : rounded); /* a NaN stays one */
 }
 
 #if defined(GLM_AVX512VNNI) || defined(GLM_AVX512)

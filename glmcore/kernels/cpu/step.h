@@ -19,7 +19,7 @@ typedef struct {
 typedef struct {
     Norm before_attention, before_mlp;
     Matrix qkv, dense, up, down;
-    float *keys, *values; /* [sequence][group][place][size] */
+    void *keys, *values; /* [sequence][group][place][size] of the type that Model.cache says */
 } Layer;
 
 enum { PAIRS = 0, HALVES = 1 };
@@ -30,6 +30,7 @@ typedef struct {
     int64_t within_heads; /* the fused projection holds query, key, value of each head together; else all of each */
     int64_t rotary;       /* PAIRS: the first half of a head turns, even with odd; HALVES: each of `parts` parts */
     int64_t parts, gate, precision;
+    int64_t cache; /* SINGLE or BRAIN, the type of keys and values */
     int64_t residual_of_norm; /* the residual is what the norm gives, else what it was given */
     float residual, epsilon;  /* the residual's factor */
     const Layer *layer;
@@ -42,7 +43,7 @@ typedef struct {
     int64_t rows;
     const int64_t *sequence, *place, *visible; /* [rows] */
     const float *cosines, *sines;              /* [rows][turned]: turned is size / 4 with PAIRS, size with HALVES */
-    int64_t sequence_stride, group_stride;     /* floats in a layer's keys and values */
+    int64_t sequence_stride, group_stride;     /* numbers in a layer's keys and values */
     float *hidden;                             /* [rows][hidden], embeddings in, the last layer's states out */
     float *logits;                             /* [wanted][head.n], of the last `wanted` rows */
     int64_t wanted;

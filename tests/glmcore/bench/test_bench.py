@@ -11,9 +11,11 @@ import pytest
 import torch
 from golden_cases import GOLDEN
 
+from glmcore import demo
 from glmcore.bench.measure import bytes_per_token, measure, weight_bytes
 from glmcore.bench.workloads import Workload, prompt_ids, random_model
-from glmcore.config import NAMED
+from glmcore.config import NAMED, ModelConfig
+from glmcore.engine.load import load
 from glmcore.engine.runner import Runner
 from glmcore.errors import GlmError
 from glmcore.machine import remembered_bandwidth
@@ -49,6 +51,22 @@ def test_a_checkpoint_is_measured():
     assert all(figures[name] > 0 for name in PROMISED)
     assert "int4" in figures["backend"]
     assert remembered_bandwidth() == figures["machine_bandwidth_gb_per_s"] * 1e9  # for plans
+
+
+def test_exact_keeps_keys_and_values_in_float32(tmp_path):
+    words = "error[usage]: exact keeps keys and values in float32"
+    done = bench(str(GOLDEN / "v2" / "int4"), "--cache", "bfloat16", "--precision", "exact")
+    assert done.returncode == 2 and words in done.stderr
+    config = ModelConfig.from_folder(demo.folder())
+    precision = Precision.of(config, "float32", 4, "bfloat16")
+    saved = tmp_path / "plan.json"
+    saved.write_text(json.dumps(make_plan(config, [Device("cpu", 2**34)], precision=precision, context=64).to_json()))
+    with pytest.raises(GlmError, match="exact keeps keys and values in float32"):
+        load(plan=saved, precision="exact")
+    with pytest.raises(GlmError, match="the plan keeps keys and values in bfloat16, not float32"):
+        load(plan=saved, cache="float32")
+    engine = load(plan=saved)
+    assert {tensor.dtype for tensor in engine.runner.cache.keys} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("case", ["v1/int8", "v2/int4"])

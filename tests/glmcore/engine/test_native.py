@@ -41,9 +41,9 @@ def small(kernel):
     return make
 
 
-def answer(model, prompt, *, native, tokens=(5, 17, 5, 99)):
+def answer(model, prompt, *, native, tokens=(5, 17, 5, 99), kept=None):
     """The logits after the prompt and after each token, through the library or through the modules."""
-    runner = Runner(model, model.config)
+    runner = Runner(model, model.config, kept)
     assert isinstance(runner.way, NativeWay)
     if not native:
         runner.way = ModuleWay(model, runner.way.rows)
@@ -67,6 +67,16 @@ def test_it_agrees_with_the_modules(name, bits, length, small):
     prompt = prompt_ids(model.config, length)
     ours, theirs = (answer(model, prompt, native=native) for native in (True, False))
     torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["chatglm-6b", "chatglm2-6b"])  # a query for each key, and four
+def test_keys_and_values_in_bfloat16_change_little(name, small):
+    model = small(name, 4)
+    prompt = prompt_ids(model.config, 300)
+    whole = answer(model, prompt, native=True)
+    for native in (True, False):
+        kept = answer(model, prompt, native=native, kept="bfloat16")
+        assert 1e-5 < (kept - whole).abs().max() < 0.02 * whole.abs().max()
 
 
 def test_a_prefix_stands_before_the_tokens(small):

@@ -15,6 +15,8 @@ from glmcore.kernels.isa import usable_isas
 from glmcore.kernels.load import PRECISIONS, Kernel
 from glmcore.models.cache import KVCache
 
+# Precision, and the type of keys and values.
+KEPT = (*((precision, torch.float32) for precision in PRECISIONS), ("fast", torch.bfloat16), ("light", torch.bfloat16))
 NAMES = ("chatglm-6b", "chatglm2-6b", "glm-4-9b")
 # Tokens before the row: within a part of the keys that is merged, across its border, and several parts on.
 LENGTHS = (3, 255, 256, 300, 700)
@@ -44,19 +46,19 @@ def step_together(model, cache, rows):
     return model.together(tokens, sequence, places, cache, positions[None])
 
 
-def filled_cache(config, sequences):
+def filled_cache(config, sequences, kept=torch.float32):
     """Keys and values as if every sequence had gone through."""
-    cache, generator = KVCache(config, sequences, CAPACITY), torch.Generator().manual_seed(3)
+    cache, generator = KVCache(config, sequences, CAPACITY, kept), torch.Generator().manual_seed(3)
     for tensor in (*cache.keys, *cache.values):
         tensor.normal_(generator=generator)
     return cache
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("precision", "kept"), KEPT)
 @pytest.mark.parametrize(("name", "bits"), [(NAMES[0], 8), (NAMES[1], 4), (NAMES[1], 8), (NAMES[2], 4)])
-def test_a_row_is_the_same_whatever_rows_go_with_it_and_on_however_many_threads(library, name, bits, precision):
+def test_a_row_is_the_same_whatever_rows_go_with_it_and_on_however_many_threads(library, name, bits, precision, kept):
     model, chance = native(library, name, bits, precision), random.Random(5)
-    cache = filled_cache(model.config, MOST_ROWS)
+    cache = filled_cache(model.config, MOST_ROWS, kept)
     for length in LENGTHS:
         row = (chance.randrange(MOST_ROWS), length, 17)
         alone = step_together(model, cache, [row])[0]
@@ -68,29 +70,29 @@ def test_a_row_is_the_same_whatever_rows_go_with_it_and_on_however_many_threads(
             assert torch.equal(together, alone), (length, count, model.kernel.threads)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("precision", "kept"), KEPT)
 @pytest.mark.parametrize("name", [NAMES[1], NAMES[2]])
-def test_drafted_tokens_in_one_pass_are_what_they_are_one_by_one(library, name, precision):
+def test_drafted_tokens_in_one_pass_are_what_they_are_one_by_one(library, name, precision, kept):
     """Rows of one sequence, each of which sees those before it."""
     model = native(library, name, 4, precision)
     drafted = [(0, 250 + i, 30 + i) for i in range(MOST_ROWS)]
-    cache = filled_cache(model.config, 1)
+    cache = filled_cache(model.config, 1, kept)
     singly = torch.cat([step_together(model, cache, [row]) for row in drafted])
     for count, model.kernel.threads in ((2, 1), (5, 2), (MOST_ROWS, 3)):
-        together = step_together(model, filled_cache(model.config, 1), drafted[:count])
+        together = step_together(model, filled_cache(model.config, 1, kept), drafted[:count])
         assert torch.equal(together, singly[:count])
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("precision", "kept"), KEPT)
 @pytest.mark.parametrize("length", [14, 300])  # of which `fast` keeps what it keeps of answers, and less
 @pytest.mark.parametrize(("name", "bits"), [(NAMES[1], 4), (NAMES[1], 8), (NAMES[2], 4)])
-def test_a_prompt_is_the_same_however_it_is_cut(library, name, bits, length, precision):
+def test_a_prompt_is_the_same_however_it_is_cut(library, name, bits, length, precision, kept):
     model, chance = native(library, name, bits, precision), random.Random(7)
     prompt = torch.tensor([prompt_ids(model.config, length)])
 
     def read(sizes):
         """Logits after the prompt and after one more token, and all keys and values."""
-        cache = KVCache(model.config, 1, CAPACITY)
+        cache = KVCache(model.config, 1, CAPACITY, kept)
         for chunk in prompt.split(sizes, dim=1):
             logits = model(chunk, cache, prompt=length)
         after = model(torch.tensor([[7]]), cache)

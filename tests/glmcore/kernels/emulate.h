@@ -73,3 +73,35 @@ static inline simde__m128i emulated_maskz_loadu_epi32(unsigned some, const void 
 
 #undef _mm_maskz_loadu_ps
 #define _mm_maskz_loadu_ps(some, p) simde_mm_castsi128_ps(emulated_maskz_loadu_epi32(some, p))
+
+#undef __m512bh
+#define __m512bh simde__m512i
+#undef _mm512_dpbf16_ps
+#define _mm512_dpbf16_ps emulated_dpbf16_ps
+static inline simde__m512 emulated_dpbf16_ps(simde__m512 sum, simde__m512i a, simde__m512i b) {
+    uint16_t x[32], y[32];
+    float out[16];
+    memcpy(x, &a, 64), memcpy(y, &b, 64), memcpy(out, &sum, 64);
+    for (int i = 0; i < 16; i++)
+        for (int j = 1; j >= 0; j--) out[i] += brain_to_float(x[2 * i + j]) * brain_to_float(y[2 * i + j]);
+    return simde_mm512_loadu_ps(out);
+}
+
+#undef _mm512_cvtneps_pbh
+#define _mm512_cvtneps_pbh emulated_cvtneps_pbh
+static inline simde__m256i emulated_cvtneps_pbh(simde__m512 a) {
+    float x[16];
+    uint16_t out[16];
+    memcpy(x, &a, 64);
+    for (int i = 0; i < 16; i++) out[i] = float_to_brain(x[i]);
+    return simde_mm256_loadu_si256((const void *)out);
+}
+
+#undef _mm512_permutex2var_epi16
+#define _mm512_permutex2var_epi16 emulated_permutex2var_epi16
+static inline simde__m512i emulated_permutex2var_epi16(simde__m512i a, simde__m512i places, simde__m512i b) {
+    uint16_t x[64], at[32], out[32];
+    memcpy(x, &a, 64), memcpy(x + 32, &b, 64), memcpy(at, &places, 64);
+    for (int i = 0; i < 32; i++) out[i] = x[at[i] & 63];
+    return simde_mm512_loadu_si512(out);
+}

@@ -3,7 +3,9 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "attention.h"
 #include "glm.h"
+#include "simd.h"
 #include "step.h"
 
 int64_t glm_step_bytes(const Model *model, const Tokens *tokens, int threads);
@@ -17,41 +19,59 @@ static float *random_floats(int64_t count, float size) {
     return x;
 }
 
-static double attended(const Model *m, const Layer *layer, const Tokens *t, const float *q, int64_t row, int64_t head,
-                       int64_t i) {
+/* What a cache of this type keeps, as it lies there: `x` is rounded along. */
+static void *kept_as(int64_t cache, float *x, int64_t count) {
+    uint16_t *kept = exactly(count * (cache == BRAIN ? 2 : 4));
+    if (cache == SINGLE) return memcpy(kept, x, (size_t)count * sizeof *x);
+    for (int64_t i = 0; i < count; i++) kept[i] = float_to_brain(x[i]), x[i] = brain_to_float(kept[i]);
+    return kept;
+}
+
+/* out[size]: what one head of a token comes to. */
+static void attended(const Model *m, const float *keys, const float *values, const Tokens *t, const float *q, int64_t row,
+                     int64_t head, double *out) {
     const int64_t start = head / (m->heads / m->groups) * t->group_stride + t->sequence[row] * t->sequence_stride;
-    double sum = 0, out = 0;
+    double sum = 0;
+    for (int64_t i = 0; i < m->size; i++) out[i] = 0;
     for (int64_t key = 0; key < t->visible[row]; key++) {
         double score = 0;
         for (int64_t d = 0; d < m->size; d++)
-            score += (double)q[(row * m->heads + head) * m->size + d] * layer->keys[start + key * m->size + d];
-        sum += exp(score);
-        out += exp(score) * layer->values[start + key * m->size + i];
+            score += (double)q[(row * m->heads + head) * m->size + d] * keys[start + key * m->size + d];
+        const double by = exp(score);
+        sum += by;
+        for (int64_t i = 0; i < m->size; i++) out[i] += by * values[start + key * m->size + i];
     }
-    return out / sum;
+    for (int64_t i = 0; i < m->size; i++) out[i] /= sum;
 }
 
-static int check_attention(int64_t heads, int64_t groups, int64_t size, int64_t rows, int threads) {
-    const Model model = {.heads = heads, .groups = groups, .size = size};
+static int check_attention(int64_t cache, int64_t heads, int64_t groups, int64_t size, int64_t rows, int threads) {
+    const Model model = {.heads = heads, .groups = groups, .size = size, .cache = cache};
+    const int pairs = cache == BRAIN && attends_in_pairs(size);
     int64_t sequence[MOST_ROWS], visible[MOST_ROWS];
     const int64_t cells = 2 * groups * PLACES * size;
-    const Layer layer = {.keys = random_floats(cells, 4.f), .values = random_floats(cells, 2.f)};
+    float *keys = random_floats(cells, 4.f), *values = random_floats(cells, 2.f);
+    const Layer layer = {.keys = kept_as(cache, keys, cells), .values = kept_as(cache, values, cells)};
     const Tokens tokens = {.rows = rows, .sequence = sequence, .visible = visible, .group_stride = PLACES * size,
                            .sequence_stride = groups * PLACES * size};
     for (int64_t row = 0; row < rows; row++) sequence[row] = next() % 2, visible[row] = 1 + next() % PLACES;
     float *queries = random_floats(rows * heads * size, 0.5f), *out = random_floats(rows * heads * size, 1.f);
     float *scratch = exactly(attention_floats(&model, &tokens, threads) * (int64_t)sizeof(float));
     double worst = 0;
+    if (pairs) /* queries are rounded too, and weights by up to 2^-9, of values up to 1 */
+        for (int64_t i = 0; i < rows * heads * size; i++) queries[i] = brain_to_float(float_to_brain(queries[i]));
 #pragma omp parallel num_threads(threads)
     attend(&model, &layer, &tokens, queries, scratch, out);
     for (int64_t row = 0; row < rows; row++)
-        for (int64_t head = 0; head < heads; head++)
-            for (int64_t i = 0; i < size; i++) {
-                const double right = attended(&model, &layer, &tokens, queries, row, head, i);
-                worst = fmax(worst, fabs(right - out[(row * heads + head) * size + i]));
-            }
-    free(queries), free(out), free(scratch), free(layer.keys), free(layer.values);
-    return !(worst < 2e-6);
+        for (int64_t head = 0; head < heads; head++) {
+            double right[MOST_SIZE];
+            attended(&model, keys, values, &tokens, queries, row, head, right);
+            for (int64_t i = 0; i < size; i++)
+                worst = fmax(worst, fabs(right[i] - out[(row * heads + head) * size + i]));
+        }
+    free(queries), free(out), free(scratch), free(layer.keys), free(layer.values), free(keys), free(values);
+    if (worst < (pairs ? 0x1p-9 : 2e-6)) return 0;
+    printf("attention: cache of kind %d, %d heads of %d: off by %g\n", (int)cache, (int)heads, (int)size, worst);
+    return 1;
 }
 
 static Matrix random_matrix(int64_t bits, int64_t n, int64_t k) {
@@ -85,7 +105,7 @@ static int last_logits(const Model *model, const float *embedded, const float *t
     return status;
 }
 
-static int check_step(int64_t bits, int first_generation, int threads) {
+static int check_step(int64_t cache, int64_t bits, int first_generation, int threads) {
     const int64_t hidden = 96, heads = 6, groups = first_generation ? 6 : 2, size = 32, ffn = 130, rows = 4, vocabulary = 33;
     float *weight = random_floats(hidden, 2.f), *bias = random_floats(hidden, 1.f);
     const Norm norm = {weight, first_generation ? bias : NULL};
@@ -96,7 +116,7 @@ static int check_step(int64_t bits, int first_generation, int threads) {
                             random_matrix(bits, first_generation ? ffn : 2 * ffn, hidden), random_matrix(bits, hidden, ffn),
                             random_floats(groups * PLACES * size, 0.f), random_floats(groups * PLACES * size, 0.f)};
     const Model model = {2, hidden, heads, groups, size, ffn, first_generation, first_generation ? HALVES : PAIRS,
-                         first_generation ? 2 : 1, first_generation ? GELU : SWIGLU, 1, first_generation,
+                         first_generation ? 2 : 1, first_generation ? GELU : SWIGLU, 1, cache, first_generation,
                          first_generation ? 2.f : 1.f, 1e-5f, layers, norm, random_matrix(bits, vocabulary, hidden)};
     float *embedded = random_floats(rows * hidden, 2.f), *turns = random_floats(rows * size, 2.f);
     float *together = random_floats(vocabulary, 0.f), *singly = random_floats(vocabulary, 0.f);
@@ -115,12 +135,16 @@ static int check_step(int64_t bits, int first_generation, int threads) {
 }
 
 static int check_steps(void) {
+    static const int64_t caches[] = {SINGLE, BRAIN};
     int failures = 0;
     for (int threads = 1; threads <= 3; threads += 2)
         for (int64_t rows = 1; rows <= MOST_ROWS; rows += 2) {
-            failures += check_attention(16, 1, 128, rows, threads) + check_attention(7, 7, 32, rows, threads);
-            failures += check_attention(10, 2, 16, rows, threads) + check_attention(6, 2, 48, rows, threads);
+            const int64_t shapes[][3] = {{16, 1, 128}, {7, 7, 32}, {10, 2, 16}, {6, 2, 48}, {7, 1, 64}};
+            for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+                for (int i = 0; i < 2; i++)
+                    failures += check_attention(caches[i], shapes[s][0], shapes[s][1], shapes[s][2], rows, threads);
         }
-    for (int first = 0; first < 2; first++) failures += check_step(4, first, 3) + check_step(8, first, 1);
+    for (int first = 0; first < 2; first++)
+        for (int i = 0; i < 2; i++) failures += check_step(caches[i], 4, first, 3) + check_step(caches[i], 8, first, 1);
     return failures;
 }

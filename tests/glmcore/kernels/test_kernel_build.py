@@ -338,7 +338,7 @@ def test_given_file_that_crashes(tmp_path):
 def test_given_file_that_computes_wrongly(tmp_path):
     sizes = ", ".join(str(ctypes.sizeof(structure)) for structure in abi.STRUCTURES)
     source = """
-    int glm_abi(void) { return 3; }
+    int glm_abi(void) { return VERSION; }
     int glm_precision(int bits, int exact, long m) { return 16; }
     const char *glm_isa(void) { return "wrong"; }
     int glm_openmp(void) { return 0; }
@@ -350,7 +350,7 @@ def test_given_file_that_computes_wrongly(tmp_path):
     int glm_linear(int bits, int exact, const void *w, const float *s, const float *b, const float *x, float *y,
                    long m, long n, long k, int t) { for (long i = 0; i < m * n; i++) y[i] = 0; return 0; }
     """
-    error = refused(c_library(tmp_path / "wrong.so", source, f"-DSIZES={sizes}"), tmp_path)
+    error = refused(c_library(tmp_path / "wrong.so", source, f"-DSIZES={sizes}", f"-DVERSION={abi.VERSION}"), tmp_path)
     assert error.stage == "verify" and "off by" in error.what
 
 
@@ -367,10 +367,11 @@ def changed_sources(tmp_path, monkeypatch, file, before, after):
 @pytest.mark.parametrize(
     "file, before, after, what",
     [
-        ("attention.c", "tokens->visible[row]);", "tokens->visible[row] - (row > 1));", "is off"),
+        ("attention.c", "visible[row] - p * PART", "visible[row] - (row > 1)", "with a cache of kind 32 is off"),
+        ("attention16.c", "widen_brains(value + k", "widen_brains(key + k", "with a cache of kind 17 is off"),
         ("step.c", "largest < INFINITE ? GLM_OK : GLM_NOT_FINITE", "GLM_OK", "NaN within a step"),
     ],
-    ids=["a key unseen", "a NaN unreported"],
+    ids=["a key unseen", "keys for values in bfloat16", "a NaN unreported"],
 )
 def test_a_wrong_step_is_refused_like_a_wrong_product(tmp_path, monkeypatch, file, before, after, what):
     """The products are all right; what puts them together is not."""

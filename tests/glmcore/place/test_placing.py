@@ -79,11 +79,12 @@ def test_a_plan_says_the_types_of_each_piece():
         config = checkpoint.config
     halves = {name: "cpu" if name == "lm_head" else "cuda:0" for name in piece_names(config)}
     mixed = plan_of(config, ("cuda:0", "cpu"), strategy="manual", placement=halves).types
-    assert mixed["embedding"] == Types("float16", "float16") and mixed["lm_head"] == Types("float16", "float32")
+    assert mixed["embedding"] == Types("float16", "float16", "float16")
+    assert mixed["lm_head"] == Types("float16", "float32", "float32")
     packed = make_plan(config, [Device("cpu", LARGE)], precision=Precision.of(config, "float32", 4), context=64)
-    assert set(packed.types.values()) == {Types("float16", "float32")}
+    assert set(packed.types.values()) == {Types("float16", "float32", "float32")}
     whole = make_plan(config, [Device("cpu", LARGE)], precision=Precision("float32"), context=64)
-    assert set(whole.types.values()) == {Types("float32", "float32")}
+    assert set(whole.types.values()) == {Types("float32", "float32", "float32")}
 
 
 @pytest.mark.parametrize("case", ["v2/base", "v2/int4", "glm4/int8", "v1/base"])

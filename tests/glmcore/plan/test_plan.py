@@ -36,6 +36,25 @@ def test_cache_of_a_token_is_the_published_size(name: str, kib: int) -> None:
     assert kv_bytes_per_token(config, HALF.dtype) * config.num_layers == kib * 1024
 
 
+def test_a_cache_in_bfloat16_is_half_as_large_on_the_cpu_and_as_ever_on_a_card() -> None:
+    config, devices = NAMED["chatglm2-6b"], [Device("cuda:0", 8 * GIB), Device("cpu", 32 * GIB)]
+    plain, halved = (
+        make_plan(config, devices, precision=Precision.of(config, "float16", cache=kept), context=8192).devices
+        for kept in (None, "bfloat16")
+    )
+    sizes = [[share.kv_cache_bytes / len(share.layers) for share in shares] for shares in (plain, halved)]
+    assert sizes == [[8192 * 1024, 8192 * 2048], [8192 * 1024, 8192 * 1024]]
+
+
+def test_a_saved_plan_remembers_in_what_keys_and_values_are_kept() -> None:
+    config = NAMED["chatglm2-6b"]
+    made = make_plan(config, [Device("cpu", 32 * GIB)], precision=Precision.of(config, "float32", cache="bfloat16"))
+    assert plan_from_json(json.dumps(made.to_json()), config).cache == "bfloat16"
+    older = made.to_json()
+    del older["devices"][0]["cache"]
+    assert plan_from_json(json.dumps(older), config).cache == "float32"
+
+
 @pytest.mark.parametrize(
     "name, billions", [("chatglm-6b", 6.17), ("chatglm2-6b", 6.24), ("chatglm3-6b", 6.24), ("glm-4-9b", 9.40)]
 )
