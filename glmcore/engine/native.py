@@ -6,6 +6,8 @@ what the library knows (an adapter, a hook, another device or type), the model r
 
 from __future__ import annotations
 
+import ctypes
+
 import torch
 from torch import Tensor, nn
 
@@ -61,28 +63,34 @@ class NativeModel:
         """Whether this is the faster way for so many tokens."""
         return self.quantised or rows <= FEW_FLOAT_ROWS
 
-    def __call__(
-        self, ids: Tensor, cache: KVCache, position_ids: Tensor | None = None, context: int = 0, *, prompt: int = 0
-    ) -> Tensor:
-        """Logits [V] after ``ids`` [1, S], which go on top of ``cache``.
+    def __call__(self, ids: Tensor, cache: KVCache, *, prompt: int = 0) -> Tensor:
+        """Logits [V] after ``ids`` [1, S], which go on top of the cache's first row. See ``reading``."""
+        if self.model.prefix is not None:
+            self.model.prefix.before(cache)
+        reading = self.reading(ids, cache, 0, cache.length, prompt=prompt)
+        reading.run()
+        cache.advance(ids.shape[1])
+        return reading.logits[0]
+
+    def reading(
+        self, ids: Tensor, cache: KVCache, row: int, start: int, position_ids: Tensor | None = None, context: int = 0,
+        *, prompt: int = 0,
+    ) -> Pass:  # fmt: skip
+        """The pass of ``ids`` [1, S], which stand behind the first ``start`` tokens of a row; logits after the last.
 
         prompt: the length of the whole prompt that ``ids`` are a part of, 0 if they are an answer's. What is kept of
         their activations depends on it, and not on how the prompt is cut: it comes out the same to the bit.
-        position_ids: as the model takes them, needed by ChatGLM-6B alone. context: how many tokens at the cache's
-        beginning see each other both ways.
+        position_ids: as the model takes them, needed by ChatGLM-6B alone. context: how many tokens at the row's
+        beginning see each other both ways. The cache's length is the caller's.
         """
-        if self.model.prefix is not None:
-            self.model.prefix.before(cache)
-        rows, start = ids.shape[1], cache.prefix + cache.length
-        places = torch.arange(start, start + rows)
-        if position_ids is None:
-            position_ids = (places - cache.prefix)[None]
-        logits = self._pass(
-            ids[0], torch.zeros(rows, dtype=torch.int64), places, (places + 1).clamp_min(cache.prefix + context),
-            position_ids, cache, wanted=1, answers=0 if prompt > SHORT_PROMPT else rows,
+        count = ids.shape[1]
+        places = torch.arange(start, start + count) + cache.prefix
+        return Pass(
+            self, cache, ids[0], torch.full((count,), row), places,
+            (places + 1).clamp_min(cache.prefix + context),
+            (places - cache.prefix)[None] if position_ids is None else position_ids,
+            wanted=1, answers=0 if prompt > SHORT_PROMPT else count,
         )  # fmt: skip
-        cache.advance(rows)
-        return logits[0]
 
     def together(self, ids: Tensor, sequence: Tensor, places: Tensor, cache: KVCache, position_ids: Tensor) -> Tensor:
         """Logits [S, V] after the tokens ``ids`` [S] of answers, in one pass.
@@ -91,23 +99,26 @@ class NativeModel:
         tokens of this pass too. position_ids: as the model takes them, [1, S] or [1, 2, S]. The cache's length is the
         caller's. A row's bits do not depend on the other rows.
         """
-        return self._pass(ids, sequence, places, places + 1, position_ids, cache, wanted=len(ids), answers=len(ids))
-
-    def _pass(
-        self, ids: Tensor, sequence: Tensor, places: Tensor, visible: Tensor, position_ids: Tensor, cache: KVCache, *,
-        wanted: int, answers: int,
-    ) -> Tensor:  # fmt: skip
-        """Logits [wanted, V] of the last rows, of which the first ``answers`` keep an answer's precision."""
-        self._point_to(cache)
-        cosines, sines = rotation_rows(self.config, position_ids)
-        hidden = self.model.embedding(ids).float().contiguous()
-        logits = torch.empty(wanted, self.config.vocab_size)
-        tokens = abi.Tokens(
-            len(ids), *(tensor.data_ptr() for tensor in (sequence, places, visible, cosines, sines)),
-            cache.keys[0].stride(0), cache.keys[0].stride(1), hidden.data_ptr(), logits.data_ptr(), wanted, answers,
+        step = Pass(
+            self, cache, ids, sequence, places, places + 1, position_ids, wanted=len(ids), answers=len(ids)
         )  # fmt: skip
-        self.kernel.step(self.description, tokens, self._workspace(tokens))
-        return logits
+        step.run()
+        return step.logits
+
+    @property
+    def one_precision(self) -> bool:
+        """Whether prompts keep what answers keep, so that a token's bits are the same in both."""
+        return self.quantised and self.kernel.precision != "fast"
+
+    def run(self, tokens: abi.Tokens, cache: KVCache, layers: range) -> None:
+        """Some of the layers over ``tokens``."""
+        self._point_to(cache)
+        description = self.description
+        if len(layers) < self.config.num_layers:
+            description = abi.Model.from_buffer_copy(description)
+            description.layers = len(layers)
+            description.layer = ctypes.pointer(self.layers[layers.start])
+        self.kernel.step(description, tokens, self._workspace(tokens))
 
     def _point_to(self, cache: KVCache) -> None:
         """Tell the layers where their keys and values are; a cache that grew lies elsewhere."""
@@ -179,6 +190,39 @@ class NativeModel:
             None if linear.bias is None else self._floats(linear.bias),
             linear.out_features, linear.in_features,
         )  # fmt: skip
+
+
+class Pass:
+    """Some tokens on their way through the layers, all at once or some at a time; ``logits`` [wanted, V] at the end.
+
+    The logits are of the last rows; the first ``answers`` rows keep an answer's precision.
+    """
+
+    def __init__(
+        self, native: NativeModel, cache: KVCache, ids: Tensor, sequence: Tensor, places: Tensor, visible: Tensor,
+        position_ids: Tensor, *, wanted: int, answers: int,
+    ) -> None:  # fmt: skip
+        self.native, self.cache, self.wanted, self.answers, self.done = native, cache, wanted, answers, 0
+        cosines, sines = rotation_rows(native.config, position_ids)
+        self.rows = (sequence, places, visible, cosines, sines)
+        self.hidden = native.model.embedding(ids).float().contiguous()
+        self.logits = torch.empty(wanted, native.config.vocab_size)
+
+    @property
+    def left(self) -> int:
+        """Layers that the tokens have not been through."""
+        return self.native.config.num_layers - self.done
+
+    def run(self, most: int | None = None) -> None:
+        """Through the next layers, ``most`` of them or all; after the last one the logits are there."""
+        count = self.left if most is None else min(most, self.left)
+        keys = self.cache.keys[0]
+        tokens = abi.Tokens(
+            len(self.hidden), *(tensor.data_ptr() for tensor in self.rows), keys.stride(0), keys.stride(1),
+            self.hidden.data_ptr(), self.logits.data_ptr(), self.wanted if count == self.left else 0, self.answers,
+        )  # fmt: skip
+        self.native.run(tokens, self.cache, range(self.done, self.done + count))
+        self.done += count
 
 
 def native_model(model: nn.Module, config: ModelConfig) -> NativeModel | None:

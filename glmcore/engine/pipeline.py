@@ -22,11 +22,16 @@ from glmcore.plan.overlap import overlaps
 
 def prefill_chunks(model: nn.Module, chunks: Sequence[Tensor], cache: KVCache) -> Tensor:
     """Logits [B, 1, vocabulary] after the last of ``chunks`` [B, S], which go on top of the cache in their order."""
-    if len(chunks) > 1 and overlaps(getattr(model, "placement", {}).values()):
+    if len(chunks) > 1 and overlapping(model):
         return overlapped(model, chunks, cache)
     for chunk in chunks:
         logits = model(chunk, cache=cache, last_only=True)
     return logits
+
+
+def overlapping(model: nn.Module) -> bool:
+    """Whether several chunks of a prompt are worth having under way at once."""
+    return overlaps(getattr(model, "placement", {}).values())
 
 
 def overlapped(model: nn.Module, chunks: Sequence[Tensor], cache: KVCache) -> Tensor:

@@ -35,7 +35,7 @@ class Runner:
 
     def prefill(self, prompt: Sequence[int]) -> Tensor:
         """Logits [V] after ``prompt``; what the cache holds of it already is not computed again."""
-        self.reused = self.way.rows.keep(0, prompt)
+        self.reused = self.way.reusable(0, prompt)
         return self.way.prefill({0: prompt})[0]
 
     def decode(self, token: int) -> Tensor:

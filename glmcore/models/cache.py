@@ -70,15 +70,22 @@ class KVCache:
     def reserve(self, capacity: int) -> None:
         """Make room for ``capacity`` positions; what is filled is kept."""
         if capacity > self.capacity:
-            self.keys = [self._longer(tensor, capacity) for tensor in self.keys]
-            self.values = [self._longer(tensor, capacity) for tensor in self.values]
+            batch = len(self.keys[0])
+            self.reshape(batch, capacity, [(row, row, self.length) for row in range(batch)])
 
-    def _longer(self, tensor: Tensor, capacity: int) -> Tensor:
-        batch, heads, _, size = tensor.shape
-        filled = self.prefix + self.length
-        longer = tensor.new_zeros(batch, heads, self.prefix + capacity, size)
-        longer[:, :, :filled] = tensor[:, :, :filled]
-        return longer
+    def reshape(self, rows: int, capacity: int, kept: Sequence[tuple[int, int, int]]) -> None:
+        """So many rows of so many positions. kept: (row of now, row from now on, positions that are filled) of each."""
+        self.keys = [self._moved(tensor, rows, capacity, kept) for tensor in self.keys]
+        self.values = [self._moved(tensor, rows, capacity, kept) for tensor in self.values]
+
+    def _moved(self, tensor: Tensor, rows: int, capacity: int, kept: Sequence[tuple[int, int, int]]) -> Tensor:
+        """Memory that nothing is copied to is not touched: rows that are not used take none."""
+        _, heads, _, size = tensor.shape
+        moved = tensor.new_zeros(rows, heads, self.prefix + capacity, size)
+        moved[:, :, : self.prefix] = tensor[:1, :, : self.prefix]
+        for old, new, length in kept:
+            moved[new, :, : self.prefix + length] = tensor[old, :, : self.prefix + length]
+        return moved
 
 
 def _joined(before: Tensor, tensor: Tensor) -> Tensor:

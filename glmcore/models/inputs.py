@@ -68,6 +68,13 @@ class PositionState:
         start, self.length = self.length, self.length + count
         return {"position_ids": self.following(start, count), "attention_mask": self.keep}
 
+    def back(self, count: int) -> None:
+        """Take the last ``count`` tokens of a step back."""
+        self.length -= count
+        if not self.config.traits.causal and self.keep is None:
+            for row in self.rows:
+                del row[len(row) - count :]
+
     def following(self, start: int, count: int) -> Tensor:
         """The positions of ``count`` tokens behind the prompt, the first at index ``start`` of the row.
 

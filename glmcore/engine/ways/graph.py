@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ class GraphWay(ModuleWay):
 
     recorded: StaticStep | None = None
 
-    def step(self, tokens: Mapping[int, int]) -> Tensor:
+    def step(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
         """Logits [tokens, V] of one replay over all rows."""
         if self.recorded is None or not self.recorded.usable:
             self.recorded = GraphStep(self.model, self.rows.cache)
@@ -24,9 +24,9 @@ class GraphWay(ModuleWay):
         ids, positions = torch.zeros_like(lengths)[:, None], lengths[:, None]
         if self.config.position_2d:
             positions = positions[:, None].repeat(1, 2, 1)
-        for row, token in tokens.items():
-            ids[row] = token
-            own = self.next_positions(row, ids[row : row + 1])
+        for row, each in tokens.items():
+            [ids[row, 0]] = each
+            own = self.rows.following(row, each)
             if own is not None:
                 positions[row] = own[0]
         logits = self.recorded(ids, positions, lengths)

@@ -2,43 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from glmcore.engine.native import CHUNK, NativeModel
+from glmcore.engine.native import CHUNK, FEW_FLOAT_ROWS, SHORT_PROMPT, NativeModel, Pass
 from glmcore.engine.ways.module import ModuleWay
 from glmcore.engine.ways.rows import Rows
+from glmcore.engine.ways.way import Reading
 
 
 class NativeWay(ModuleWay):
     """A row's bits depend on no other row. Long prompts of matrices that are not quantised go through the modules."""
 
+    drafts = True
+
     def __init__(self, native: NativeModel, rows: Rows) -> None:
         super().__init__(native.model, rows)
         self.native = native
+        if native.quantised:
+            self.short = sys.maxsize if native.one_precision else SHORT_PROMPT
+            self.grid, self.piece = 1, CHUNK
+        else:
+            self.short = FEW_FLOAT_ROWS
 
     def read(self, row: int, ids: Tensor, length: int) -> Tensor:
         """Logits [V] after ``ids`` [1, S], in chunks where the model is causal."""
-        if not self.native.takes(ids.shape[1]):
+        if not self.native.takes(length):
             return super().read(row, ids, length)
-        view, positions = self.rows.view(row), self.rows.positions[row]
-        if positions is not None:  # sees itself both ways, so it goes through in one piece
-            inputs = positions.prompt()
-            return self.native(ids, view, inputs["position_ids"], positions.context[0], prompt=length)
-        return [self.native(chunk, view, prompt=length) for chunk in ids.split(CHUNK, dim=1)][-1]
+        for chunk in ids.split(CHUNK, dim=1):
+            start = len(self.rows.held[row])
+            done = self.native.reading(chunk, self.rows.cache, row, start, prompt=length)
+            done.run()
+        return done.logits[0]
 
-    def step(self, tokens: Mapping[int, int]) -> Tensor:
+    def both_ways(self, row: int, prompt: Sequence[int]) -> Reading:
+        return LayerByLayer(self, row, prompt) if self.native.takes(len(prompt)) else super().both_ways(row, prompt)
+
+    def step(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
         """Logits [tokens, V] of one call for all rows."""
-        cache, numbers = self.rows.cache, list(tokens)
-        ids, lengths = torch.tensor(list(tokens.values())), torch.tensor([len(self.rows.held[row]) for row in numbers])
-        places = lengths + cache.prefix
-        return self.native.together(ids, torch.tensor(numbers), places, cache, self._positions(tokens, lengths))
+        held = self.rows.held
+        pairs = [(row, len(held[row]) + i, token) for row, each in tokens.items() for i, token in enumerate(each)]
+        numbers, lengths, ids = torch.tensor(pairs).T.contiguous()
+        places = lengths + self.rows.cache.prefix
+        return self.native.together(ids, numbers, places, self.rows.cache, self._positions(tokens, lengths))
 
-    def _positions(self, tokens: Mapping[int, int], lengths: Tensor) -> Tensor:
-        """[1, S], of ChatGLM-6B [1, 2, S], one for each row."""
-        if self.config.traits.causal:
-            return lengths[None]
-        own = [self.next_positions(row, torch.tensor([[token]])) for row, token in tokens.items()]
-        return torch.cat([each for each in own if each is not None], dim=-1)
+    def _positions(self, tokens: Mapping[int, Sequence[int]], lengths: Tensor) -> Tensor:
+        """[1, S], of ChatGLM-6B [1, 2, S], one for each token."""
+        own = [self.rows.following(row, each) for row, each in tokens.items()]
+        known = [each for each in own if each is not None]
+        return torch.cat(known, dim=-1) if known else lengths[None]
+
+
+class LayerByLayer(Reading):
+    """ChatGLM-6B's prompt, which goes through a layer as a whole, and so is interrupted between two layers."""
+
+    way: NativeWay
+
+    def __init__(self, way: NativeWay, row: int, prompt: Sequence[int]) -> None:
+        super().__init__(way, row, prompt)
+        positions = way.rows.positions[row]
+        assert positions is not None
+        self.under_way: Pass = way.native.reading(
+            torch.tensor([prompt]), way.rows.cache, row, 0, positions.prompt()["position_ids"], positions.context[0],
+            prompt=len(prompt),
+        )  # fmt: skip
+
+    @property
+    def left(self) -> int:
+        """What is left of all layers, as tokens."""
+        return -(-len(self.prompt) * self.under_way.left // self.way.config.num_layers)
+
+    @torch.inference_mode()
+    def advance(self, most: int) -> Tensor | None:
+        self.under_way.run(max(1, most * self.way.config.num_layers // len(self.prompt)))
+        if self.under_way.left:
+            return None
+        self.way.rows.hold(self.row, self.prompt)
+        return self.under_way.logits[0]

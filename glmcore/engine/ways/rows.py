@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 from glmcore.config import ModelConfig
-from glmcore.engine.sequence import common_prefix
 from glmcore.models.cache import KVCache
 from glmcore.models.inputs import PositionState
 
@@ -14,44 +16,82 @@ from glmcore.models.inputs import PositionState
 class Rows:
     """A cache and what each of its rows holds: ``held``, the tokens whose keys and values are there.
 
-    The cache's own ``length`` is that of the longest row. ``positions`` are of ChatGLM-6B alone: a token's depend on
-    its row's prompt.
+    ``read`` counts the leading ones that are, to the bit, what the reading of a long prompt makes of them: the others
+    were an answer's, or a short prompt's (``Way.short``). The cache's own ``length`` is that of the longest row.
+    ``positions`` are of ChatGLM-6B alone: a token's depend on its row's prompt.
     """
 
     def __init__(self, config: ModelConfig, cache: KVCache) -> None:
         self.config, self.cache = config, cache
-        self.held: list[list[int]] = [[] for _ in range(len(cache.keys[0]))]
-        self.positions: list[PositionState | None] = [None for _ in self.held]
+        self.held: list[list[int]] = []
+        self.read: list[int] = []
+        self.positions: list[PositionState | None] = []
+        self._fill_up()
 
-    def keep(self, row: int, prompt: Sequence[int]) -> int:
-        """How many tokens of ``prompt`` the row holds already, one at least being left; the others it forgets."""
-        held = self.held[row]
-        kept = min(common_prefix(held, prompt), len(prompt) - 1) if self.config.traits.causal else 0
-        self.hold(row, held[:kept])
-        return kept
+    def __len__(self) -> int:
+        return len(self.held)
 
-    def hold(self, row: int, tokens: Sequence[int]) -> None:
+    def hold(self, row: int, tokens: Sequence[int], read: int = 0) -> None:
         """What the row holds from now on."""
-        self.held[row] = list(tokens)
+        self.held[row], self.read[row] = list(tokens), read
         self.cache.length = max(map(len, self.held))
 
-    def add(self, row: int, token: int) -> None:
-        """The row holds one token more."""
-        self.held[row].append(token)
+    def add(self, row: int, tokens: Sequence[int]) -> None:
+        """The row holds some tokens of its answer more."""
+        self.held[row].extend(tokens)
+        positions = self.positions[row]
+        if positions is not None:
+            positions.step(torch.tensor([tokens]))
         self.cache.length = max(self.cache.length, len(self.held[row]))
+
+    def following(self, row: int, tokens: Sequence[int]) -> Tensor | None:
+        """The positions of a row's next tokens: of ChatGLM-6B, [1, 2, S] or [1, S]; else None."""
+        positions = self.positions[row]
+        if positions is None:
+            return None
+        found = positions.step(torch.tensor([tokens]))["position_ids"]
+        positions.back(len(tokens))
+        return found
+
+    def copy(self, source: int, target: int, count: int) -> None:
+        """Let a row hold the first ``count`` tokens of another one."""
+        if source != target:
+            end = self.cache.prefix + count
+            for tensor in (*self.cache.keys, *self.cache.values):
+                tensor[target, :, :end] = tensor[source, :, :end]
+        self.hold(target, self.held[source][:count], min(count, self.read[source]))
 
     def view(self, row: int) -> KVCache:
         """A cache [1, …] of that row alone, on the same memory. It may not grow."""
         view = copy.copy(self.cache)
-        if len(self.held) > 1:
+        if len(self) > 1:
             view.keys = [keys[row : row + 1] for keys in self.cache.keys]
             view.values = [values[row : row + 1] for values in self.cache.values]
         view.length = len(self.held[row])
         return view
 
-    def make_room(self, length: int) -> None:
-        """Room for so many tokens in every row; doubles, so that a long chat copies the cache only a few times."""
-        capacity = self.cache.capacity
-        while capacity < length:
-            capacity *= 2
-        self.cache.reserve(min(capacity, max(length, self.config.max_length)))
+    def make_room(self, length: int, rows: int = 1) -> None:
+        """At least so many rows, with room for so many tokens each; both double."""
+        capacity, count = self.capacity_for(length), doubled(len(self), rows)
+        if (count, capacity) != (len(self), self.cache.capacity):
+            self.cache.reshape(count, capacity, [(row, row, len(held)) for row, held in enumerate(self.held)])
+            self._fill_up()
+
+    def capacity_for(self, length: int) -> int:
+        """Of a cache that has grown to ``length`` tokens: a long chat copies it only a few times."""
+        own = self.cache.capacity
+        return own if length <= own else min(doubled(own, length), max(length, self.config.max_length))
+
+    def _fill_up(self) -> None:
+        """Rows that are new hold nothing."""
+        for _ in range(len(self), len(self.cache.keys[0])):
+            self.held.append([])
+            self.read.append(0)
+            self.positions.append(None)
+
+
+def doubled(number: int, least: int) -> int:
+    """``number``, doubled until it is at least ``least``."""
+    while number < least:
+        number *= 2
+    return number

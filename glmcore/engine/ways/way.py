@@ -1,4 +1,4 @@
-"""What every way to run a model does: prompts into rows of the cache, then a token for some of the rows at a time."""
+"""What every way to run a model does: prompts into rows of the cache, then tokens for some of the rows at a time."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from glmcore.engine.sequence import common_prefix
 from glmcore.engine.ways.rows import Rows
 from glmcore.models.inputs import PositionState
 
 
 class Way(ABC):
-    """A model and the rows that it serves. Each row gets the logits that it would get alone.
+    """A model and the rows that it serves. Each row gets the logits that it would get alone, whatever a row held before.
 
     Errors: GlmError("context-full", "not-finite") and torch's own; the row holds then what was sure before.
     """
+
+    short: int  # prompts of up to so many tokens are read to the bits that answers have
+    grid: int  # longer ones have the bits of pieces that end at multiples of this; 1: of any pieces
+    piece: int  # tokens that are read at a time where nobody waits
+    drafts = False  # whether several tokens of a row in one step have the bits of each alone
 
     def __init__(self, model: nn.Module, rows: Rows) -> None:
         self.model, self.rows, self.config = model, rows, rows.config
@@ -24,47 +30,99 @@ class Way(ABC):
     @torch.inference_mode()
     def prefill(self, prompts: Mapping[int, Sequence[int]]) -> Tensor:
         """Logits [prompts, V] after a whole prompt for each row; what a row holds of it is not computed again."""
-        self.rows.make_room(max(map(len, prompts.values())))
-        self._put_prefix()
-        return torch.stack([self._prompt(row, prompt) for row, prompt in prompts.items()])
+        return torch.stack([self._whole(self.begin(row, prompt)) for row, prompt in prompts.items()])
+
+    def _whole(self, reading: Reading) -> Tensor:
+        while (logits := reading.advance(self.piece)) is None:
+            pass
+        return logits
+
+    def begin(self, row: int, prompt: Sequence[int], kept: int | None = None) -> Reading:
+        """A prompt that is to be read into a row, which keeps ``kept`` tokens, those that it can where None is given."""
+        self.rows.make_room(len(prompt), row + 1)
+        if self.model.prefix is not None:  # stands before the tokens of every row, before the rows get their views
+            self.model.prefix.before(self.rows.cache)
+        kept = self.reusable(row, prompt) if kept is None else kept
+        self.rows.hold(row, prompt[:kept], min(self.rows.read[row], kept))
+        if self.config.traits.causal:
+            return Reading(self, row, prompt)
+        self.rows.positions[row] = PositionState(self.config, torch.tensor([prompt], device=self.device))
+        return self.both_ways(row, prompt)
+
+    def reusable(self, row: int, prompt: Sequence[int]) -> int:
+        """How many tokens of ``prompt`` need not be read where ``row`` holds them already: one at least is left."""
+        return self.shared(self.rows.held[row], self.rows.read[row], prompt)
+
+    def shared(self, held: Sequence[int], read: int, prompt: Sequence[int]) -> int:
+        """The same of tokens that any row has held, of which ``read`` were a long prompt's."""
+        if not self.config.traits.causal:
+            return 0
+        common = min(common_prefix(held, prompt), len(prompt) - 1)
+        if len(prompt) <= self.short:
+            return 0 if read else common
+        return min(common, read) // self.grid * self.grid
+
+    def both_ways(self, row: int, prompt: Sequence[int]) -> Reading:
+        """The reading of a prompt that sees itself both ways, and so goes through every layer in one piece."""
+        return Whole(self, row, prompt)
 
     @torch.inference_mode()
     def decode(self, tokens: Mapping[int, int]) -> Tensor:
         """Logits [tokens, V] after one more token for each of some rows; good until the next call."""
-        self.rows.make_room(self.rows.cache.length + 1)
-        logits = self.step(tokens)
+        logits = self.follow({row: [token] for row, token in tokens.items()})
         for row, token in tokens.items():
-            self.rows.add(row, token)
+            self.rows.add(row, [token])
         return logits
+
+    @torch.inference_mode()
+    def follow(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
+        """Logits [all tokens, V] after the next tokens of some rows, more than one each only with ``drafts``.
+
+        The rows hold none of them yet: ``Rows.add`` says which were right. Good until the next call.
+        """
+        self.rows.make_room(self.rows.cache.length + max(map(len, tokens.values())))
+        return self.step(tokens)
 
     @abstractmethod
     def read(self, row: int, ids: Tensor, length: int) -> Tensor:
-        """Logits [V] after ``ids`` [1, S], the rest of a row's prompt, which has ``length`` tokens in all."""
+        """Logits [V] after ``ids`` [1, S], the next of a row's prompt, which has ``length`` tokens in all."""
 
     @abstractmethod
-    def step(self, tokens: Mapping[int, int]) -> Tensor:
-        """Logits [tokens, V] after one more token for each row."""
+    def step(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
+        """Logits [all tokens, V] after the next tokens of each row."""
 
     @property
     def device(self) -> torch.device:
         """Where token ids belong: beside the embedding."""
         return next(self.model.embedding.buffers(), next(self.model.embedding.parameters(), None)).device
 
-    def next_positions(self, row: int, ids: Tensor) -> Tensor | None:
-        """Of ``ids`` [1, 1], a row's next token: [1, 2, 1] or [1, 1] for ChatGLM-6B, whose row moves on; else None."""
-        positions = self.rows.positions[row]
-        return None if positions is None else positions.step(ids)["position_ids"]
 
-    def _prompt(self, row: int, prompt: Sequence[int]) -> Tensor:
-        kept = self.rows.keep(row, prompt)
-        ids = torch.tensor([prompt[kept:]], device=self.device)
-        if not self.config.traits.causal:
-            self.rows.positions[row] = PositionState(self.config, ids)
-        logits = self.read(row, ids, len(prompt))
-        self.rows.hold(row, prompt)
-        return logits
+class Reading:
+    """A prompt on its way into a row, some tokens at a time."""
 
-    def _put_prefix(self) -> None:
-        """A learnt prefix stands before the tokens of every row, once, before the rows get their views."""
-        if self.model.prefix is not None:
-            self.model.prefix.before(self.rows.cache)
+    def __init__(self, way: Way, row: int, prompt: Sequence[int]) -> None:
+        self.way, self.row, self.prompt = way, row, list(prompt)
+
+    @property
+    def left(self) -> int:
+        """Tokens that are still to be read."""
+        return len(self.prompt) - len(self.way.rows.held[self.row])
+
+    @torch.inference_mode()
+    def advance(self, most: int) -> Tensor | None:
+        """Read about ``most`` tokens more, or as few as can be; logits [V] once all are read."""
+        way, rows, start = self.way, self.way.rows, len(self.way.rows.held[self.row])
+        if most < self.left and len(self.prompt) > way.short:
+            most = max(way.grid, most // way.grid * way.grid)
+        piece = self.prompt[start : start + most]
+        logits = way.read(self.row, torch.tensor([piece], device=way.device), len(self.prompt))
+        held = start + len(piece)
+        rows.hold(self.row, self.prompt[:held], held // way.grid * way.grid if len(self.prompt) > way.short else 0)
+        return None if self.left else logits
+
+
+class Whole(Reading):
+    """A prompt that is read at once."""
+
+    def advance(self, most: int) -> Tensor | None:
+        return super().advance(len(self.prompt))

@@ -9,7 +9,7 @@ import torch
 
 from glmcore.bench.workloads import prompt_ids, random_model
 from glmcore.config import NAMED
-from glmcore.engine.native import CHUNK, NativeModel
+from glmcore.engine.native import CHUNK, NativeModel, Pass
 from glmcore.kernels.build import ensure_kernel
 from glmcore.kernels.isa import usable_isas
 from glmcore.kernels.load import PRECISIONS, Kernel
@@ -113,5 +113,6 @@ def test_answers_and_a_prompt_in_one_pass_are_what_they_are_apart(library):
     cache = filled_cache(model.config, 2)
     answer = step_together(model, cache, [(0, 40, 9)])
     sequence, places, ids = torch.tensor([(0, 40, 9), *((1, i, 20 + i) for i in range(30))]).T.contiguous()
-    mixed = model._pass(ids, sequence, places, places + 1, places[None], cache, wanted=31, answers=1)
-    assert torch.equal(mixed[:1], answer)
+    mixed = Pass(model, cache, ids, sequence, places, places + 1, places[None], wanted=31, answers=1)
+    mixed.run()
+    assert torch.equal(mixed.logits[:1], answer)

@@ -103,7 +103,7 @@ def test_a_row_that_is_used_again_keeps_what_it_can_and_leaves_the_others_alone(
     first, second = prompt_ids(model.config, 40), prompt_ids(model.config, 60, seed=3)
     way.prefill({0: first, 1: second})
     longer = [*first[:30], *range(50, 90)]
-    assert way.rows.keep(0, longer) == 30
+    assert way.reusable(0, longer) == 30
     again = way.prefill({0: longer})
     assert way.rows.held == [longer, second] and way.rows.cache.length == len(longer)
     torch.testing.assert_close(again, module_way(model, 1).prefill({0: longer}), atol=0.05, rtol=0.05)
