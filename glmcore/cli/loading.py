@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 
 def load_engine(
@@ -17,6 +18,7 @@ def load_engine(
     precision: str = "fast",
     cache: str | None = None,
     threads: int | None,
+    **serving: Any,
 ):
     """The engine for ``model`` (the demo model where None)."""
     import glmcore
@@ -33,6 +35,7 @@ def load_engine(
         cache=cache,
         threads=threads,
         progress=progress,
+        **serving,
     )
 
 

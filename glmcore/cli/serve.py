@@ -12,6 +12,15 @@ from glmcore.server.address import as_host, bind, is_loopback
 from glmcore.server.waits import WAITING
 
 
+class Parallel(click.ParamType):
+    """A number from 1 to 64, or "auto": as many as memory and the kernel are for."""
+
+    name = "auto|N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        return None if value in ("auto", None) else click.IntRange(1, 64).convert(value, param, ctx)
+
+
 @click.command()
 @model_options
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on.")
@@ -19,10 +28,27 @@ from glmcore.server.waits import WAITING
 @click.option("--api-key", metavar="KEY", envvar="GLMCORE_API_KEY", help="Clients must send it. [env: GLMCORE_API_KEY]")
 @click.option("--queue", type=click.IntRange(0), default=WAITING, show_default=True, help="Answers that may wait.")
 @click.option(
+    "--parallel", type=Parallel(), default="auto", show_default=True, metavar="auto|N", help="Answers made at once."
+)
+@click.option(
+    "--context", type=click.IntRange(2), metavar="N", help="Tokens of a prompt and its answer.  [default: what fits]"
+)
+@click.option(
+    "--max-stall", type=click.IntRange(1), default=250, show_default=True, metavar="MS",
+    help="How long answers wait for a piece of another's prompt.",
+)
+@click.option(
     "--allowed-host", metavar="NAME", multiple=True, help="A name by which clients without a key may call this machine."
 )
 def serve(
-    host: str, port: int, api_key: str | None, queue: int, allowed_host: tuple[str, ...], debug: bool, **loading: Any
+    host: str,
+    port: int,
+    api_key: str | None,
+    queue: int,
+    max_stall: int,
+    allowed_host: tuple[str, ...],
+    debug: bool,
+    **loading: Any,
 ) -> None:
     """Serve a model through OpenAI's API: chat, completions, models."""
     check_key(api_key, is_loopback(host))
@@ -32,7 +58,7 @@ def serve(
     from glmcore.server.app import create_app
     from glmcore.server.run import serve as run
 
-    engine = load_engine(**loading)
+    engine = load_engine(**loading, max_stall=max_stall / 1000)
     run(create_app(engine, api_key, queue=queue, hosts=hosts), bound, engine.describe(), debug=debug)
 
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from glmcore.chat.answer import AnswerStream
-from glmcore.chat.incremental import Detokenizer
 from glmcore.chat.messages import tool_names
 from glmcore.chat.responses import clean_text, parse_call
-from glmcore.chat.stops import StopMatcher
 from glmcore.config import ModelConfig
 from glmcore.engine.backend import describe_backend
+from glmcore.engine.batch.answer import Answer
+from glmcore.engine.batch.loop import MAX_STALL, Loop
+from glmcore.engine.batch.room import Room
+from glmcore.engine.batch.scheduler import Scheduler
 from glmcore.engine.runner import Runner
 from glmcore.engine.sampling import Sampler, Sampling
 from glmcore.engine.sequence import Sequence as TokenSequence
 from glmcore.engine.sequence import budget
 from glmcore.engine.stats import Stats
+from glmcore.engine.text import AnswerText
 from glmcore.tokenizers import Tokenizer
 
 Message = Mapping[str, Any]
@@ -28,15 +31,25 @@ DEFAULTS = {"v1": (0.95, 0.7), "v2": (0.8, 0.8), "v3": (0.8, 0.8), "glm4": (0.8,
 
 
 class Engine:
-    """A loaded model that answers. Not for several threads at once: there is one cache."""
+    """A loaded model that answers, from any thread and any number of questions at once.
 
-    def __init__(self, config: ModelConfig, tokenizer: Tokenizer, runner: Runner, backend: str) -> None:
+    ``stats`` are those of the answer that was asked for last.
+    """
+
+    def __init__(
+        self, config: ModelConfig, tokenizer: Tokenizer, runner: Runner, backend: str, *, parallel: int | None = None,
+        context: int | None = None, max_stall: float = MAX_STALL, room: Room | None = None,
+    ) -> None:  # fmt: skip
         self.config, self.tokenizer, self.runner, self.backend = config, tokenizer, runner, backend
+        room = room or Room()
+        self.context = min(config.max_length, context or sys.maxsize, room.tokens)
         self.stats = Stats(backend=backend)
+        self.loop = Loop(runner, Scheduler(parallel or runner.way.together, room.fits), max_stall=max_stall)
 
     def placed(self) -> None:
         """To be called when the model has been moved: what the cache held is forgotten."""
         self.runner.forget()
+        self.loop.forget()
         self.backend = describe_backend(self.runner.model)
 
     def describe(self) -> str:
@@ -59,8 +72,9 @@ class Engine:
 
         ``temperature`` 0 is greedy; None for it and ``top_p`` means the generation's own. ``messages`` are not changed.
         """
-        sampling = self.sampling(temperature, top_p, seed)
-        text = "".join(self.text(self.sequence(self.prompt(messages, tools), max_new_tokens), sampling, stop))
+        answer = self.submit(self.prompt(messages, tools), max_new_tokens=max_new_tokens, stop=stop,
+                             sampling=self.sampling(temperature, top_p, seed))  # fmt: skip
+        text = answer.text()
         call = parse_call(text, self.config.generation, tool_names(messages, tools))
         if call is None:
             return clean_text(text, self.config.generation)
@@ -79,13 +93,13 @@ class Engine:
         tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> Iterator[str]:
         """The answer in pieces whose join is the answer; no piece ends within a character."""
-        answer = AnswerStream(self.config.generation)
-        sampling = self.sampling(temperature, top_p, seed)
-        sequence = self.sequence(self.prompt(messages, tools), max_new_tokens)
-        for text in self.text(sequence, sampling, stop):
-            if piece := answer.push(text):
-                yield piece
-        if rest := answer.flush():
+        cleaned = AnswerStream(self.config.generation)
+        answer = self.submit(self.prompt(messages, tools), max_new_tokens=max_new_tokens, stop=stop,
+                             sampling=self.sampling(temperature, top_p, seed))  # fmt: skip
+        for piece in answer:
+            if text := cleaned.push(piece.text):
+                yield text
+        if rest := cleaned.flush():
             yield rest
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None) -> list[int]:
@@ -100,69 +114,36 @@ class Engine:
 
     def sequence(self, prompt: Sequence[int], max_new_tokens: int) -> TokenSequence:
         """What is to follow the ids ``prompt``, within the context. Errors: GlmError("context-full")."""
-        allowed = budget(len(prompt), max_new_tokens, self.config.max_length)
+        allowed = budget(len(prompt), max_new_tokens, self.context)
         stop_ids = frozenset({*self.tokenizer.stop_ids, *self.config.eos_token_ids})
         return TokenSequence(tuple(prompt), allowed, stop_ids)
 
-    def text(
+    def submit(
         self,
-        sequence: TokenSequence,
-        sampling: Sampling,
-        stop: Sequence[str] = (),
+        prompt: str | Sequence[int],
         *,
+        max_new_tokens: int = 512,
+        sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
         shown: Collection[str] = (),
-        cancelled: Callable[[], bool] = lambda: False,
-    ) -> Iterator[str]:
-        """The answer's text, uncleaned, piece by piece; then ``sequence`` says why it ended.
+    ) -> Answer:
+        """Ask for the continuation of a text or of token ids, and do not wait for it: any number may be under way.
 
-        stop: texts that end it. shown: special tokens that stand in the text by their names. cancelled: asked before
-        each token; a prefill is not interrupted.
+        The answer gives its pieces by iterating, ``for`` or ``async for``, and its text whole by ``text()``; ``cancel``
+        gives it up. What it says does not depend on what else is under way. sampling: the generation's own where None.
+        stop: texts that end it. shown: special tokens that stand in the text by their names.
+        Errors: GlmError("context-full"); what the model raises comes with the pieces.
         """
-        detokenizer, matcher = Detokenizer(self.tokenizer), StopMatcher(stop)
-        special = self.tokenizer.special
-        names = {special[name]: name for name in shown if name in special}
-        for token in self.tokens(sequence, sampling):
-            if cancelled():
-                return sequence.end("cancelled")
-            name = names.get(token)
-            yield matcher.push(detokenizer.push(token) if name is None else detokenizer.flush() + name)
-            if matcher.stopped:
-                return sequence.end("stop")
-        yield matcher.push(detokenizer.flush()) + matcher.flush()
-        if matcher.stopped:
-            sequence.end("stop")
-
-    def tokens(self, sequence: TokenSequence, sampling: Sampling) -> Iterator[int]:
-        """The token ids of the answer, one by one; the figures of the answer are in ``stats``.
-
-        Where the model fails, the cache is emptied: it may hold less than it says, or what are no numbers.
-        """
-        self.stats = Stats(prompt_tokens=len(sequence.prompt), backend=self.backend)
-        try:
-            yield from self._made(sequence, Sampler(sampling))
-        except Exception:
-            self.runner.forget()
-            raise
-
-    def _made(self, sequence: TokenSequence, sampler: Sampler) -> Iterator[int]:
-        """The tokens that the model makes after the prompt of ``sequence``, which takes them in."""
-        started = time.perf_counter()
-        logits = self.runner.prefill(sequence.prompt)
-        self.stats.reused_tokens = self.runner.reused
-        token = sampler(logits)
-        first_known = time.perf_counter()
-        self.stats.prefill_s = first_known - started
-        while sequence.push(token):
-            self.stats.generated_tokens = len(sequence.output)
-            yield token
-            if sequence.finish_reason:
-                break
-            token = sampler(self.runner.decode(token))
-            self.stats.decode_steps += 1
-            self.stats.decode_s = time.perf_counter() - first_known
+        ids = self.tokenizer.encode(prompt, add_special_tokens=True) if isinstance(prompt, str) else prompt
+        sampler = Sampler(sampling or self.sampling(None, None, None))
+        text = AnswerText(self.tokenizer, stop, shown)
+        answer = Answer(self.sequence(ids, max_new_tokens), sampler, text, self.backend)
+        self.stats = answer.stats
+        self.loop.submit(answer)
+        return answer
 
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int = 512, **settings: Any) -> list[str]:
-        """Plain continuation of each text, without a chat template."""
+        """Plain continuation of each text, without a chat template; all of them are made side by side."""
         sampling = Sampling(**settings)
-        encoded = [self.tokenizer.encode(text, add_special_tokens=True) for text in prompts]
-        return ["".join(self.text(self.sequence(ids, max_new_tokens), sampling)) for ids in encoded]
+        answers = [self.submit(text, max_new_tokens=max_new_tokens, sampling=sampling) for text in prompts]
+        return [answer.text() for answer in answers]

@@ -15,6 +15,8 @@ from glmcore.checkpoint import open_checkpoint
 from glmcore.checkpoint.locate import find_folder
 from glmcore.config import ModelConfig
 from glmcore.engine.backend import describe_backend
+from glmcore.engine.batch.loop import MAX_STALL
+from glmcore.engine.batch.room import room_of
 from glmcore.engine.engine import Engine
 from glmcore.engine.placing import load_planned, plan_for, plan_on_gpus
 from glmcore.engine.runner import Runner
@@ -47,6 +49,9 @@ def load(
     cache: str | None = None,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    parallel: int | None = None,
+    context: int | None = None,
+    max_stall: float = MAX_STALL,
 ) -> Engine:
     """The engine for a checkpoint folder or a name in the local hub cache; the demo model where ``model`` is None.
 
@@ -54,7 +59,10 @@ def load(
     by module names or as "auto", "balanced", "sequential". quantize: "int8" or "int4", while loading. dtype: of what
     is not quantised, torch's own or its name. precision: of the inputs of quantised layers on the CPU, "fast" (16 bits
     in answers, 8 in prompts), "light" (8 in both) or "exact" (float32). cache: the type of keys and values on the CPU,
-    "float32" (the default) or "bfloat16". progress: called with bytes done and bytes in all.
+    "float32" (the default) or "bfloat16". progress: called with bytes done and bytes in all. parallel: answers that are
+    made at once at most; as many as pay where None, and never more than memory is left for. context: tokens of a prompt
+    and its answer at most; the model's own where None, and never more than fit. max_stall: seconds that an answer waits
+    at most while others' prompts are read, a piece of them at least.
     Errors: GlmError, each before anything large is read where that can be.
     """
     say_untested()
@@ -75,7 +83,10 @@ def load(
         module = load_planned(checkpoint, made, config, progress=progress, **computing)
     if added is not None:
         added.apply(module)
-    return Engine(config, tokenizer, Runner(module, config, made.cache), describe_backend(module))
+    return Engine(
+        config, tokenizer, Runner(module, config, made.cache), describe_backend(module), parallel=parallel, context=context,
+        max_stall=max_stall, room=room_of(made, config),
+    )  # fmt: skip
 
 
 def check_cache(cache: str | None, precision: str) -> None:

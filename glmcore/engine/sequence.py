@@ -37,13 +37,13 @@ class Sequence:
         self.finish_reason = reason
 
 
-def budget(prompt_tokens: int, max_new_tokens: int, max_length: int) -> int:
-    """How many tokens the answer may have within the model's context; GlmError("context-full") where none is left."""
-    left = max_length - prompt_tokens
+def budget(prompt_tokens: int, max_new_tokens: int, context: int) -> int:
+    """How many tokens the answer may have within the context; GlmError("context-full") where none is left."""
+    left = context - prompt_tokens
     if left < 1:
         raise GlmError(
             "context-full",
-            f"the prompt has {prompt_tokens} tokens, the model's context is {max_length}",
+            f"the prompt has {prompt_tokens} tokens, the model's context is {context}",
             hint="clear the history or shorten the text",
         )
     return min(max_new_tokens, left)

@@ -1,1 +1,1 @@
-"""An OpenAI-compatible HTTP server: one engine, one answer at a time, everybody else in a queue."""
+"""An OpenAI-compatible HTTP server: one engine, several answers at a time, everybody else in a queue."""

@@ -16,10 +16,9 @@ from glmcore.engine.engine import Engine
 from glmcore.engine.sequence import budget
 from glmcore.errors import GlmError
 from glmcore.server import replies
-from glmcore.server.answering import Task
 from glmcore.server.deltas import Delta, Deltas
 from glmcore.server.errors import ApiError, from_glm_error
-from glmcore.server.line import Job, Line
+from glmcore.server.line import Job, Line, Task
 from glmcore.server.schemas import ChatRequest, CompletionRequest, Settings
 
 # Where a request does not say how long an answer may be.
@@ -70,7 +69,7 @@ class Answers:
         asked.check()
         sampling = self.engine.sampling(asked.temperature, asked.top_p, asked.seed)
         ids = await asyncio.to_thread(prompt)
-        allowed = budget(len(ids), limit, self.engine.config.max_length)
+        allowed = budget(len(ids), limit, self.engine.context)
         return self.line.join(Task(tuple(ids), allowed, sampling, asked.stops, several))
 
 

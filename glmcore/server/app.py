@@ -103,7 +103,7 @@ def add_reports(app: FastAPI, engine: Engine, figures: Figures, line: Line) -> N
         "object": "model",
         "created": int(time.time()),
         "owned_by": "glmcore",
-        "max_model_len": engine.config.max_length,
+        "max_model_len": engine.context,
     }
 
     @app.get("/health")

@@ -9,10 +9,11 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from glmcore.engine.batch.answer import Ending
 from glmcore.engine.engine import Engine
 from glmcore.engine.runner import layer_devices
 from glmcore.engine.stats import Stats
-from glmcore.server.line import Ending, Line
+from glmcore.server.line import Line
 
 DEFINITIONS = {
     "prefill_tokens_per_s": "prompt tokens that were not in the cache, per second until the first token is known",
@@ -95,7 +96,13 @@ def stats_report(engine: Engine, figures: Figures, line: Line) -> dict[str, Any]
         },
         "backend": engine.backend,
         "placement": placement(engine),
-        "queue": {"running": line.running, "waiting": line.waiting, "limit": line.limit, "refused": line.refused},
+        "queue": {
+            "running": line.running,
+            "parallel": engine.loop.scheduler.parallel,
+            "waiting": line.waiting,
+            "limit": line.limit,
+            "refused": line.refused,
+        },
         "answers": dict(figures.endings),
         "totals": without(figures.total, "backend", "time_to_first_token_s"),
         "last": without(figures.last, "backend") if figures.last else None,

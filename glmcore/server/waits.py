@@ -19,7 +19,8 @@ class Waits:
     All who are sent away at once would come back at once if they were told the same: each is told its own time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, parallel: int = 1) -> None:
+        self.parallel = parallel  # answers that are made at once
         self.took: deque[float] = deque(maxlen=REMEMBERED)
         self.promised: list[float] = []
 
@@ -35,12 +36,13 @@ class Waits:
         back in a clump, of which the line takes few.
         """
         mean = sum(self.took) / len(self.took) if self.took else max(1.0, 2 * running_s)
+        each = mean / self.parallel
         self.promised = sorted(due for due in self.promised if due > now)
-        free = now + max(0.0, mean - running_s) + mean * waiting
+        free = now + max(0.0, mean - running_s) + each * waiting
         for due in self.promised:
-            if due - free >= mean:
+            if due - free >= each:
                 break
-            free = max(free, due) + mean
+            free = max(free, due) + each
         if free - now > LONGEST:
             return LONGEST * random.uniform(0.25, 1)  # noqa: S311 (no secret)
         self.promised.append(max(now + SHORTEST, free))

@@ -14,6 +14,7 @@ from glmcore.engine.ways.module import ModuleWay
 class GraphWay(ModuleWay):
     """A step goes over all rows of the cache; those that have no token compute what nobody reads and nothing keeps."""
 
+    together = 16
     recorded: StaticStep | None = None
 
     def step(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:

@@ -22,6 +22,7 @@ class ModuleWay(Way):
     """Every row is a forward pass of its own, of the shapes that it would have alone: its bits are the same."""
 
     short = 0
+    together = 4  # a step is as many passes: what several gain is not to wait for each other's ends
 
     def __init__(self, model: nn.Module, rows: Rows) -> None:
         super().__init__(model, rows)

@@ -17,6 +17,7 @@ from glmcore.engine.ways.way import Reading
 class NativeWay(ModuleWay):
     """A row's bits depend on no other row. Long prompts of matrices that are not quantised go through the modules."""
 
+    together = 16
     drafts = True
 
     def __init__(self, native: NativeModel, rows: Rows) -> None:
@@ -65,6 +66,7 @@ class LayerByLayer(Reading):
         super().__init__(way, row, prompt)
         positions = way.rows.positions[row]
         assert positions is not None
+        way.rows.begun[row] = len(prompt)
         self.under_way: Pass = way.native.reading(
             torch.tensor([prompt]), way.rows.cache, row, 0, positions.prompt()["position_ids"], positions.context[0],
             prompt=len(prompt),

@@ -18,13 +18,14 @@ class Rows:
 
     ``read`` counts the leading ones that are, to the bit, what the reading of a long prompt makes of them: the others
     were an answer's, or a short prompt's (``Way.short``). The cache's own ``length`` is that of the longest row.
-    ``positions`` are of ChatGLM-6B alone: a token's depend on its row's prompt.
+    ``begun`` counts tokens that are in some layers already and held only once they are in all. ``positions`` are of ChatGLM-6B alone: a token's depend on its row's prompt.
     """
 
     def __init__(self, config: ModelConfig, cache: KVCache) -> None:
         self.config, self.cache = config, cache
         self.held: list[list[int]] = []
         self.read: list[int] = []
+        self.begun: list[int] = []
         self.positions: list[PositionState | None] = []
         self._fill_up()
 
@@ -33,7 +34,7 @@ class Rows:
 
     def hold(self, row: int, tokens: Sequence[int], read: int = 0) -> None:
         """What the row holds from now on."""
-        self.held[row], self.read[row] = list(tokens), read
+        self.held[row], self.read[row], self.begun[row] = list(tokens), read, 0
         self.cache.length = max(map(len, self.held))
 
     def add(self, row: int, tokens: Sequence[int]) -> None:
@@ -74,7 +75,8 @@ class Rows:
         """At least so many rows, with room for so many tokens each; both double."""
         capacity, count = self.capacity_for(length), doubled(len(self), rows)
         if (count, capacity) != (len(self), self.cache.capacity):
-            self.cache.reshape(count, capacity, [(row, row, len(held)) for row, held in enumerate(self.held)])
+            filled = [max(len(held), begun) for held, begun in zip(self.held, self.begun, strict=True)]
+            self.cache.reshape(count, capacity, [(row, row, length) for row, length in enumerate(filled)])
             self._fill_up()
 
     def capacity_for(self, length: int) -> int:
@@ -87,6 +89,7 @@ class Rows:
         for _ in range(len(self), len(self.cache.keys[0])):
             self.held.append([])
             self.read.append(0)
+            self.begun.append(0)
             self.positions.append(None)
 
 

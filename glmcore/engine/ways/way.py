@@ -14,7 +14,7 @@ from glmcore.models.inputs import PositionState
 
 
 class Way(ABC):
-    """A model and the rows that it serves. Each row gets the logits that it would get alone, whatever a row held before.
+    """A model and the rows that it serves. Each row gets the logits that it would get alone, whatever rows held before.
 
     Errors: GlmError("context-full", "not-finite") and torch's own; the row holds then what was sure before.
     """
@@ -22,6 +22,7 @@ class Way(ABC):
     short: int  # prompts of up to so many tokens are read to the bits that answers have
     grid: int  # longer ones have the bits of pieces that end at multiples of this; 1: of any pieces
     piece: int  # tokens that are read at a time where nobody waits
+    together: int  # answers that are made at once where nobody says how many
     drafts = False  # whether several tokens of a row in one step have the bits of each alone
 
     def __init__(self, model: nn.Module, rows: Rows) -> None:
@@ -38,7 +39,8 @@ class Way(ABC):
         return logits
 
     def begin(self, row: int, prompt: Sequence[int], kept: int | None = None) -> Reading:
-        """A prompt that is to be read into a row, which keeps ``kept`` tokens, those that it can where None is given."""
+        """A prompt that is to be read into a row, which keeps ``kept`` tokens: those that it can where None is given.
+        """
         self.rows.make_room(len(prompt), row + 1)
         if self.model.prefix is not None:  # stands before the tokens of every row, before the rows get their views
             self.model.prefix.before(self.rows.cache)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import glmcore
+from glmcore.engine.sampling import Sampling
 from glmcore.errors import GlmError
 
 ASKED = [{"role": "user", "content": "hello"}]
@@ -19,19 +20,42 @@ def engine():
 @pytest.mark.parametrize("failing", ["raises", "gives NaN"])
 def test_the_cache_is_emptied_and_the_next_answer_is_whole(engine, monkeypatch, failing: str) -> None:
     whole = engine.chat(ASKED, max_new_tokens=6, temperature=0)
-    decode, calls = engine.runner.decode, []
+    way = engine.runner.way
+    step, calls = way.step, []
 
-    def broken(token: int) -> torch.Tensor:
-        calls.append(token)
+    def broken(tokens: dict[int, list[int]]) -> torch.Tensor:
+        calls.append(tokens)
         if len(calls) < 3:
-            return decode(token)
+            return step(tokens)
         if failing == "raises":
             raise RuntimeError("broken")
-        return torch.full_like(decode(token), torch.nan)
+        return torch.full_like(step(tokens), torch.nan)
 
     with monkeypatch.context() as patched, pytest.raises((RuntimeError, GlmError)):
-        patched.setattr(engine.runner, "decode", broken)
+        patched.setattr(way, "step", broken)
         engine.chat(ASKED, max_new_tokens=6, temperature=0)
-    assert len(calls) == 3 and engine.runner.way.rows.held == [[]]
+    assert len(calls) == 3 and not any(way.rows.held)
     assert engine.chat(ASKED, max_new_tokens=6, temperature=0) == whole
     assert engine.stats.reused_tokens == 0
+
+
+def test_one_answer_that_fails_takes_no_other_with_it(engine, monkeypatch) -> None:
+    """A step for several fails as a whole; only the one that fails by itself too hears of it."""
+    prompts = ["hello", "what is libcuda?", "gcc"]
+    whole = engine.generate(prompts, max_new_tokens=8, temperature=0)
+    way = engine.runner.way
+    step = way.step
+
+    def broken(tokens: dict[int, list[int]]) -> torch.Tensor:
+        if any(way.rows.held[row][: len(doomed)] == doomed for row in tokens):
+            raise RuntimeError("broken")
+        return step(tokens)
+
+    doomed = engine.tokenizer.encode(prompts[1], add_special_tokens=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(way, "step", broken)
+        answers = [engine.submit(text, max_new_tokens=8, sampling=Sampling(0, 1)) for text in prompts]
+        assert [answers[0].text(), answers[2].text()] == [whole[0], whole[2]]
+        with pytest.raises(RuntimeError):
+            answers[1].text()
+    assert engine.generate(prompts, max_new_tokens=8, temperature=0) == whole

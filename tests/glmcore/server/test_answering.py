@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +14,25 @@ from glmcore.chat.messages import Call
 from glmcore.engine.sampling import Sampling
 
 pytest.importorskip("fastapi")
-from glmcore.server.answering import Task, answer
-from glmcore.server.deltas import Deltas
+from glmcore.server.deltas import NEXT_MESSAGE, Deltas
 
 TOOLS = ("get_weather",)
 V3 = "get_weather\n ```python\ntool_call(city='北京')\n```"
 GLM4 = 'get_weather\n{"city": "北京"}'
 
 
-class Script:
-    """A runner whose model says the given ids, whatever it is fed."""
+def says(monkeypatch: pytest.MonkeyPatch, engine: Any, *parts: str, end: str = "<|observation|>") -> None:
+    """Let the engine say ``parts``, names of special tokens or texts, whatever it is asked."""
+    special = engine.tokenizer.special
+    ids = iter(
+        [i for part in (*parts, end) for i in ([special[part]] if part in special else engine.tokenizer.encode(part))]
+    )
 
-    reused = 0
+    def logits(*_: Any) -> torch.Tensor:
+        return torch.nn.functional.one_hot(torch.tensor(next(ids)), len(engine.tokenizer)).float()
 
-    def __init__(self, ids: Sequence[int], vocabulary: int) -> None:
-        self.ids, self.vocabulary = iter(ids), vocabulary
-
-    def prefill(self, prompt: Sequence[int]) -> torch.Tensor:
-        return self.decode(0)
-
-    def decode(self, token: int) -> torch.Tensor:
-        return torch.nn.functional.one_hot(torch.tensor(next(self.ids)), self.vocabulary).float()
+    monkeypatch.setattr(engine.runner.way, "read", logits)
+    monkeypatch.setattr(engine.runner.way, "step", lambda tokens: logits()[None])
 
 
 @pytest.fixture(scope="module", params=["v3", "glm4"])
@@ -42,50 +40,44 @@ def engine(request: pytest.FixtureRequest, tiny: Callable[[str], Path]) -> Any:
     return glmcore.load(tiny(request.param), dtype="float32", threads=1)
 
 
-def says(engine: Any, *parts: str, end: str = "<|observation|>") -> None:
-    """Let the engine say ``parts``: names of special tokens, or texts."""
-    special = engine.tokenizer.special
-    ids = [i for part in (*parts, end) for i in ([special[part]] if part in special else engine.tokenizer.encode(part))]
-    engine.runner = Script(ids, len(engine.tokenizer))
-
-
-def answered(engine: Any, **settings: Any) -> tuple[str, str]:
+def answered(engine: Any, *, leaves_after: int = 99, **settings: Any) -> tuple[str, str]:
     """The text and why it ended."""
-    pieces: list[str] = []
-    task = Task(**{"prompt": (1, 2), "max_new_tokens": 99, "sampling": Sampling(0, 1), **settings})
-    reason = answer(engine, task, pieces.append, lambda: len(pieces) > 50)
-    return "".join(pieces), reason
+    answer = engine.submit((1, 2), **{"max_new_tokens": 99, "sampling": Sampling(0, 1), **settings})
+    pieces = []
+    for number, piece in enumerate(answer, start=1):
+        pieces.append(piece.text)
+        if number == leaves_after:
+            answer.cancel()
+    return "".join(pieces), answer.ending.finish_reason
 
 
-def test_words_before_a_call_and_two_calls(engine: Any) -> None:
+def test_words_before_a_call_and_two_calls(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     call = V3 if engine.config.generation == "v3" else GLM4
-    says(engine, "\n我查一下。", "<|assistant|>", call, "<|assistant|>", call)
-    text, reason = answered(engine, several=True)
+    says(monkeypatch, engine, "\n我查一下。", "<|assistant|>", call, "<|assistant|>", call)
+    text, reason = answered(engine, shown=(NEXT_MESSAGE,))
     taken = Deltas(engine.config.generation, TOOLS)
     deltas = [*taken.push(text), *taken.finish()]
     assert reason == "stop" and "".join(d for d in deltas if isinstance(d, str)) == "我查一下。"
     assert [d for d in deltas if isinstance(d, Call)] == [Call("get_weather", {"city": "北京"})] * 2
 
 
-def test_why_it_ended(engine: Any) -> None:
-    says(engine, "\n今天天气很好")
+def test_why_it_ended(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    says(monkeypatch, engine, "\n今天天气很好")
     assert answered(engine)[1] == "stop"
-    says(engine, "\n今天天气很好")
+    says(monkeypatch, engine, "\n今天天气很好")
     assert answered(engine, max_new_tokens=3)[1] == "length"
-    says(engine, "\n今天天气很好")
+    says(monkeypatch, engine, "\n今天天气很好")
     text, reason = answered(engine, stop=("天气",))
     assert text.strip() == "今天" and reason == "stop"
-    says(engine, "\n一二三四五六七八九十" * 40)
-    assert answered(engine)[1] == "cancelled"
+    says(monkeypatch, engine, "\n一二三四五六七八九十" * 40)
+    assert answered(engine, leaves_after=3)[1] == "cancelled"
 
 
-def test_the_sequence_says_how_it_ended(engine: Any) -> None:
-    for end, settings in (("stop", {}), ("length", {"max_new_tokens": 3}), ("stop", {"stop": ("天气",)})):
-        says(engine, "\n今天天气很好")
-        sequence = engine.sequence((1, 2), settings.pop("max_new_tokens", 99))
-        assert sequence.finish_reason is None
-        assert "".join(engine.text(sequence, Sampling(0, 1), **settings)) and sequence.finish_reason == end
-    says(engine, "\n今天天气很好")
-    sequence = engine.sequence((1, 2), 99)
-    assert not "".join(engine.text(sequence, Sampling(0, 1), cancelled=lambda: True))
-    assert sequence.finish_reason == "cancelled"
+def test_who_leaves_before_the_turn_gets_nothing(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    says(monkeypatch, engine, "\n今天天气很好")
+    monkeypatch.setattr(engine.loop, "submit", lambda answer: None)
+    answer = engine.submit((1, 2))
+    monkeypatch.undo()
+    answer.cancel()
+    engine.loop.submit(answer)
+    assert not answer.text() and answer.ending.finish_reason == "cancelled"

@@ -275,12 +275,12 @@ def test_web_pages_cannot_use_the_server(v2: Any) -> None:
 def test_a_failing_model_is_a_500_and_the_next_answer_comes(
     v2: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(token: int) -> None:
+    def fail(tokens: dict[int, list[int]]) -> None:
         raise RuntimeError("the text of the prompt")
 
     before = v2.chat("hello", max_tokens=6)
     with monkeypatch.context() as patched:
-        patched.setattr(v2.engine.runner, "decode", fail)
+        patched.setattr(v2.engine.runner.way, "step", fail)
         status, body, _ = v2.ask("POST", CHAT, user())
         assert (status, body["error"]["type"]) == (500, "server_error") and "prompt" not in body["error"]["message"]
         events = v2.events(CHAT, user())

@@ -30,8 +30,11 @@ SHORT = {**LONG, "max_tokens": 2}
 
 @pytest.fixture(scope="module")
 def server(process: Callable[..., Any], endless: Path) -> Any:
-    """A model whose answers do not end by themselves."""
-    return process("--model", endless, "--threads", "1", "--queue", "16", "--allowed-host", "host.docker.internal")
+    """A model whose answers do not end by themselves, one at a time."""
+    return process(
+        "--model", endless, "--threads", "1", "--parallel", "1", "--queue", "16",
+        "--allowed-host", "host.docker.internal",
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -196,6 +199,10 @@ def texts(stream: str) -> str:
         (["--api-key", "schlüssel"], 2, "usage"),
         (["--port", "70000"], 2, "usage"),
         (["--queue", "-1"], 2, "usage"),
+        (["--parallel", "0"], 2, "usage"),
+        (["--parallel", "many"], 2, "usage"),
+        (["--context", "1"], 2, "usage"),
+        (["--max-stall", "0"], 2, "usage"),
         (["--allowed-host", "http://box:80"], 2, "usage"),
         (["--allowed-host", "*"], 2, "usage"),
         (["--port", "TAKEN"], 1, "address-unusable"),

@@ -1,0 +1,127 @@
+"""One answer in the making: what it is made of, who listens, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+
+from glmcore.engine.batch.scheduler import Place
+from glmcore.engine.sampling import Sampler
+from glmcore.engine.sequence import Sequence
+from glmcore.engine.stats import Stats
+from glmcore.engine.text import AnswerText
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A token and the text that is certain with it; the last piece of an answer may be text alone."""
+
+    text: str
+    token: int | None = None
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an answer ended, what it cost, and the seconds that it waited and took."""
+
+    finish_reason: str  # "stop", "length", "cancelled"
+    stats: Stats
+    waited_s: float
+    took_s: float
+
+
+Item = Piece | Ending | Exception
+
+
+class Answer(Place):
+    """Its pieces as they come, by iterating (``for`` or ``async for``, once); then ``ending`` says how it ended.
+
+    Errors while iterating: what the model raised.
+    """
+
+    def __init__(self, sequence: Sequence, sampler: Sampler, text: AnswerText, backend: str = "") -> None:
+        super().__init__(len(sequence.prompt), len(sequence.prompt) + sequence.max_new_tokens)
+        self.sequence, self.sampler, self.words = sequence, sampler, text
+        self.stats = Stats(prompt_tokens=len(sequence.prompt), backend=backend)
+        self.ending: Ending | None = None
+        self.cancelled = False
+        self.asked = time.perf_counter()
+        self.begun: float | None = None  # when its turn came
+        self.first_known = 0.0
+        self._listening = threading.Lock()
+        self._said: list[Item] = []
+        self._listener: Callable[[Item], None] | None = None
+
+    def cancel(self) -> None:
+        """Nobody waits for the rest any more; it ends within a step, or a piece of its prompt."""
+        self.cancelled = True
+
+    def listen(self, listener: Callable[[Item], None]) -> None:
+        """Call ``listener`` with every piece and at last the ending or an error, those before now at once.
+
+        It is called in the thread that computes, and must neither wait nor raise.
+        """
+        with self._listening:
+            for item in self._said:
+                listener(item)
+            self._said, self._listener = [], listener
+
+    def tell(self, item: Item) -> None:
+        """For the thread that computes."""
+        with self._listening:
+            if isinstance(item, Ending):
+                self.ending = item
+            if self._listener is None:
+                self._said.append(item)
+            else:
+                self._listener(item)
+
+    def __iter__(self) -> Iterator[Piece]:
+        items: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self.listen(items.put)
+        try:
+            while isinstance(piece := _checked(items.get()), Piece):
+                yield piece
+        finally:
+            self.cancel()
+
+    async def __aiter__(self) -> AsyncIterator[Piece]:
+        loop, items = asyncio.get_running_loop(), asyncio.Queue[Item]()
+        self.listen(lambda item: _unless_closed(loop, items, item))
+        try:
+            while isinstance(piece := _checked(await items.get()), Piece):
+                yield piece
+        finally:
+            self.cancel()
+
+    def text(self) -> str:
+        """All of it, once it has ended."""
+        return "".join(piece.text for piece in self)
+
+    def end(self, reason: str | None = None) -> None:
+        """Tell what is left of the text, and the ending. For the thread that computes."""
+        now = time.perf_counter()
+        if reason is not None:
+            self.sequence.end(reason)
+        elif rest := self.words.flush():
+            self.tell(Piece(rest))
+        if self.words.stopped and reason is None:
+            self.sequence.end("stop")
+        assert self.sequence.finish_reason is not None
+        begun = now if self.begun is None else self.begun
+        self.tell(Ending(self.sequence.finish_reason, self.stats, begun - self.asked, now - begun))
+
+
+def _checked(item: Item) -> Piece | Ending:
+    if isinstance(item, Exception):
+        raise item
+    return item
+
+
+def _unless_closed(loop: asyncio.AbstractEventLoop, items: asyncio.Queue[Item], item: Item) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(items.put_nowait, item)

@@ -1,0 +1,44 @@
+"""What steps and prompts cost here, learnt while they run, and how much of a prompt may be read beside answers."""
+
+from __future__ import annotations
+
+# A pass over fewer tokens would take nearly as long: it reads the same weights.
+LEAST = 16
+MOST = 512
+# Of a new measurement, in the mean; the rest is that of those before.
+NEW = 0.5
+
+
+class Costs:
+    """Seconds of a step by its rows, and of each token of a prompt."""
+
+    def __init__(self) -> None:
+        self.steps: dict[int, float] = {}
+        self.token: float | None = None
+
+    def note_step(self, rows: int, seconds: float) -> None:
+        self.steps[rows] = _mean(self.steps.get(rows), seconds)
+
+    def note_reading(self, tokens: int, seconds: float) -> None:
+        self.token = _mean(self.token, seconds / tokens)
+
+    def step(self, rows: int) -> float:
+        """Seconds of a step of so many rows; of a number that was not seen yet, as the next larger or largest."""
+        if not self.steps:
+            return 0.0
+        larger = [count for count in self.steps if count >= rows]
+        return self.steps[min(larger) if larger else max(self.steps)]
+
+    def tokens_beside(self, rows: int, seconds: float) -> int:
+        """Tokens of prompts that may be read before a step of ``rows`` for both to take ``seconds`` at most.
+
+        LEAST at least: a prompt goes on however slow the steps are.
+        """
+        if self.token is None:
+            return LEAST
+        left = seconds - self.step(rows)
+        return max(LEAST, min(MOST, int(left / self.token))) if self.token else MOST
+
+
+def _mean(old: float | None, new: float) -> float:
+    return new if old is None else old + NEW * (new - old)

@@ -1,0 +1,213 @@
+"""The one thread that computes: a piece of a prompt, then a step for all answers, and again while there is work."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import time
+import weakref
+
+from torch import Tensor
+
+from glmcore.engine.batch.answer import Answer, Piece
+from glmcore.engine.batch.costs import LEAST, Costs
+from glmcore.engine.batch.scheduler import Scheduler
+from glmcore.engine.batch.seats import Seats
+from glmcore.engine.runner import Runner
+from glmcore.engine.sequence import common_prefix
+from glmcore.engine.ways.way import Reading
+
+# Seconds that nobody who is being answered waits longer than, if steps and the smallest pieces allow it.
+MAX_STALL = 0.25
+# Seconds that the thread waits for more work before it goes: OpenMP's own threads would have to be made anew.
+LINGER = 2.0
+
+log = logging.getLogger("glmcore")
+
+
+class Loop:
+    """Answers what is submitted, from any thread, on one model.
+
+    Only ever one thread computes: OpenMP would keep a team of threads for each that did. It comes with the first work
+    and goes a while after the last.
+    """
+
+    def __init__(self, runner: Runner, scheduler: Scheduler[Answer], *, max_stall: float = MAX_STALL) -> None:
+        self.runner, self.scheduler, self.max_stall = runner, scheduler, max_stall
+        self.costs = Costs()
+        self.seats = Seats(runner.way.rows)
+        self._readings: dict[Answer, Reading] = {}
+        self._new: list[Answer] = []
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._lingers = True
+        _loops.add(self)
+
+    def submit(self, answer: Answer) -> None:
+        with self._changed:
+            self._new.append(answer)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="glmcore", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def cancel_all(self) -> None:
+        """Give up whatever was submitted."""
+        with self._changed:
+            for answer in (*self._new, *self.scheduler.waiting, *self.scheduler.under_way):
+                answer.cancel()
+
+    def idle_within(self, seconds: float) -> bool:
+        """Whether all that was submitted ends in that time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not (self._new or self.scheduler), timeout=seconds)
+
+    def close(self, seconds: float) -> None:
+        """Give up whatever was submitted, and wait so long for the thread to go."""
+        self.cancel_all()
+        with self._changed:
+            thread, self._lingers = self._thread, False
+            self._changed.notify_all()
+        if thread is not None:
+            thread.join(seconds)
+
+    def forget(self) -> None:
+        """To be called when the model has been moved, and nothing is under way: what the cache held is gone."""
+        self.seats = Seats(self.runner.way.rows)
+
+    def _run(self) -> None:
+        while self._is_work():
+            try:
+                self.turn()
+            except Exception as error:  # of the loop itself: nobody is left waiting for ever
+                log.error("a step failed: %s", type(error).__name__, exc_info=error)
+                for answer in self.scheduler.under_way:
+                    self._fail(answer, error)
+
+    def _is_work(self) -> bool:
+        """Waits for it, a while; afterwards this thread has to go."""
+        with self._changed:
+            if not (self._new or self.scheduler):
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._new or not self._lingers, timeout=LINGER)
+            for answer in self._new:
+                self.scheduler.add(answer)
+            self._new.clear()
+            if not self.scheduler:
+                self._thread = None
+            return bool(self.scheduler)
+
+    def turn(self) -> None:
+        """Pieces of prompts, as many as those who are being answered can wait for, and then a step for these."""
+        for answer in (*self.scheduler.under_way, *list(self.scheduler.waiting)):
+            if answer.cancelled:
+                self._end(answer, "cancelled")
+        while answer := self.scheduler.admit():
+            self._welcome(answer)
+        rows = len(self.scheduler.answering)
+        self._read(self.costs.tokens_beside(rows, self.max_stall) if rows else self.runner.way.piece)
+        if self.scheduler.answering:
+            self._step(list(self.scheduler.answering))
+
+    def _welcome(self, answer: Answer) -> None:
+        """Its turn has come. Where another's prompt that is being read begins alike, it waits for that one's keys."""
+        answer.begun = time.perf_counter()
+        for other in self.scheduler.reading[:-1]:
+            shared = common_prefix(other.sequence.prompt, answer.sequence.prompt)
+            if shared >= LEAST and self.runner.config.traits.causal:
+                answer.follow(other, shared)
+                return
+
+    def _read(self, budget: int) -> None:
+        """About so many tokens of prompts, one piece at least."""
+        piece = budget
+        while piece > 0 and (answer := self.scheduler.reader()):
+            before = answer.taken
+            try:
+                logits = self._read_on(answer, piece)
+                if logits is not None:
+                    answer.first_known = time.perf_counter()
+                    self._take(answer, self._drawn(answer, logits))
+                    answer.stats.prefill_s = time.perf_counter() - answer.begun
+            except Exception as error:
+                self._fail(answer, error)
+            budget -= max(1, answer.taken - before)
+            piece = budget if budget >= LEAST and self.scheduler.answering else 0
+
+    def _read_on(self, answer: Answer, tokens: int) -> Tensor | None:
+        """The next of a prompt's tokens; logits after the last."""
+        started = time.perf_counter()
+        reading = self._readings.get(answer)
+        if reading is None:
+            row, kept = self.seats.take(answer, answer.sequence.prompt, self.runner.way)
+            answer.stats.reused_tokens = kept
+            reading = self._readings[answer] = self.runner.way.begin(row, answer.sequence.prompt, kept)
+            answer.left = reading.left
+        before = reading.left
+        logits = reading.advance(tokens)
+        self.scheduler.read(answer, reading.left)
+        if before > reading.left:
+            self.costs.note_reading(before - reading.left, time.perf_counter() - started)
+        return logits
+
+    def _step(self, answers: list[Answer]) -> None:
+        """One more token for each; where that fails, each by itself, so that one's failure is its own."""
+        started = time.perf_counter()
+        tokens = {self.seats.row_of(answer): [answer.sequence.output[-1]] for answer in answers}
+        try:
+            logits = self.runner.way.follow(tokens)
+        except Exception as error:
+            if len(answers) == 1:
+                return self._fail(answers[0], error)
+            for answer in answers:
+                self._step([answer])
+            return None
+        self.costs.note_step(len(answers), time.perf_counter() - started)
+        for answer, own in zip(answers, logits, strict=True):
+            try:
+                self.runner.way.rows.add(self.seats.row_of(answer), [answer.sequence.output[-1]])
+                token = self._drawn(answer, own)
+                answer.stats.decode_steps += 1
+                answer.stats.decode_s = time.perf_counter() - answer.first_known
+                self._take(answer, token)
+            except Exception as error:
+                self._fail(answer, error)
+        return None
+
+    def _drawn(self, answer: Answer, logits: Tensor) -> int:
+        return answer.sampler(logits)
+
+    def _take(self, answer: Answer, token: int) -> None:
+        """A token of an answer, which may end with it."""
+        if answer.sequence.push(token):
+            answer.stats.generated_tokens = len(answer.sequence.output)
+            answer.tell(Piece(answer.words.push(token), token))
+            if answer.words.stopped:
+                return self._end(answer, "stop")
+        return self._end(answer) if answer.sequence.finish_reason else None
+
+    def _end(self, answer: Answer, reason: str | None = None) -> None:
+        self._leave(answer)
+        answer.end(reason)
+
+    def _fail(self, answer: Answer, error: Exception) -> None:
+        """It ends with an error. What its row holds is forgotten: it may be less than it says, or no numbers."""
+        self.seats.empty(answer)
+        self._leave(answer)
+        answer.tell(error)
+
+    def _leave(self, answer: Answer) -> None:
+        self.scheduler.remove(answer)
+        self._readings.pop(answer, None)
+        self.seats.leave(answer)
+
+
+_loops: weakref.WeakSet[Loop] = weakref.WeakSet()
+
+
+@atexit.register
+def _rest() -> None:
+    """No thread may compute while the interpreter is taken down."""
+    for loop in list(_loops):
+        loop.close(seconds=5)

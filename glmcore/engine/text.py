@@ -1,0 +1,34 @@
+"""An answer's tokens as text, piece by piece, until one of its stop texts appears."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from glmcore.chat.incremental import Detokenizer
+from glmcore.chat.stops import StopMatcher
+from glmcore.tokenizers import Tokenizer
+
+
+class AnswerText:
+    """``push`` each token, ``flush`` at the end; both give what is certain to be told.
+
+    shown: special tokens that stand in the text by their names.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), shown: Collection[str] = ()) -> None:
+        self._detokenizer, self._matcher = Detokenizer(tokenizer), StopMatcher(stop)
+        special = tokenizer.special
+        self._names = {special[name]: name for name in shown if name in special}
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop text has appeared, before which the text ends."""
+        return self._matcher.stopped
+
+    def push(self, token: int) -> str:
+        name = self._names.get(token)
+        text = self._detokenizer.push(token) if name is None else self._detokenizer.flush() + name
+        return self._matcher.push(text)
+
+    def flush(self) -> str:
+        return self._matcher.push(self._detokenizer.flush()) + self._matcher.flush()

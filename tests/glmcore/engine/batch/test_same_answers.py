@@ -1,0 +1,178 @@
+"""An answer does not depend on who else asks: to the bit what it is alone, whoever comes, leaves or has been there."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from golden_cases import GOLDEN
+
+from glmcore.engine.batch.answer import Answer, Item, Piece
+from glmcore.engine.batch.loop import Loop
+from glmcore.engine.batch.scheduler import Scheduler
+from glmcore.engine.runner import Runner
+from glmcore.engine.sampling import Sampler, Sampling
+from glmcore.engine.sequence import Sequence
+from glmcore.kernels.load import PRECISIONS, load_kernel
+from glmcore.place.loader import load_model
+
+CASES = ["v1/int4", "v2/int8", "v3/int4", "glm4/int8"]
+FLOATS = ["v1/base", "v2/base", "v3/rope-ratio", "glm4/base"]
+LONGEST = 110
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Mute:
+    """In place of an answer's text: these checkpoints have no tokenizer."""
+
+    stopped = False
+
+    def push(self, token: int) -> str:
+        return ""
+
+    flush = lambda self: ""  # noqa: E731
+
+
+class Watched(Sampler):
+    """Remembers all logits that it was given."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        super().__init__(sampling)
+        self.seen: list[torch.Tensor] = []
+
+    def __call__(self, logits: torch.Tensor) -> int:
+        self.seen.append(logits.clone())
+        return super().__call__(logits)
+
+
+@dataclass
+class Asked:
+    """What a client asks, when it comes, and after how many turns more it leaves."""
+
+    prompt: list[int]
+    tokens: int
+    sampling: Sampling
+    comes: int
+    leaves: int | None
+    sampler: Watched = field(init=False)
+
+    def answer(self, config) -> Answer:
+        self.sampler = Watched(self.sampling)
+        sequence = Sequence(tuple(self.prompt), self.tokens, frozenset(config.eos_token_ids))
+        answer = Answer(sequence, self.sampler, Mute())
+        answer.listen(no_error)
+        return answer
+
+
+def no_error(item: Item) -> None:
+    if isinstance(item, Exception):
+        raise item
+
+
+def crowd(config, chance: random.Random, count: int) -> list[Asked]:
+    """Prompts of all lengths, many of which begin alike or go on where another one's answer might have."""
+    known: list[list[int]] = [[]]
+    asked = []
+    for _ in range(count):
+        begin = chance.choice(known)[: chance.randint(0, LONGEST)]
+        prompt = (begin + [chance.randrange(5, config.vocab_size - 20) for _ in range(chance.choice((1, 3, 9, 30, 70)))])[-LONGEST:]
+        known.append(prompt)
+        if not config.traits.causal:
+            prompt = [*prompt[:-2], config.gmask_token_id, config.bos_token_id]
+        sampling = Sampling(0, 1) if chance.random() < 0.5 else Sampling(1.0, 0.9, chance.randrange(1000))
+        leaves = chance.randint(0, 12) if chance.random() < 0.25 else None
+        asked.append(Asked(prompt, chance.randint(1, 16), sampling, chance.randint(0, 30), leaves))
+    return asked
+
+
+def served(loop: Loop, config, asked: list[Asked], chance: random.Random) -> list[tuple[list[int], list[torch.Tensor]]]:
+    """All of them on one model, in turns; pieces of prompts are of any size. Tokens and logits of each."""
+    loop.costs.tokens_beside = lambda rows, seconds: chance.randint(1, 50)
+    answers = [each.answer(config) for each in asked]
+    turn = 0
+    while any(answer.ending is None for answer in answers):
+        for each, answer in zip(asked, answers, strict=True):
+            if each.comes == turn:
+                loop.scheduler.add(answer)
+            if each.leaves is not None and turn == each.comes + each.leaves:
+                answer.cancel()
+        loop.runner.way.piece = chance.randint(1, 60)
+        loop.turn()
+        turn += 1
+        assert turn < 5000
+    assert not loop.scheduler and not loop.seats.taken and not loop._readings
+    return [(list(answer.sequence.output), each.sampler.seen) for each, answer in zip(asked, answers, strict=True)]
+
+
+def alone(model, config, each: Asked) -> tuple[list[int], list[torch.Tensor]]:
+    """Without anybody else, on an empty cache."""
+    loop = Loop(Runner(model, config), Scheduler(1))
+    answer = each.answer(config)
+    loop.scheduler.add(answer)
+    while answer.ending is None:
+        loop.turn()
+    return answer.sequence.output, each.sampler.seen
+
+
+def compare(model, seed: int, parallel: int, threads=lambda: None, count: int = 24) -> int:
+    """Returns how many tokens of prompts were not read again."""
+    config, chance = model.config, random.Random(seed)
+    asked = crowd(config, chance, count)
+    expected = [alone(model, config, each) for each in asked]
+    loop = Loop(Runner(model, config), Scheduler(parallel))
+    threads()
+    found = served(loop, config, asked, chance)
+    for each, (tokens, logits), (whole, all_logits) in zip(asked, found, expected, strict=True):
+        assert tokens == whole[: len(tokens)], each
+        assert each.leaves is not None or len(tokens) == len(whole)
+        for mine, other in zip(logits, all_logits, strict=each.leaves is None):
+            assert torch.equal(mine, other), each
+    return loop.seats.reused
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("case", CASES)
+def test_answers_of_the_native_step_are_what_they_are_alone(case: str, precision: str) -> None:
+    kernel = load_kernel(threads=1, precision=precision)
+    model = load_model(GOLDEN / case, kernel=kernel)
+    reused = compare(model, 1, 16, lambda: setattr(kernel, "threads", 2), count=16)
+    assert bool(reused) == model.config.traits.causal
+
+
+@pytest.mark.parametrize("case", FLOATS)
+def test_answers_through_the_modules_are_what_they_are_alone(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glmcore.engine.ways.module.CPU_CHUNK", 8)  # of these short prompts, so that some are shared
+    model = load_model(GOLDEN / case, dtype="float32")
+    reused = sum(compare(model, seed, parallel, count=16) for seed, parallel in ((1, 8), (2, 3)))
+    assert bool(reused) == model.config.traits.causal
+
+
+@pytest.mark.parametrize("case", ["v2/base", "glm4/base"])
+def test_answers_of_16_bit_weights_are_what_they_are_alone(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps through the kernel, prompts through the modules."""
+    monkeypatch.setattr("glmcore.engine.ways.module.CPU_CHUNK", 8)
+    model = load_model(GOLDEN / case, dtype="float32", kernel=load_kernel(threads=2, precision="fast"))
+    compare(model, 4, 8, count=10)
+
+
+def test_pieces_come_as_they_are_made_and_the_ending_last() -> None:
+    model = load_model(GOLDEN / "v2" / "base", dtype="float32")
+    loop = Loop(Runner(model, model.config), Scheduler(4))
+    answers = [Asked([7, 8, 9 + i], 5 + i, Sampling(0, 1), 0, None).answer(model.config) for i in range(6)]
+    for answer in answers:
+        loop.submit(answer)
+    for i, answer in enumerate(answers):
+        heard = list(answer)
+        assert [piece.token for piece in heard] == answer.sequence.output and all(type(p) is Piece for p in heard)
+        assert answer.ending.finish_reason in ("stop", "length") and len(heard) <= 5 + i
+    assert loop.idle_within(10)
