@@ -84,8 +84,8 @@ def load(
     if added is not None:
         added.apply(module)
     return Engine(
-        config, tokenizer, Runner(module, config, made.cache), describe_backend(module), parallel=parallel, context=context,
-        max_stall=max_stall, room=room_of(made, config),
+        config, tokenizer, Runner(module, config, made.cache), describe_backend(module), parallel=parallel,
+        context=context, max_stall=max_stall, room=room_of(made, config),
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ DEFINITIONS = {
     "to the prefill",
     "time_to_first_token_s": "seconds from the begin of the prefill until the first token is known, without the wait "
     "in the queue",
-    "reused_tokens": "prompt tokens whose keys and values were in the cache from the answer before",
+    "reused_tokens": "prompt tokens whose keys and values were in the cache already",
     "generated_tokens": "tokens of answers, without the token that ends one",
     "totals": "over all answers since the start; speeds are sums of tokens over sums of seconds",
 }

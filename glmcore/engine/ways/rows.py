@@ -17,8 +17,9 @@ class Rows:
     """A cache and what each of its rows holds: ``held``, the tokens whose keys and values are there.
 
     ``read`` counts the leading ones that are, to the bit, what the reading of a long prompt makes of them: the others
-    were an answer's, or a short prompt's (``Way.short``). The cache's own ``length`` is that of the longest row.
-    ``begun`` counts tokens that are in some layers already and held only once they are in all. ``positions`` are of ChatGLM-6B alone: a token's depend on its row's prompt.
+    were an answer's, or a short prompt's (``Way.short``). ``begun`` counts tokens that are in some layers already and
+    held only once they are in all. The cache's own ``length`` is that of the longest row. ``positions`` are of
+    ChatGLM-6B alone: a token's depend on its row's prompt.
     """
 
     def __init__(self, config: ModelConfig, cache: KVCache) -> None:

@@ -69,9 +69,7 @@ class Asked:
     def answer(self, config) -> Answer:
         self.sampler = Watched(self.sampling)
         sequence = Sequence(tuple(self.prompt), self.tokens, frozenset(config.eos_token_ids))
-        answer = Answer(sequence, self.sampler, Mute())
-        answer.listen(no_error)
-        return answer
+        return Answer(sequence, self.sampler, Mute())
 
 
 def no_error(item: Item) -> None:
@@ -85,7 +83,8 @@ def crowd(config, chance: random.Random, count: int) -> list[Asked]:
     asked = []
     for _ in range(count):
         begin = chance.choice(known)[: chance.randint(0, LONGEST)]
-        prompt = (begin + [chance.randrange(5, config.vocab_size - 20) for _ in range(chance.choice((1, 3, 9, 30, 70)))])[-LONGEST:]
+        own = [chance.randrange(5, config.vocab_size - 20) for _ in range(chance.choice((1, 3, 9, 30, 70)))]
+        prompt = (begin + own)[-LONGEST:]
         known.append(prompt)
         if not config.traits.causal:
             prompt = [*prompt[:-2], config.gmask_token_id, config.bos_token_id]
@@ -99,6 +98,8 @@ def served(loop: Loop, config, asked: list[Asked], chance: random.Random) -> lis
     """All of them on one model, in turns; pieces of prompts are of any size. Tokens and logits of each."""
     loop.costs.tokens_beside = lambda rows, seconds: chance.randint(1, 50)
     answers = [each.answer(config) for each in asked]
+    for answer in answers:
+        answer.listen(no_error)
     turn = 0
     while any(answer.ending is None for answer in answers):
         for each, answer in zip(asked, answers, strict=True):
@@ -118,6 +119,7 @@ def alone(model, config, each: Asked) -> tuple[list[int], list[torch.Tensor]]:
     """Without anybody else, on an empty cache."""
     loop = Loop(Runner(model, config), Scheduler(1))
     answer = each.answer(config)
+    answer.listen(no_error)
     loop.scheduler.add(answer)
     while answer.ending is None:
         loop.turn()

@@ -34,7 +34,8 @@ def test_everybody_is_answered_in_order_within_the_limits(
 ) -> None:
     """Answers that come when they like, some of which are given up."""
     scheduler, chance = Scheduler[Place](parallel, fits), random.Random(seed)
-    coming = sorted(((turn, Place(prompt, prompt + answer)) for prompt, answer, turn in asked), key=lambda each: each[0])
+    places = [(turn, Place(prompt, prompt + answer)) for prompt, answer, turn in asked]
+    coming = sorted(places, key=lambda each: each[0])
     produced = {place: 0 for _, place in coming}
     order, begun, ended = [place for _, place in coming], [], []
     for turn in range(100_000):
