@@ -33,16 +33,93 @@ class Remedy:
 
 
 @dataclass(frozen=True)
+class Nodes:
+    """Device nodes that are closed to this user."""
+
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Chains:
+    """Names of a library that lead astray, each with its links, to the file or where they stop."""
+
+    chains: tuple[tuple[str, ...], ...]
+
+
+class Mismatch(str, Enum):
+    """Why the driver's libraries are not of the kernel module's version."""
+
+    UPGRADED = "upgraded-under-module"
+    TWO_VERSIONS = "two-versions"
+    STRAY_FOLDER = "stray-folder"
+
+
+@dataclass(frozen=True)
+class WrongDriver:
+    case: Mismatch
+    packages: tuple[str, ...] = ()  # that own files of another version than the module's
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The package that the fault came with."""
+
+    package: str
+
+
+@dataclass(frozen=True)
+class Variables:
+    """Variables of the environment that are in the way."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What pip is asked for, its options among them."""
+
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files of the checkpoint to be fetched again."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AutoMap:
+    """Values in a JSON file of the checkpoint that name another repository."""
+
+    path: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RopeTheta:
+    """The base that a JSON file of the checkpoint should have."""
+
+    path: str
+    base: int
+
+
+# What a remedy has to know of a finding, beyond its problem and the machine's facts.
+Payload = Nodes | Chains | WrongDriver | Owner | Variables | Requirements | Files | AutoMap | RopeTheta
+
+
+@dataclass(frozen=True)
 class Finding:
     id: str  # the check's id, e.g. "cuda.libcuda-link"
     status: Status
     title: Text
     detail: Text
     problem: str | None = None  # id in the problem catalogue; None where status is ok
-    evidence: Mapping[str, object] = field(default_factory=dict)  # plain JSON data
+    evidence: Mapping[str, object] = field(default_factory=dict)  # plain JSON data, to be read by people and programs
     root_cause: bool = False
     caused_by: tuple[str, ...] = ()  # ids of findings
     remedies: tuple[Remedy, ...] = ()
+    payload: Payload | None = None
     follows_from: tuple[str, ...] = ()  # problems that would explain this very finding, besides those of its check
 
     @property

@@ -287,6 +287,18 @@ def test_checks_readings_and_remedies_touch_nothing() -> None:
     assert len(paths) > 40 and not wrong, wrong
 
 
+def test_what_is_decided_and_done_reads_no_evidence_back() -> None:
+    """It is for people and programs; a remedy goes by the finding's payload, which has a type."""
+    paths = [path for room in ("remedies", "actions", "repair") for path in (ROOT / "glmdoctor" / room).rglob("*.py")]
+    reads = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr == "evidence"
+    ]
+    assert len(paths) > 20 and not reads, reads
+
+
 def test_nothing_is_imported_before_the_current_folder_is_gone() -> None:
     """``python -m`` puts it first: what comes before the guard of __main__ must be loaded already."""
     loaded = {"os", "sys", "__future__"}

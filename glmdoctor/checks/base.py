@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from glmdoctor.findings import Finding, Status
+from glmdoctor.findings import Finding, Payload, Status
 from glmdoctor.host.facts import Unknown
 from glmdoctor.messages import Text, text
 from glmdoctor.readings.machine import Machine, known, maybe
@@ -48,5 +48,7 @@ def not_looked_at(title: Text, fact: Unknown) -> Finding:
     return skipped(title, text("Not looked at: {reason}", reason=Text(fact.reason)))
 
 
-def bad(status: Status, problem: str, title: Text, detail: Text, **evidence: object) -> Finding:
-    return Finding("", status, title, detail, problem, evidence)
+def bad(
+    status: Status, problem: str, title: Text, detail: Text, payload: Payload | None = None, /, **evidence: object
+) -> Finding:
+    return Finding("", status, title, detail, problem, evidence, payload=payload)

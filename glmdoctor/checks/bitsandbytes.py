@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
 from glmdoctor.checks.causes import TORCH_UNFIT
-from glmdoctor.findings import Finding, Status
+from glmdoctor.findings import Finding, Status, Variables
 from glmdoctor.messages import text
 from glmdoctor.readings.cards import has_card
 
@@ -47,6 +47,7 @@ def binary(host: Machine) -> Iterator[Finding]:
             torch=torch.version,
             wanted=wanted,
         ),
+        Variables((VARIABLE,)) if forced else None,
         **evidence,
     )
 

@@ -10,7 +10,7 @@ from glmcore.checkpoint import pickles
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped, unknown
-from glmdoctor.findings import Finding, Status
+from glmdoctor.findings import Files, Finding, Status
 from glmdoctor.host.facts import Checkpoint, CheckpointFile, Tensor
 from glmdoctor.messages import Text, text
 
@@ -25,6 +25,7 @@ NO_FILES = text("There is no folder of files to look at.")
 CORE_FILES = (
     "config.json", "tokenizer_config.json", "model.safetensors.index.json", "pytorch_model.bin.index.json",
 )  # fmt: skip
+SOME_WEIGHTS = "model.safetensors / pytorch_model.bin"  # either of them
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 WEIGHTS = (".bin", ".safetensors", ".pt", ".pth")
 # Kinds of files that hold tensors.
@@ -96,6 +97,7 @@ def _missing_shards(checkpoint: Checkpoint) -> Iterator[Finding]:
     shards = [file.name for file in checkpoint.files if file.kind == "missing"]
     folders = [file.name for file in checkpoint.files if file.kind == "missing" and file.fault]
     if folders:
+        index = INDEXES[0] if INDEXES[0] in {file.name for file in checkpoint.files} else INDEXES[1]
         yield bad(
             Status.FAIL,
             "missing-shard",
@@ -106,7 +108,8 @@ def _missing_shards(checkpoint: Checkpoint) -> Iterator[Finding]:
                 folder=checkpoint.path,
                 names=", ".join(folders[:4]),
             ),
-            files=[INDEXES[0] if INDEXES[0] in {file.name for file in checkpoint.files} else INDEXES[1], *folders],
+            Files((index, *folders)),
+            files=[index, *folders],
         )
     elif shards:
         yield bad(
@@ -119,6 +122,7 @@ def _missing_shards(checkpoint: Checkpoint) -> Iterator[Finding]:
                 folder=checkpoint.path,
                 names=", ".join(shards[:4]),
             ),
+            Files(tuple(shards)),
             files=shards,
         )
 
@@ -127,13 +131,14 @@ def _missing_files(checkpoint: Checkpoint, names: set[str]) -> Iterator[Finding]
     weights = [name for name in names if name.endswith(WEIGHTS)]
     indexed = any(file.kind == "missing" for file in checkpoint.files)
     absent = [] if "config.json" in names else ["config.json"]
-    absent += [] if weights or indexed else ["model.safetensors / pytorch_model.bin"]
+    absent += [] if weights or indexed else [SOME_WEIGHTS]
     if absent:
         yield bad(
             Status.FAIL,
             "missing-checkpoint-file",
             text("Files of the checkpoint are missing"),
             text("{folder} has no {names}.", folder=checkpoint.path, names=", ".join(absent)),
+            Files(tuple(name for name in absent if name != SOME_WEIGHTS)),
             files=absent,
         )
 
@@ -146,6 +151,7 @@ def _missing_tokenizer(checkpoint: Checkpoint, names: set[str]) -> Iterator[Find
             "missing-tokenizer-file",
             text("The tokenizer's file is missing"),
             text("{path} is not there.", path=join(checkpoint.path, wanted)),
+            Files((wanted,)),
             files=[wanted],
         )
 
@@ -166,6 +172,7 @@ def whole(host: Machine) -> Iterator[Finding]:
             problem,
             TITLES[problem],
             text("In {folder}: {files}.", folder=checkpoint.path, files="; ".join(map(_described, faulty[:4]))),
+            Files(tuple(file.name for file in faulty)),
             files={file.name: file.fault or file.kind for file in faulty},
             folder=checkpoint.path,
         )
@@ -195,6 +202,7 @@ def _runs_code(checkpoint: Checkpoint, foreign: dict[str, list[str]]) -> Finding
             file=join(checkpoint.path, name),
             calls=", ".join(calls[:6]),
         ),
+        Files(tuple(foreign)),
         files={name: "calls " + ", ".join(calls[:20]) for name, calls in foreign.items()},
         imports=foreign,
         folder=checkpoint.path,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from posixpath import join
 
 from glmdoctor.checks.base import Check, Machine, bad, known, ok, skipped
-from glmdoctor.findings import Finding, Status
+from glmdoctor.findings import AutoMap, Finding, RopeTheta, Status
 from glmdoctor.host.facts import Checkpoint
 from glmdoctor.messages import text
 
@@ -34,6 +35,7 @@ def auto_map(host: Machine) -> Iterator[Finding]:
                 folder=checkpoint.path,
                 value=values[0],
             ),
+            AutoMap(join(checkpoint.path, file), values),
             file=file,
             folder=checkpoint.path,
             values=list(values),
@@ -62,6 +64,7 @@ def rope(host: Machine) -> Iterator[Finding]:
                 positions=checkpoint.config["max_position_embeddings"],
                 wanted=wanted,
             ),
+            RopeTheta(join(checkpoint.path, "config.json"), wanted),
             file="config.json",
             folder=checkpoint.path,
             rope_theta=wanted,

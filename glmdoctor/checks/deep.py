@@ -12,7 +12,7 @@ from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
 from glmdoctor.checks.causes import DRIVER_TOO_OLD, NO_CODE, TORCH_UNFIT
 from glmdoctor.checks.fit import PRECISIONS, THE_6B, USUAL_CONTEXT
 from glmdoctor.checks.nvml import NONE_VISIBLE
-from glmdoctor.findings import Finding, Status
+from glmdoctor.findings import Files, Finding, Status
 from glmdoctor.host.facts import FileHash, KernelRun
 from glmdoctor.messages import Text, text
 from glmdoctor.readings.severity import model_grade
@@ -156,6 +156,7 @@ def hashes(host: Machine) -> Iterator[Finding]:
                 files=", ".join(file.name for file in wrong[:4]),
                 source=wrong[0].source,
             ),
+            Files(tuple(file.name for file in wrong)),
             files={file.name: {"sha256": file.sha256, "expected": file.expected} for file in wrong},
         )
     elif compared:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, not_looked_at, ok, skipped, unknown
 from glmdoctor.checks.causes import NO_MODULE, OUT_OF_REACH
 from glmdoctor.checks.modules import refused
-from glmdoctor.findings import Finding, Status
+from glmdoctor.findings import Finding, Nodes, Status
 from glmdoctor.host.facts import DeviceNode, KernelDriver, Unknown
 from glmdoctor.messages import text
 from glmdoctor.readings.cards import cards, confined_by_selinux, container, has_card, on_wsl
@@ -155,6 +155,7 @@ def _closed(host: Machine, closed: list[DeviceNode]) -> Finding:
             uid=os.effective_uid if os else "?",
             nodes=", ".join(f"{n.path} (mode {n.mode:04o}, uid {n.uid}, gid {n.gid})" for n in closed),
         ),
+        Nodes(tuple(n.path for n in closed)),
         nodes={n.path: f"{n.mode:04o} {n.uid}:{n.gid}" for n in closed},
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok
-from glmdoctor.findings import Finding, Status
+from glmdoctor.findings import Finding, Status, Variables
 from glmdoctor.host.facts import Hub
 from glmdoctor.messages import Text, text
 
@@ -24,7 +24,9 @@ def settings(host: Machine) -> Iterator[Finding]:
     evidence = {"endpoint": hub.endpoint, "offline": list(hub.offline), "proxies": dict(hub.proxies)}
     for detail, variables in faults:
         title = text("A setting keeps the hub out of reach")
-        yield bad(Status.WARN, "hub-unreachable", title, detail, variables=list(variables), **evidence)
+        yield bad(
+            Status.WARN, "hub-unreachable", title, detail, Variables(variables), variables=list(variables), **evidence
+        )
     if faults:
         return
     if hub.offline:

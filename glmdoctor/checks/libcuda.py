@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
 from glmdoctor.checks.causes import NO_DRIVER, NO_LIBCUDA
-from glmdoctor.findings import Finding, Status
+from glmdoctor.findings import Chains, Finding, Status
 from glmdoctor.host.facts import CpmHit, Library
 from glmdoctor.messages import Text, text
 from glmdoctor.readings.cards import has_card
@@ -53,6 +53,7 @@ def chain(host: Machine) -> Iterator[Finding]:
         LINK_BROKEN,
         text("A link of libcuda is broken"),
         text("{chain}: {fault}.", chain=" → ".join(first.chain), fault=FAULTS[fault]),
+        Chains(tuple(lib.chain for lib, _ in broken)),
         chains={lib.path: list(lib.chain) for lib, _ in broken},
         faults={lib.path: fault for lib, fault in broken},
         fault=fault,

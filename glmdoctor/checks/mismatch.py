@@ -13,7 +13,7 @@ from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
 from glmdoctor.checks.causes import OUT_OF_REACH
 from glmdoctor.checks.libcuda import LINK_BROKEN, gone_round
 from glmdoctor.checks.nvml import MISMATCH
-from glmdoctor.findings import Finding, Status
+from glmdoctor.findings import Chains, Finding, Mismatch, Status, WrongDriver
 from glmdoctor.host.facts import KernelDriver, Library, Nvml
 from glmdoctor.messages import Text, text
 from glmdoctor.readings.cards import has_card
@@ -77,37 +77,41 @@ def mismatch(host: Machine) -> Iterator[Finding]:
 
 def _mismatch(driver: KernelDriver, reading: Reading, nvml: Nvml | None) -> Finding:
     case, title, detail = _case(driver, reading, nvml)
+    files = _files(reading)
+    owners = {lib.file: lib.owner for lib in reading.others if lib.owner}
+    right = files.get(reading.module, [])
     return bad(
         Status.FAIL,
         "driver-library-mismatch",
         title,
         detail,
-        case=case,
+        WrongDriver(case, tuple(owner for file, owner in owners.items() if file not in right)),
+        case=case.value,
         module=driver.version,
         libraries={lib.file: driver_version(lib) for lib in reading.wrong},
-        by_version=_files(reading),
-        owners={lib.file: lib.owner for lib in reading.others if lib.owner},
+        by_version=files,
+        owners=owners,
         installed_modules=list(driver.installed_versions),
         holders=[f"{process.name} ({process.pid})" for process in driver.holders],
         folders=sorted({folder(lib) for lib in reading.wrong if _stray(lib)}),
     )
 
 
-def _case(driver: KernelDriver, reading: Reading, nvml: Nvml | None) -> tuple[str, Text, Text]:
+def _case(driver: KernelDriver, reading: Reading, nvml: Nvml | None) -> tuple[Mismatch, Text, Text]:
     strays = [lib for lib in reading.wrong if _stray(lib)]
     found = ", ".join(sorted({driver_version(lib) or "" for lib in reading.wrong}))
     found = found or (nvml.library_version if nvml else None) or "?"
     works_without = nvml is not None and nvml.code_without_ld_library_path == 0
     if works_without or (strays and all(reading.right(lib.name) for lib in strays)):
         return (
-            "stray-folder",
+            Mismatch.STRAY_FOLDER,
             text("LD_LIBRARY_PATH brings another driver's libraries"),
             _stray_words(driver, strays, found),
         )
     if any(reading.right(lib.name) for lib in reading.wrong):
-        return "two-versions", text("Two driver versions side by side"), _two_words(driver, reading, found)
+        return Mismatch.TWO_VERSIONS, text("Two driver versions side by side"), _two_words(driver, reading, found)
     title = text("Driver upgraded under the running kernel module")
-    return "upgraded-under-module", title, _upgraded_words(driver, found)
+    return Mismatch.UPGRADED, title, _upgraded_words(driver, found)
 
 
 def _stray_words(driver: KernelDriver, strays: Sequence[Library], found: str) -> Text:
@@ -199,6 +203,7 @@ def link_version(host: Machine) -> Iterator[Finding]:
             module=driver.version,
             right=right[0].file,
         ),
+        Chains(tuple(lib.chain for lib in wrong)),
         chains={lib.path: list(lib.chain) for lib in wrong},
         module=driver.version,
         right=right[0].file,

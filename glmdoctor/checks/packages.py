@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
-from glmdoctor.findings import Finding, Status
+from glmdoctor.findings import Finding, Requirements, Status
 from glmdoctor.knowledge import versions
 from glmdoctor.messages import text
 from glmdoctor.readings.needs import floor
@@ -48,6 +48,7 @@ def needed(host: Machine) -> Iterator[Finding]:
             python=known(host.interpreter).executable,
             packages=", ".join(f"{name}{wanted[name]} ({version or '-'})" for name, version in wrong.items()),
         ),
+        Requirements(tuple(f"{name}{wanted[name]}" for name in wrong)),
         packages={name: {"needed": wanted[name], "installed": version} for name, version in wrong.items()},
         missing=[f"{name}{wanted[name]}" for name in wrong],
     )

@@ -11,7 +11,7 @@ from posixpath import basename, normpath
 from typing import Any
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
-from glmdoctor.findings import Finding, Status
+from glmdoctor.findings import Finding, Requirements, Status
 from glmdoctor.host.facts import Checkpoint
 from glmdoctor.knowledge import versions
 from glmdoctor.messages import Text, text
@@ -67,6 +67,7 @@ def _broken(host: Machine, checkpoint: Checkpoint, row: dict[str, Any], installe
             breaks=row["breaks"].removeprefix(">="),
             fits=f"transformers{fits}",
         ),
+        Requirements(solution.arguments) if solution and solution.arguments else None,
         installed=installed,
         breaks=row["breaks"],
         needs=fits,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
 from glmdoctor.checks.causes import DEPS_MISSING, OLD_PACKAGES, TORCH_UNFIT, UNUSED_CARD
 from glmdoctor.checks.remote_code import range_of
-from glmdoctor.findings import Finding, Status
+from glmdoctor.findings import Finding, Requirements, Status
 from glmdoctor.messages import Text, text
 from glmdoctor.readings.needs import needs, untested
 from glmdoctor.readings.ranges import Needs, Together, solve, unmet
@@ -50,6 +50,7 @@ def together(host: Machine) -> Iterator[Finding]:
         DEPS_MISSING,
         text("The packages do not go together"),
         _words(solution, clashes, python.executable),
+        Requirements(solution.arguments) if solution and solution.arguments else None,
         **evidence,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
-from glmdoctor.findings import Finding, Status
+from glmdoctor.findings import Finding, Owner, Status
 from glmdoctor.host.facts import Library
 from glmdoctor.messages import text
 from glmdoctor.readings.cards import wsl_libcuda
@@ -79,6 +79,7 @@ def _shadowed(used: Library) -> Finding:
             owner=f" [{used.owner}]" if used.owner else "",
             folder=WSL_FOLDER,
         ),
+        Owner(used.owner) if used.owner else None,
         path=used.path,
         owner=used.owner,
         chain=list(used.chain),

@@ -9,10 +9,10 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from glmdoctor.actions import LINKER_CACHE, Action, PlaceLink, RefreshLinkerCache
-from glmdoctor.findings import Finding
+from glmdoctor.findings import Chains, Finding, Mismatch, WrongDriver
 from glmdoctor.host.facts import Library
 from glmdoctor.messages import text
 from glmdoctor.readings.driver import DRIVER_NAMES, SYSTEM_SOURCES, driver_file, driver_library, is_drivers, target
@@ -27,11 +27,11 @@ DEFAULT_FOLDER = re.compile(r"(/usr)?/lib(64|/[\w-]+-linux-gnu)?")  # searched b
 
 def mend(finding: Finding, host: Machine, options: Options) -> Plan | None:
     """Point the links that go wrong to the file of the running driver."""
-    right, chains = driver_file(host), finding.evidence.get("chains")
-    if right is None or not isinstance(chains, Mapping):
+    right, astray = driver_file(host), finding.payload
+    if right is None or not isinstance(astray, Chains):
         return None
     # /lib and /usr/lib are one folder nearly everywhere, and the linker cache and ld.so.conf name it differently.
-    wrong = list({path.removeprefix("/usr"): path for chain in chains.values() if (path := culprit(chain))}.values())
+    wrong = list({path.removeprefix("/usr"): path for chain in astray.chains if (path := culprit(chain))}.values())
     if not wrong:
         return None
     if not all(options.may_write(posixpath.dirname(path)) for path in wrong):
@@ -45,7 +45,9 @@ def mend(finding: Finding, host: Machine, options: Options) -> Plan | None:
 def part(finding: Finding, host: Machine, options: Options) -> Plan | None:
     """Of two driver versions side by side, point the links to the one that the running module is of."""
     driver, found = maybe(host.kernel_driver), maybe(host.libraries) or ()
-    if finding.evidence.get("case") != "two-versions" or driver is None or driver.version is None:
+    fault = finding.payload
+    side_by_side = isinstance(fault, WrongDriver) and fault.case is Mismatch.TWO_VERSIONS
+    if not side_by_side or driver is None or driver.version is None:
         return None
     placed = {}
     for library in found:

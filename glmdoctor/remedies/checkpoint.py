@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
 
-from glmdoctor.findings import Finding
+from glmdoctor.findings import Files, Finding
 from glmdoctor.host.facts import Checkpoint
 from glmdoctor.readings.machine import Machine, maybe
 from glmdoctor.remedies.answer import Answer, Beyond, Commands, words
@@ -18,14 +17,14 @@ def pull_lfs(finding: Finding, host: Machine) -> Commands:
 
 def fetch_again(finding: Finding, host: Machine) -> Commands:
     """By `glmdoctor fix`; on Windows by hand: damaged files moved aside, then what is missing fetched and verified."""
-    checkpoint, files, os = maybe(host.checkpoint), finding.evidence.get("files"), maybe(host.os)
+    checkpoint, files, os = maybe(host.checkpoint), finding.payload, maybe(host.os)
     name = hub_name(checkpoint) if checkpoint else None
-    if checkpoint is None or name is None or not isinstance(files, (list, tuple, Mapping)):
+    if checkpoint is None or name is None or not isinstance(files, Files):
         return ()
     if os is None or os.system != "Windows":
         return (words("glmdoctor", "fix", "--only", str(finding.problem), "--model", checkpoint.path),)
     present = {file.name for file in checkpoint.files if file.kind != "missing"}
-    damaged = [posixpath.join(checkpoint.path, str(file)) for file in files if file in present]
+    damaged = [posixpath.join(checkpoint.path, file) for file in files.names if file in present]
     aside = (words("mv", "-n", path, f"{path}.damaged") for path in damaged)
     return (*aside, words("glmcore", "download", name, "-o", checkpoint.path))
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import posixpath
 import re
 from collections.abc import Iterable, Mapping
 
 from glmdoctor.actions import WriteFile, digest
-from glmdoctor.findings import Finding
+from glmdoctor.findings import AutoMap, Finding, RopeTheta
 from glmdoctor.messages import text
 from glmdoctor.remedies.plan import Plan
 
@@ -20,10 +19,12 @@ def plan(files: Mapping[str, str], findings: Iterable[Finding]) -> Plan | None:
     """``files``: path → text of the checkpoint's JSON files as they lie there."""
     changed, answered = dict(files), []
     for finding in findings:
-        path = posixpath.join(str(finding.evidence.get("folder")), str(finding.evidence.get("file")))
-        corrected = _corrected(changed[path], finding) if path in changed else None
+        fault = finding.payload
+        if not isinstance(fault, (AutoMap, RopeTheta)) or fault.path not in changed:
+            continue
+        corrected = _corrected(changed[fault.path], fault)
         if corrected is not None:
-            changed[path] = corrected
+            changed[fault.path] = corrected
             answered.append(finding.id)
     writes = tuple(WriteFile(p, content, digest(files[p])) for p, content in changed.items() if content != files[p])
     if not writes:
@@ -32,15 +33,14 @@ def plan(files: Mapping[str, str], findings: Iterable[Finding]) -> Plan | None:
     return Plan("correct-configuration", title, tuple(dict.fromkeys(answered)), writes)
 
 
-def _corrected(content: str, finding: Finding) -> str | None:
+def _corrected(content: str, fault: AutoMap | RopeTheta) -> str | None:
     """None where the file is not written as the finding says."""
-    if "rope_theta" in finding.evidence:
-        corrected = ROPE_THETA.sub(rf"\g<1>{finding.evidence['rope_theta']}.0", content)
+    if isinstance(fault, RopeTheta):
+        corrected = ROPE_THETA.sub(rf"\g<1>{fault.base}.0", content)
     else:
-        values = finding.evidence.get("values")
         corrected = content
-        for value in values if isinstance(values, list) else ():
-            corrected = corrected.replace(json.dumps(value), json.dumps(str(value).partition("--")[2]))
+        for value in fault.values:
+            corrected = corrected.replace(json.dumps(value), json.dumps(value.partition("--")[2]))
     return corrected if corrected != content and _is_json(corrected) else None
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 
-from glmdoctor.findings import Finding
+from glmdoctor.findings import Finding, Nodes
 from glmdoctor.readings.machine import Machine, maybe
 from glmdoctor.remedies.answer import Answer, Commands, Shell, as_root, by_host, root, shell
 from glmdoctor.remedies.distribution import family, install
@@ -59,8 +58,8 @@ def enrol_key(host: Machine) -> Commands:
 
 
 def open_nodes(finding: Finding, host: Machine) -> Commands:
-    nodes = finding.evidence.get("nodes")
-    names = [shlex.quote(str(name)) for name in nodes] if isinstance(nodes, Mapping) else ["/dev/nvidia*"]
+    closed = finding.payload
+    names = [shlex.quote(path) for path in closed.paths] if isinstance(closed, Nodes) else ["/dev/nvidia*"]
     return root('usermod -aG video "$USER"', f"chmod 0666 {' '.join(names)}")
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from glmdoctor.actions import FetchFile
-from glmdoctor.findings import Finding
+from glmdoctor.findings import Files, Finding
 from glmdoctor.messages import text
 from glmdoctor.readings.machine import Machine, maybe
 from glmdoctor.remedies.checkpoint import hub_name
@@ -23,12 +24,8 @@ class Wanted(NamedTuple):
 
 def names(findings: Iterable[Finding]) -> tuple[str, ...]:
     """The files that the findings name."""
-    found: dict[str, None] = {}
-    for finding in findings:
-        files = finding.evidence.get("files")
-        if isinstance(files, (list, tuple, Mapping)):
-            found.update(dict.fromkeys(str(file) for file in files))
-    return tuple(name for name in found if " / " not in name)  # "model.safetensors / pytorch_model.bin": either of them
+    named = (finding.payload.names for finding in findings if isinstance(finding.payload, Files))
+    return tuple(dict.fromkeys(chain.from_iterable(named)))
 
 
 def plan(wanted: Sequence[Wanted], host: Machine, findings: Sequence[str]) -> Plan | None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from glmdoctor.findings import Finding
+from glmdoctor.findings import Finding, Variables
 from glmdoctor.readings.machine import Machine
 from glmdoctor.remedies.answer import Answer, Beyond, Commands, shell, words
 
 
 def hub(finding: Finding, host: Machine) -> Commands:
     """The variables that are in the way; those of proxies are read in small letters too."""
-    given = finding.evidence.get("variables")
-    names = [str(name) for name in given] if isinstance(given, (list, tuple)) else []
+    names = finding.payload.names if isinstance(finding.payload, Variables) else ()
     spellings = [(name, name.lower()) if "PROXY" in name else (name,) for name in names]
     return tuple(words("unset", *both) for both in spellings)
 

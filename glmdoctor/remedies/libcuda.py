@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 
-from glmdoctor.findings import Finding
+from glmdoctor.findings import Finding, Mismatch, Owner, WrongDriver
 from glmdoctor.messages import text
 from glmdoctor.readings.machine import Machine, maybe
 from glmdoctor.readings.versions import numbers
@@ -52,44 +51,35 @@ def cpm_libraries(host: Machine) -> Commands:
     return (*toolkit_wheels(host, "cuda-nvrtc", "cuda-runtime", "cublas"), Shell("glmdoctor fix --symlink"))
 
 
-def older_toolkit(finding: Finding, host: Machine) -> Commands:
+def older_toolkit(host: Machine) -> Commands:
     """The newest installed toolkit of a release that the driver knows."""
-    cuda, ceiling = maybe(host.cuda), numbers(str(finding.evidence.get("ceiling", "")))
+    cuda, ceiling = maybe(host.cuda), maybe(host.ceiling)
     known = {folder: numbers(v)[:2] for folder, v in (cuda.toolkits if cuda else {}).items() if v}
-    fitting = [folder for folder, version in known.items() if version <= ceiling]
+    fitting = [folder for folder, version in known.items() if ceiling and version <= ceiling.cuda]
     best = max(fitting, key=lambda folder: known[folder], default=None)
     return (Shell(f"export CUDA_PATH={shlex.quote(best)}"),) if best else ()
 
 
 def remove_linux_driver(finding: Finding, host: Machine) -> Commands:
-    owner = finding.evidence.get("owner")
-    return remove_packages(host, (str(owner),)) if owner else ()
+    owner = finding.payload
+    return remove_packages(host, (owner.package,)) if isinstance(owner, Owner) else ()
 
 
 def mismatch(finding: Finding, host: Machine) -> Case:
     """Three causes, three remedies."""
-    case = finding.evidence.get("case")
-    if case == "stray-folder":
-        return Case(case, text("Take the folder out of LD_LIBRARY_PATH; no reboot is needed."), ())
-    if case == "two-versions":
+    fault = finding.payload if isinstance(finding.payload, WrongDriver) else WrongDriver(Mismatch.UPGRADED)
+    if fault.case is Mismatch.STRAY_FOLDER:
+        return Case(fault.case.value, text("Take the folder out of LD_LIBRARY_PATH; no reboot is needed."), ())
+    if fault.case is Mismatch.TWO_VERSIONS:
         title = text("Remove the packages of the version that the module is not of, or the files that no package owns.")
-        return Case(case, title, remove_packages(host, _wrong_owners(finding)))
+        return Case(fault.case.value, title, remove_packages(host, fault.packages))
     driver = maybe(host.kernel_driver)
     holders = [f"{process.name} ({process.pid})" for process in driver.holders] if driver else []
     title = text(
         "End the processes that hold the devices ({holders}), reload the module, or reboot.", holders=", ".join(holders)
     )
     free = text("Reload the module, or reboot.")
-    return Case("upgraded-under-module", title if holders else free, reload_module())
-
-
-def _wrong_owners(finding: Finding) -> list[str]:
-    """Packages that own files of a version which is not the module's."""
-    owners, by_version = finding.evidence.get("owners"), finding.evidence.get("by_version")
-    if not isinstance(owners, Mapping) or not isinstance(by_version, Mapping):
-        return []
-    right = set(by_version.get(str(finding.evidence.get("module")), ()))
-    return [str(owner) for file, owner in owners.items() if file not in right]
+    return Case(fault.case.value, title if holders else free, reload_module())
 
 
 ANSWERS = {
@@ -105,5 +95,5 @@ ANSWERS = {
     "cublaslt-symbol-conflict": Answer((variables.drop_strays,), shell("unset LD_LIBRARY_PATH")),
     "cuda-path-wrong": Answer((variables.set_cuda_path,), option=SYMLINK),
     "cuda-runtime-so-missing": Answer(advice=by_host(lambda host: toolkit_wheels(host, "cuda-runtime"))),
-    "ptx-newer-than-driver": Answer(advice=older_toolkit),
+    "ptx-newer-than-driver": Answer(advice=by_host(older_toolkit)),
 }

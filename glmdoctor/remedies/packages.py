@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glmdoctor.findings import Finding
+from glmdoctor.findings import Finding, Requirements, Variables
 from glmdoctor.readings.machine import Machine, maybe
 from glmdoctor.readings.torch_builds import best
 from glmdoctor.readings.versions import numbers
@@ -23,13 +23,12 @@ def torch(host: Machine) -> Commands:
 
 def missing_packages(finding: Finding, host: Machine) -> Commands:
     """The set that was solved for this machine, else the packages that are missing."""
-    wanted = finding.evidence.get("install") or finding.evidence.get("missing")
-    return (Pip(tuple(map(str, wanted))),) if wanted and isinstance(wanted, (list, tuple)) else ()
+    return (Pip(finding.payload.arguments),) if isinstance(finding.payload, Requirements) else ()
 
 
 def bitsandbytes(finding: Finding, host: Machine) -> Commands:
-    if finding.evidence.get("BNB_CUDA_VERSION"):
-        return (Shell("unset BNB_CUDA_VERSION"),)
+    if isinstance(finding.payload, Variables):
+        return tuple(Shell(f"unset {name}") for name in finding.payload.names)
     return (Pip(("--upgrade", "bitsandbytes")),)
 
 

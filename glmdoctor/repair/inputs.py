@@ -48,9 +48,9 @@ def original_code(io: IO, model: str | None) -> dict[str, str]:
     return {path: content for path, content in found.items() if content is not None}
 
 
-def written(io: IO, folders: Iterable[str], names: Iterable[str]) -> dict[str, str]:
-    """Path → text of the files of these names, as far as they can be read."""
-    found = {path: exact(io, path) for folder in folders for name in names if (path := posixpath.join(folder, name))}
+def written(io: IO, folder: str, names: Iterable[str]) -> dict[str, str]:
+    """Path → text of the files of these names in a folder, as far as they can be read."""
+    found = {path: exact(io, path) for path in (posixpath.join(folder, name) for name in names)}
     return {path: content for path, content in found.items() if content is not None}
 
 

@@ -124,8 +124,10 @@ class Repair:
     def _configuration(self) -> Plan | None:
         """The checkpoint's JSON files, where a finding says which of their words lead astray."""
         chosen = remedies.beyond(Beyond.CONFIGURATION, self.chosen)
-        folders = {str(finding.evidence.get("folder")) for finding in chosen}
-        files = inputs.written(self.host.io, folders, configuration.FILES)
+        checkpoint = self.host.checkpoint
+        if not chosen or isinstance(checkpoint, Unknown):
+            return None
+        files = inputs.written(self.host.io, checkpoint.path, configuration.FILES)
         return configuration.plan(files, chosen)
 
     def _pins(self) -> Plan | None:

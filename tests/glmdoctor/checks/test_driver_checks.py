@@ -9,7 +9,7 @@ import pytest
 from synthetic import LIB, MODULE, OTHER, Stub, driver_libraries, library, loader_for, node
 
 from glmdoctor.checks import examine
-from glmdoctor.findings import Finding, Status
+from glmdoctor.findings import Finding, Mismatch, Status, WrongDriver
 from glmdoctor.host import facts
 from glmdoctor.host.facts import Unknown
 
@@ -163,9 +163,10 @@ def test_upgraded_under_the_module_names_who_holds_the_devices(gpu_machine: Stub
 
 def test_two_versions_name_their_files(gpu_machine: Stub) -> None:
     used = driver_libraries(OTHER, owner="libcuda1")
-    rest = driver_libraries(MODULE, folder="/opt/old", found_by=("driver-folder",))
+    rest = driver_libraries(MODULE, folder="/opt/old", found_by=("driver-folder",), owner="libcuda1-old")
     machine = gpu_machine.having(libraries=(*used, *rest), loader=loader_for(*used), nvml={"code": 18})
     found = finding(machine, "driver.version")
+    assert found.payload == WrongDriver(Mismatch.TWO_VERSIONS, ("libcuda1", "libcuda1"))  # to be removed
     assert found.evidence["case"] == "two-versions"
     assert found.evidence["by_version"] == {
         OTHER: [f"{LIB}/libnvidia-ml.so.{OTHER}", f"{LIB}/libcuda.so.{OTHER}"],

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from glmdoctor import remedies
-from glmdoctor.findings import Finding, Status
+from glmdoctor.findings import Files, Finding, Mismatch, Owner, Payload, Requirements, Status, Variables, WrongDriver
 from glmdoctor.host import facts
 from glmdoctor.host.facts import Unknown
 from glmdoctor.knowledge import problems
@@ -31,8 +31,8 @@ def host(distribution: str = "debian", uid: int = 1000, **known: Any) -> Any:
     return SimpleNamespace(**{**{name: Unknown("not read") for name in FACTS}, "os": os, **known})
 
 
-def finding(problem: str, **evidence: Any) -> Finding:
-    return Finding("x", Status.FAIL, text("t"), text("d"), problem, evidence, root_cause=True)
+def finding(problem: str, payload: Payload | None = None) -> Finding:
+    return Finding("x", Status.FAIL, text("t"), text("d"), problem, root_cause=True, payload=payload)
 
 
 def lines_for(found: Finding, machine: Any) -> tuple[str, ...]:
@@ -81,7 +81,8 @@ def test_an_unknown_distribution_gets_words_alone() -> None:
 
 
 def test_packages_go_into_the_examined_interpreter() -> None:
-    [remedy] = propose(finding("python-deps-missing", missing=["sentencepiece", "icetk"]), host(interpreter=python()))
+    asked = Requirements(("sentencepiece", "icetk"))
+    [remedy] = propose(finding("python-deps-missing", asked), host(interpreter=python()))
     assert remedy.commands == ("'/opt/my python/bin/python' -m pip install sentencepiece icetk",)
 
 
@@ -96,18 +97,16 @@ def test_torch_is_chosen_by_ceiling_card_and_interpreter() -> None:
 def test_the_three_mismatches_are_advised_each_rightly() -> None:
     module = facts.KernelDriver(True, "535.183.01", None, False, False, (), (), (facts.Process(42, "python"),))
 
-    def advice(case: str, **evidence: Any) -> tuple[str, tuple[str, ...]]:
-        found = finding("driver-library-mismatch", case=case, module="535.183.01", **evidence)
+    def advice(case: Mismatch, *packages: str) -> tuple[str, tuple[str, ...]]:
+        found = finding("driver-library-mismatch", WrongDriver(case, packages))
         [remedy] = propose(found, host(kernel_driver=module))
         return str(remedy.title), remedy.commands
 
-    title, lines = advice("upgraded-under-module")
+    title, lines = advice(Mismatch.UPGRADED)
     assert "python (42)" in title and "reboot" in title and "sudo modprobe -r nvidia_uvm nvidia_drm" in lines[0]
-    owners = {"/l/libcuda.so.550": "libcuda1-550", "/l/libcuda.so.535": "libcuda1"}
-    by_version = {"535.183.01": ["/l/libcuda.so.535"], "550.54.14": ["/l/libcuda.so.550"]}
-    _, lines = advice("two-versions", owners=owners, by_version=by_version)
+    _, lines = advice(Mismatch.TWO_VERSIONS, "libcuda1-550", "libcuda1-550")
     assert lines == ("sudo apt-get remove libcuda1-550",)
-    title, lines = advice("stray-folder")
+    title, lines = advice(Mismatch.STRAY_FOLDER)
     assert "no reboot" in title and lines == ()
 
 
@@ -140,11 +139,13 @@ def test_the_key_is_where_the_distribution_keeps_it() -> None:
 def test_a_toolkit_that_the_driver_knows_is_named_where_there_is_one(older: str, expected: tuple[str, ...]) -> None:
     toolkits = {"/usr/local/cuda-12.8": "12.8.0", "/opt/my cuda": older, "/usr/local/cuda-11.8": ""}
     cuda = facts.CudaInstall(None, None, "/usr/local/cuda", True, None, {}, toolkits, None)
-    assert lines_for(finding("ptx-newer-than-driver", ceiling="12.2"), host(cuda=cuda)) == expected
+    here = host(cuda=cuda, ceiling=facts.DriverCeiling((12, 2), "libcuda.so.1"))
+    assert lines_for(finding("ptx-newer-than-driver"), here) == expected
+    assert lines_for(finding("ptx-newer-than-driver"), host(cuda=cuda)) == ()
 
 
 def test_a_linux_driver_under_wsl_is_removed_by_its_package() -> None:
-    lines = lines_for(finding("wsl-libcuda-shadowed", owner="libcuda1:amd64"), host("ubuntu"))
+    lines = lines_for(finding("wsl-libcuda-shadowed", Owner("libcuda1:amd64")), host("ubuntu"))
     assert lines == ("sudo apt-get remove libcuda1:amd64",)
 
 
@@ -161,38 +162,38 @@ WINDOWS = facts.Os("Windows", "10", "AMD64", "", "", "Windows 11", None, False, 
 
 def test_a_damaged_shard_is_fetched_by_fix() -> None:
     here = host(checkpoint=checkpoint("/my models/m", {"_name_or_path": "THUDM/chatglm-6b"}, CUT, GONE))
-    [line] = lines_for(finding("truncated-checkpoint", files={CUT.name: CUT.fault}), here)
+    [line] = lines_for(finding("truncated-checkpoint", Files((CUT.name,))), here)
     assert shlex.split(line) == ["glmdoctor", "fix", "--only", "truncated-checkpoint", "--model", "/my models/m"]
 
 
 def test_on_windows_a_damaged_shard_is_moved_aside_and_fetched() -> None:
     files = checkpoint("/my models/m", {"_name_or_path": "THUDM/chatglm-6b"}, CUT, GONE)
     here = host(checkpoint=files, os=WINDOWS)
-    lines = lines_for(finding("truncated-checkpoint", files={CUT.name: CUT.fault}), here)
+    lines = lines_for(finding("truncated-checkpoint", Files((CUT.name,))), here)
     place = f"/my models/m/{CUT.name}"
     assert [shlex.split(line) for line in lines] == [
         ["mv", "-n", place, f"{place}.damaged"],
         ["glmcore", "download", "THUDM/chatglm-6b", "-o", "/my models/m"],
     ]
-    lines = lines_for(finding("missing-shard", files=[GONE.name]), here)
+    lines = lines_for(finding("missing-shard", Files((GONE.name,))), here)
     assert [shlex.split(line)[:2] for line in lines] == [["glmcore", "download"]]
 
 
 @pytest.mark.parametrize("folder, name", [("chatglm2-6b-int4", "chatglm2-6b-int4"), ("my-own", None)])
 def test_a_checkpoint_is_fetched_by_its_folders_name_where_that_tells(folder: str, name: str | None) -> None:
     here = host(checkpoint=checkpoint(f"/models/{folder}", {}, GONE), os=WINDOWS)
-    lines = lines_for(finding("missing-shard", files=[GONE.name]), here)
+    lines = lines_for(finding("missing-shard", Files((GONE.name,))), here)
     assert lines == ((f"glmcore download {name} -o /models/{folder}",) if name else ())
 
 
 def test_variables_in_the_way_are_unset() -> None:
-    proxy = finding("hub-unreachable", variables=["HTTPS_PROXY"])
+    proxy = finding("hub-unreachable", Variables(("HTTPS_PROXY",)))
     assert lines_for(proxy, host()) == ("unset HTTPS_PROXY https_proxy",)
-    assert lines_for(finding("hub-unreachable", variables=["HF_ENDPOINT"]), host()) == ("unset HF_ENDPOINT",)
+    assert lines_for(finding("hub-unreachable", Variables(("HF_ENDPOINT",))), host()) == ("unset HF_ENDPOINT",)
     assert lines_for(finding("hub-unreachable"), host()) == ()
-    forced = finding("bitsandbytes-cuda-setup", BNB_CUDA_VERSION="118")
+    forced = finding("bitsandbytes-cuda-setup", Variables(("BNB_CUDA_VERSION",)))
     assert lines_for(forced, host()) == ("unset BNB_CUDA_VERSION",)
-    [line] = lines_for(finding("bitsandbytes-cuda-setup", BNB_CUDA_VERSION=None), host())
+    [line] = lines_for(finding("bitsandbytes-cuda-setup"), host())
     assert line.endswith("-m pip install --upgrade bitsandbytes")
 
 

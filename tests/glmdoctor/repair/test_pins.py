@@ -22,7 +22,7 @@ import pytest
 
 from glmdoctor.actions import packages
 from glmdoctor.actions.disk import Disk
-from glmdoctor.findings import Finding, Status
+from glmdoctor.findings import Finding, Requirements, Status
 from glmdoctor.host.host import Host
 from glmdoctor.host.io import RealIO
 from glmdoctor.messages import text
@@ -196,16 +196,15 @@ def test_what_pip_cannot_solve_is_one_line(old: str) -> None:
 
 
 def test_findings_give_their_arguments(python: str) -> None:
-    def finding(name: str, problem: str, **evidence: object) -> Finding:
-        return Finding(name, Status.FAIL, text("t"), text("d"), problem, evidence)
+    def finding(name: str, problem: str, *asked: str) -> Finding:
+        payload = Requirements(asked) if asked else None
+        return Finding(name, Status.FAIL, text("t"), text("d"), problem, payload=payload)
 
     host = Host(RealIO(), interpreter=python)
     clash, whole = finding("python.clashes", "numpy2-abi"), finding("python.together", "python-deps-missing")
     icetk = finding("python.clashes", "protobuf-too-new")  # one check may find several
     assert pins.wanted([clash, icetk, whole], host) == {"python.clashes": ("numpy<2", "protobuf<3.21")}
-    solved = finding(
-        "python.together", "python-deps-missing", install=["torch==2.6.0", "--index-url", "https://i/cu118"]
-    )
+    solved = finding("python.together", "python-deps-missing", *("torch==2.6.0", "--index-url", "https://i/cu118"))
     assert list(pins.wanted([clash, solved], host)) == ["python.together"]
     assert pins.options(("torch==2.6.0", "--index-url", "https://i/cu118")) == ("--index-url", "https://i/cu118")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from glmdoctor.actions import PlaceLink, RefreshLinkerCache
-from glmdoctor.findings import Finding, Status
+from glmdoctor.findings import Chains, Finding, Mismatch, Payload, Status, WrongDriver
 from glmdoctor.host import facts
 from glmdoctor.host.facts import Unknown
 from glmdoctor.messages import text
@@ -67,8 +67,8 @@ def machine(*libraries: facts.Library, **changed: Any) -> Any:
     return SimpleNamespace(**{**values, **changed})
 
 
-def finding(problem: str, **evidence: Any) -> Finding:
-    return Finding(f"check.{problem}", Status.FAIL, text("t"), text("d"), problem, evidence, root_cause=True)
+def finding(problem: str, payload: Payload | None = None) -> Finding:
+    return Finding(f"check.{problem}", Status.FAIL, text("t"), text("d"), problem, root_cause=True, payload=payload)
 
 
 def placed(found: Plan | None) -> dict[str, str]:
@@ -201,17 +201,17 @@ def test_the_link_that_goes_wrong_is_the_one_that_changes(chain: tuple[str, ...]
 
 
 def test_a_broken_chain_is_mended_in_place_by_root() -> None:
-    evidence = {"chains": {f"{LIB}/libcuda.so.1": [f"{LIB}/libcuda.so.1", f"{LIB}/libcuda.so.470"]}}
+    wrong = Chains(((f"{LIB}/libcuda.so.1", f"{LIB}/libcuda.so.470"),))
     host = machine(library("cuda", f"{LIB}/libcuda.so.{MODULE}"), *toolkit())
-    found = plan(finding("libcuda-link-broken", **evidence), host, options=AS_ROOT)
+    found = plan(finding("libcuda-link-broken", wrong), host, options=AS_ROOT)
     assert placed(found) == {f"{LIB}/libcuda.so.1": f"{LIB}/libcuda.so.{MODULE}"}
 
 
 def test_a_broken_chain_is_gone_round_by_a_user() -> None:
-    evidence = {"chains": {f"{LIB}/libcuda.so.1": [f"{LIB}/libcuda.so.1", f"{LIB}/libcuda.so.470"]}}
+    wrong = Chains(((f"{LIB}/libcuda.so.1", f"{LIB}/libcuda.so.470"),))
     broken = facts.Loader(("/opt/mine",), (LIB,), "/etc/ld.so.cache", (), None, {"libcuda.so.1": None})
     host = machine(library("cuda", f"{LIB}/libcuda.so.{MODULE}"), *toolkit(), loader=broken)
-    found = plan(finding("libcuda-link-broken", **evidence), host, options=AS_USER)
+    found = plan(finding("libcuda-link-broken", wrong), host, options=AS_USER)
     assert found is not None
     assert found.environment["LD_LIBRARY_PATH"] == f"{PRIVATE}/driver:/opt/mine"
     # Toolkit libraries in LD_LIBRARY_PATH would come before those that torch brings.
@@ -219,9 +219,9 @@ def test_a_broken_chain_is_gone_round_by_a_user() -> None:
 
 
 def test_where_the_drivers_file_is_gone_there_is_no_plan() -> None:
-    evidence = {"chains": {f"{LIB}/libcuda.so.1": [f"{LIB}/libcuda.so.1", f"{LIB}/libcuda.so.{MODULE}"]}}
+    wrong = Chains(((f"{LIB}/libcuda.so.1", f"{LIB}/libcuda.so.{MODULE}"),))
     for options in (AS_ROOT, AS_USER):
-        assert plan(finding("libcuda-link-broken", **evidence), machine(*driver(OTHER)), options=options) is None
+        assert plan(finding("libcuda-link-broken", wrong), machine(*driver(OTHER)), options=options) is None
 
 
 def test_a_stale_cache_gets_its_link_before_it_is_rebuilt() -> None:
@@ -239,19 +239,21 @@ def test_two_versions_side_by_side_are_parted_by_their_links() -> None:
         library("nvidia-ml", f"{LIB}/libnvidia-ml.so.1", f"{LIB}/libnvidia-ml.so.{OTHER}"),
         library("nvidia-ml", f"{LIB}/libnvidia-ml.so.{MODULE}"),
     ]
-    found = plan(finding("driver-library-mismatch", case="two-versions"), machine(*libraries), options=AS_ROOT)
+    found = plan(
+        finding("driver-library-mismatch", WrongDriver(Mismatch.TWO_VERSIONS)), machine(*libraries), options=AS_ROOT
+    )
     assert placed(found) == {
         f"{LIB}/libcuda.so.1": f"{LIB}/libcuda.so.{MODULE}",
         f"{LIB}/libnvidia-ml.so.1": f"{LIB}/libnvidia-ml.so.{MODULE}",
     }
-    upgraded = finding("driver-library-mismatch", case="upgraded-under-module")
+    upgraded = finding("driver-library-mismatch", WrongDriver(Mismatch.UPGRADED))
     assert plan(upgraded, machine(*driver(OTHER)), options=AS_ROOT) is None
 
 
 def test_a_stray_folder_leaves_the_path_and_the_others_stay() -> None:
     loader = facts.Loader(("/opt/a", "/old", "/opt/b"), (LIB,), "", (), None, {})
     host = machine(*driver(), *driver(OTHER, folder="/old", found_by="LD_LIBRARY_PATH"), loader=loader)
-    found = plan(finding("driver-library-mismatch", case="stray-folder"), host, options=AS_USER)
+    found = plan(finding("driver-library-mismatch", WrongDriver(Mismatch.STRAY_FOLDER)), host, options=AS_USER)
     assert found is not None and found.actions == ()
     assert found.environment == {"LD_LIBRARY_PATH": "/opt/a:/opt/b"}
     assert found.commands == ("export LD_LIBRARY_PATH=/opt/a:/opt/b",)
@@ -279,13 +281,13 @@ def test_a_dangling_toolkit_link_and_a_wrong_variable() -> None:
 def test_unknown_facts_make_no_plan() -> None:
     nothing = SimpleNamespace(**{name: Unknown("not read") for name in vars(machine())})
     for problem in ("libcuda-not-in-cuda-path", "libcuda-link-broken", "linker-cache-stale", "cuda-path-wrong"):
-        assert plan(finding(problem, chains={"/l/libcuda.so.1": ["/l/libcuda.so.1"]}), nothing, options=AS_USER) is None
+        assert plan(finding(problem, Chains((("/l/libcuda.so.1",),))), nothing, options=AS_USER) is None
 
 
 def test_a_stub_that_the_loaders_configuration_brings_is_gone_round() -> None:
     stub = library("cuda", "/usr/local/cuda/lib64/stubs/libcuda.so.1", stub=True)
     loader = facts.Loader((), (LIB,), "/etc/ld.so.cache", (), None, {"libcuda.so.1": stub.path})
     host = machine(stub, *driver(), loader=loader, cpm=facts.Cpm("1.0.11", ()))
-    found = plan(finding("libcuda-stub-loaded", path=stub.path), host, options=AS_ROOT)
+    found = plan(finding("libcuda-stub-loaded"), host, options=AS_ROOT)
     assert placed(found)[f"{PRIVATE}/driver/libcuda.so.1"] == f"{LIB}/libcuda.so.1"
     assert found is not None and found.environment == {"LD_LIBRARY_PATH": f"{PRIVATE}/driver"}
