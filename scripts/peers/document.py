@@ -45,7 +45,8 @@ of layers, for decoding the head too, weights rotated over 100 MB so that they d
 onnxruntime have int4 weights with a scale for each 128 and quantise the activations themselves where they can;
 llama.cpp's Q4_0 and Q8_0 (embedding and head too) as its package from PyPI comes. The original way expands int4 to
 float32 with the original compiler flags and multiplies by torch. GB/s are the bytes of the weights that a token
-needs, for *glmcore* with the cache. The read bandwidth is the best pass over 1 GB in four streams per thread; the
+needs, for *glmcore* with the cache. The read bandwidth above is the best pass over 1 GB in four streams per thread;
+shares of a pure read compare each token with reading 256 MB so right after it (the median of such pairs). The
 integer peak counts a multiplication and an addition for each pair. Shares of the peak count the layers' products
 only, against the time of the whole model. The cost of several answers in one step is the
 median of paired steps, each row after as many tokens as the shorter prompt has.""".splitlines()

@@ -1,6 +1,7 @@
 """Our whole model with random weights, or a checkpoint's loading, measured in this process.
 
-python ours.py model TASK_JSON      {"model", "quant", "precisions", "threads", "lengths", "steps", "contexts", "rows"}
+python ours.py model TASK_JSON      {"model", "quant", "precisions", "threads", "lengths", "steps", "contexts",
+                                 "rows"}
 python ours.py load FOLDER THREADS
 python ours.py demo THREADS
 """
@@ -22,12 +23,14 @@ from glmcore import demo
 from glmcore.bench.batches import measure_batches
 from glmcore.bench.measure import WARM_UP, bytes_per_token, peak_rss, run, weight_bytes
 from glmcore.bench.workloads import Workload, prompt_ids, random_model
+from glmcore.checkpoint.memory import huge_empty
 from glmcore.config import ModelConfig, find_config
 from glmcore.engine.runner import Runner
 from glmcore.kernels.load import Kernel, load_kernel
 from glmcore.place.loader import load_model, target_config
 
 BATCHED = ("fast", "light")
+READ_BYTES = 256 * 2**20  # larger than any cache of a processor
 
 
 def step_seconds(runner: Runner, steps: int) -> float:
@@ -40,8 +43,22 @@ def step_seconds(runner: Runner, steps: int) -> float:
     return statistics.median(taken)
 
 
+def steps_and_reads(runner: Runner, steps: int, kernel: Kernel) -> tuple[float, float]:
+    """The median seconds of so many tokens, and the median share of a token's time that reading its bytes takes: each
+    is followed by reading memory alone, so that both see the machine in the same second."""
+    memory, size = huge_empty([READ_BYTES], torch.int8).fill_(1), bytes_per_token(runner, Workload(128, steps))
+    taken, shares = [], []
+    for token in prompt_ids(runner.config, steps, seed=1):
+        started = time.perf_counter()
+        runner.decode(token).argmax()
+        taken.append(time.perf_counter() - started)
+        shares.append(size / kernel.read_bandwidth(memory) / 1e9 / taken[-1])
+    return statistics.median(taken), statistics.median(shares)
+
+
 def whole_model(task: dict) -> dict:
-    """Prefill of each length and decode after the shortest in each precision; in the first also after ``contexts``."""
+    """Prefill of each length and decode after the shortest in each precision; in the first also after ``contexts``,
+    with keys and values in float32 and in bfloat16."""
     torch.set_num_threads(task["threads"])
     kernel = load_kernel(threads=task["threads"])
     asked = task["model"]
@@ -70,22 +87,30 @@ def in_precision(model: nn.Module, config: ModelConfig, kernel: Kernel, precisio
         started = time.perf_counter()
         runner.prefill(prompt_ids(config, length, seed=length)).argmax()
         prefill[str(length)] = length / (time.perf_counter() - started)
-    decode = 1 / step_seconds(runner, task["steps"])
+    seconds, share = steps_and_reads(runner, task["steps"], kernel)
+    decode = 1 / seconds
     read = bytes_per_token(runner, Workload(min(task["lengths"]), task["steps"]))
     macs = sum(m.weight.numel() * 8 // m.bits for m in model.layers.modules() if hasattr(m, "weight_scale"))
     needed = weight_bytes(model) + runner.cache.nbytes
     figures = {
         "prefill": prefill, "operations_per_token": 2 * macs, "decode": decode,
-        "bytes_per_token": read, "gb_per_s": decode * read / 1e9,
+        "bytes_per_token": read, "gb_per_s": decode * read / 1e9, "share": share,
         "needed_bytes": needed,
     }  # fmt: skip
     if precision != task["precisions"][0]:
         return figures
-    figures |= {"peak_ratio": peak_rss() / needed, "peak_bytes": peak_rss()}  # before the long contexts, and once
-    for length in task["contexts"]:
-        fill(runner, length)
-        figures[f"decode_at_{length}"] = 1 / step_seconds(runner, task["steps"])
+    # Before the long contexts, and once; what is read to find the bandwidth is no part of the model's.
+    figures |= {"peak_ratio": (peak_rss() - READ_BYTES) / needed, "peak_bytes": peak_rss() - READ_BYTES}
+    for kept in ("float32", "bfloat16") if task["contexts"] else ():
+        runner = Runner(model, config, kept)
+        figures[f"decode_{kept}"] = {str(length): rate_after(runner, length, task) for length in task["contexts"]}
     return figures
+
+
+def rate_after(runner: Runner, length: int, task: dict) -> float:
+    """Tokens/s of decoding after so many tokens."""
+    fill(runner, length)
+    return 1 / step_seconds(runner, task["steps"])
 
 
 def fill(runner: Runner, length: int) -> None:

@@ -23,7 +23,8 @@ RESULTS = {
     "int4": [
         {"fast": {
             "decode": decode, "gb_per_s": 8.0, "bytes_per_token": 600, "peak_ratio": 1.05,
-            "prefill": {"4": 20.0, "8": 40.0}, "decode_at_16": 10.0, "decode_at_32": 7.0,
+            "prefill": {"4": 20.0, "8": 40.0}, "share": 0.8,
+            "decode_float32": {"16": 10.0, "32": 7.0}, "decode_bfloat16": {"16": 10.0, "32": 9.0},
         }}
         | {"step_cost": {"fast": {"4": 1.8}, "light": {"4": 1.6}}}
         for decode in (6.0, 9.0, 12.0)
@@ -60,7 +61,8 @@ def test_the_better_peer_of_each_round_counts():
         ("prefill 4 int4 / llama.cpp", 5.0, True),
         ("prefill 8 int4 / llama.cpp", 2.0, False),
         ("prefill 8 int4 / OpenVINO", 2.5, True),
-        ("decode at 32 tokens / at 16", 0.7, False),
+        ("decode at 32 tokens / at 16, cache in float32", 0.7, False),
+        ("decode at 32 tokens / at 16, cache in bfloat16", 0.9, True),
         ("peak memory", 1.05, True),
         ("linear layers at 4", 4 / 0.1 * 2000 / 50e3, True),
         ("linear layers at 8", 8 / 0.4 * 2000 / 50e3, True),
@@ -164,6 +166,8 @@ def test_a_small_run_writes_section_and_json(tmp_path):
     model = measured["results"]["int4"][0]
     assert set(model) == {"fast", "exact", "step_cost"}
     assert [set(model["step_cost"][name]) for name in ("fast", "light")] == [{"2", "4", "8", "16"}] * 2
+    assert model["fast"]["share"] > 0 and model["exact"]["share"] > 0
+    assert [set(model["fast"][f"decode_{kept}"]) for kept in ("float32", "bfloat16")] == [{"32", "64"}] * 2
     assert model["fast"]["decode"] > 0 and set(model["fast"]["prefill"]) == {"16", "32"}
     ratio = next(goal for goal in measured["goals"] if goal["what"] == "decode int4 / the original way")
     assert ratio["median"] == pytest.approx(
