@@ -21,13 +21,19 @@ STAMP = "2026-03-11 11:00:21,{} - INFO - "
 BUSY = "step loss loading shard model cuda device ready request response user nvidia driver file not found"
 FAULT = "RuntimeError: CUDA out of memory. Tried to allocate 2.34 GiB"
 DOCKER = '{{"log":"\\u001b[31mstep {} \\"x\\" model not found 模型\\u001b[0m\\n","stream":"stderr"}}'
-WORDS = sorted({word for pattern in book().patterns for piece in pattern.pieces for word in WORD.findall(piece)})
+PIECES = sorted({piece for pattern in book().patterns for piece in pattern.pieces if piece.strip()})
+WORDS = sorted({word for piece in PIECES for word in WORD.findall(piece)})
 
 
-def shuffled(number: int) -> str:
-    words = list(WORDS)
-    random.Random(number).shuffle(words)
-    return " ".join(words)
+def shuffled(number: int, parts: list[str]) -> str:
+    return " ".join(random.Random(number).sample(parts, len(parts)))
+
+
+def torn(number: int) -> list[str]:
+    """All pieces of all signatures, each in two."""
+    places = random.Random(number)
+    halves = [(piece[:cut], piece[cut:]) for piece in PIECES for cut in [places.randint(0, len(piece))]]
+    return [half for pair in halves for half in pair]
 
 
 LOGS: dict[str, Callable[[int], str]] = {
@@ -35,7 +41,9 @@ LOGS: dict[str, Callable[[int], str]] = {
     "an error on every line": lambda n: STAMP.format(n) + FAULT,
     "container JSON": lambda n: DOCKER.format(n),
     "forged, all words": lambda n: f"{n} " + " ".join(WORDS),
-    "forged, in another order": lambda n: f"{n} " + shuffled(n),
+    "forged, in another order": lambda n: f"{n} " + shuffled(n, WORDS),
+    "forged, pieces torn apart": lambda n: f"{n} " + shuffled(n, torn(n)),
+    "forged, last letters gone": lambda n: f"{n} " + shuffled(n, [piece[:-1] for piece in PIECES]),
 }
 
 

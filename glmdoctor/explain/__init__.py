@@ -14,13 +14,13 @@ from typing import BinaryIO
 
 from glmdoctor.explain.pages import Page, pages
 from glmdoctor.explain.signatures import Book, Own, Pattern, Question, Signature, book, own_id
+from glmdoctor.explain.wanted import Effort, Wanted
 
 __all__ = ["Explanation", "Match", "Own", "Question", "book", "explain", "own_id"]
 
 LEAST = 0.5  # confidence below which a match is no match
 SURE = 0.8  # confidence from which a cause goes before its consequences
 ENOUGH = 3  # pages in which a pattern is looked up; after that only where it comes last matters
-FEW = 32  # likely patterns up to which each is searched for at once; of more, the pairs of words are compared first
 TAIL = 4  # pages at the end that are searched for everything once more
 KNOWN_LINES = 100_000  # different lines that are kept, to pass over pages that only repeat them
 SHOWN_LINES = 8
@@ -60,37 +60,6 @@ class Sighting:
         self.raises = self.raises or bool(RAISES.match(words))
 
 
-class Wanted:
-    """The patterns still looked for, by their words, so that a page asks only for what it has."""
-
-    def __init__(self, patterns: tuple[Pattern, ...]) -> None:
-        self._by_word: dict[bytes, list[Pattern]] = {}
-        self._by_fragment: dict[bytes, list[Pattern]] = {}
-        for pattern in patterns:
-            groups, key = self._group(pattern)
-            groups.setdefault(key, []).append(pattern)
-
-    def _group(self, pattern: Pattern) -> tuple[dict[bytes, list[Pattern]], bytes]:
-        return (self._by_word, pattern.word) if pattern.word else (self._by_fragment, pattern.fragment)
-
-    def on(self, page: Page) -> list[tuple[Pattern, list[int]]]:
-        """Those of which the page may hold a match, and where."""
-        distinct = page.distinct
-        likely = [p for word in self._by_word.keys() & distinct for p in self._by_word[word] if p.needed <= distinct]
-        if len(likely) > FEW:
-            pairs = page.pairs
-            likely = [p for p in likely if p.pair is None or p.pair in pairs]
-        fragments = [part for part in self._by_fragment if part in page.vocabulary]
-        likely += [p for part in fragments for p in self._by_fragment[part] if p.needed <= distinct]
-        return [(p, starts) for p in likely if (starts := p.starts(page))]
-
-    def drop(self, pattern: Pattern) -> None:
-        groups, key = self._group(pattern)
-        groups[key].remove(pattern)
-        if not groups[key]:
-            del groups[key]
-
-
 def explain(stream: BinaryIO, known: Book | None = None) -> Explanation:
     """Which problems the log shows."""
     known = known or book()
@@ -123,19 +92,19 @@ def _put_causes_first(best: dict[str, Match], known: Book) -> None:
 
 def _search(stream: BinaryIO, patterns: tuple[Pattern, ...]) -> dict[Pattern, Sighting]:
     seen: dict[Pattern, Sighting] = {}
-    wanted = Wanted(patterns)
+    wanted, effort = Wanted(patterns), Effort()
     tail: deque[Page] = deque(maxlen=TAIL)
     known: set[int] = set()  # hashes of lines
     for page in pages(stream):
         tail.append(page)
         if not _is_new(page, known):
             continue
-        for pattern, starts in wanted.on(page):
+        for pattern, starts in wanted.on(page, effort):
             if _look(page, pattern, starts, seen) >= ENOUGH:
                 wanted.drop(pattern)
-    once_more = Wanted(tuple(seen))
+    once_more = Wanted(patterns if effort.spent else tuple(seen))
     for page in tail:
-        for pattern, starts in once_more.on(page):
+        for pattern, starts in once_more.on(page, Effort()):
             _look(page, pattern, starts, seen)
     return seen
 

@@ -98,7 +98,7 @@ class Page:
         self.first_line = first_line
         self.last = last
 
-    @cached_property
+    @property
     def words(self) -> list[bytes]:
         """The text's ASCII words in their order."""
         return self.flat.encode("ascii", "replace").translate(WORD_BYTES).split()
@@ -106,7 +106,8 @@ class Page:
     @cached_property
     def pairs(self) -> set[tuple[bytes, bytes]]:
         """Each word with the first letters of the one that follows it."""
-        return set(zip(self.words, [word[:LETTERS] for word in self.words[1:]], strict=False))
+        words = self.words
+        return set(zip(words, [word[:LETTERS] for word in words[1:]], strict=False))
 
     @cached_property
     def distinct(self) -> frozenset[bytes]:
@@ -158,7 +159,10 @@ def _has_escaped_colours(data: bytes) -> bool:
 
 def _unframed(text: str) -> str:
     for mark in ("\n", BREAK) if BREAK in text else ("\n",):
-        text = mark.join([line.lstrip(QUOTED).rstrip(FRAME) for line in text.split(mark)])
+        lines = text.split(mark)
+        if ">" in text:
+            lines = [line.lstrip(QUOTED) for line in lines]
+        text = mark.join([line.strip(FRAME) for line in lines])
     return text
 
 

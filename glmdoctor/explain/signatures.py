@@ -43,6 +43,10 @@ class Pattern:
     def longest(self) -> str:
         return max(self.pieces[1:], key=len, default="")
 
+    @cached_property
+    def is_ascii(self) -> bool:
+        return not any(self.foreign) and all(piece.isascii() for piece in self.pieces)
+
     @classmethod
     @cache
     def parse(cls, text: str, check: str = "") -> Pattern:

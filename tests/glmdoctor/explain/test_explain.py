@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glmcore.errors import CODES
-from glmdoctor.explain import Wanted, book, explain, own_id
+from glmdoctor.explain import book, explain, own_id
 from glmdoctor.explain.pages import PAGE, Page, pages
 from glmdoctor.explain.signatures import Own, Pattern
+from glmdoctor.explain.wanted import Effort, Wanted
 from glmdoctor.knowledge import problems
 
 
@@ -30,7 +31,7 @@ def found(pattern: str, log: str) -> bool:
 
 def stands(pattern: Pattern, log: str) -> bool:
     page = Page(log.encode(), 1, last=True)
-    return any(pattern.matches(page, start) for _, starts in Wanted((pattern,)).on(page) for start in starts)
+    return any(pattern.matches(page, start) for _, starts in Wanted((pattern,)).on(page, Effort()) for start in starts)
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import random
 import time
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glmdoctor.explain import book, explain
-from glmdoctor.explain.signatures import WORD
+from glmdoctor.explain.pages import PAGE
+from glmdoctor.explain.signatures import WORD, Pattern
+from glmdoctor.explain.wanted import MOST, REFILL, SEARCH
 
 SIZE = 1 << 18  # four pages
 SECONDS = 1.5  # a page that makes every pattern search costs some 30 ms
@@ -53,3 +57,45 @@ def test_twice_the_length_takes_twice_the_time_and_no_more() -> None:
         explain(io.BytesIO("".join(lines[:count]).encode()))
         times.append(time.process_time() - start)
     assert times[1] < 4 * times[0] + 0.2
+
+
+def torn(number: int) -> str:
+    """All pieces of all signatures without their last letters, in any order: they look likely, none fits."""
+    pieces = [piece[:-1] for piece in PIECES if len(piece) > 4]
+    random.Random(number).shuffle(pieces)
+    return f"{number} " + " ".join(pieces) + "\n"
+
+
+def ordinary(start: int, size: int) -> Iterator[str]:
+    return (f"{start + n} step {n} of the training is done, all is well\n" for n in range(size // 50))
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The places found by each search through a page."""
+    made: list[int] = []
+    whole = Pattern.starts
+
+    def counted(pattern: Pattern, page: object) -> list[int]:
+        starts = whole(pattern, page)  # type: ignore[arg-type]
+        made.append(len(starts))
+        return starts
+
+    monkeypatch.setattr(Pattern, "starts", counted)
+    return made
+
+
+def test_what_is_spent_on_torn_signatures_has_a_bound(searches: list[int]) -> None:
+    log = "".join(map(torn, range(6 * MOST // (SEARCH * len(PIECES))))).encode()
+    explain(io.BytesIO(log))
+    pages = 2 + len(log) // PAGE
+    last_pages = 5 * len(book().patterns) * SEARCH
+    assert SEARCH * len(searches) + sum(searches) <= MOST + REFILL * pages + last_pages
+
+
+def test_an_error_behind_a_forged_part_is_found_and_one_at_its_end() -> None:
+    forged = "".join(map(torn, range(120)))
+    error = "RuntimeError: Library cuda is not initialized\n"
+    behind = [*ordinary(0, 40 * PAGE), error, *ordinary(10**6, 10 * PAGE)]
+    for log in (forged + "".join(behind), forged + error):
+        assert explain(io.BytesIO(log.encode())).matches[0].problem == "libcuda-not-in-cuda-path"
