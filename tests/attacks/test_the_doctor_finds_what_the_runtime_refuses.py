@@ -19,7 +19,7 @@ from glmcore.checkpoint import open_checkpoint
 from glmcore.checkpoint.tables import read_table
 from glmcore.errors import GlmError
 from glmcore.tokenizers import load_tokenizer
-from glmdoctor.checks import checkpoint as checks
+from glmdoctor.checks import checkpoint, contents, shapes
 from glmdoctor.checks.engine import examine_with
 from glmdoctor.findings import Status
 from glmdoctor.host.host import Host
@@ -168,7 +168,7 @@ ATTACKS: dict[str, Callable[[Path], None]] = {
 
 
 def failures(model: Path) -> list[str]:
-    report = examine_with(checks.CHECKS, Host(model=str(model)))
+    report = examine_with((*checkpoint.CHECKS, *contents.CHECKS, *shapes.CHECKS), Host(model=str(model)))
     shown = [str(finding.detail) for finding in report.findings]
     assert all("\x1b" not in text and len(text) < 5000 for text in shown)
     assert not [finding.id for finding in report.findings if finding.status is Status.CRASHED]
@@ -200,6 +200,6 @@ def test_a_whole_pickle_is_known_tensor_by_tensor(model: Path, zipped: bool, wra
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_what_is_refused_is_found(model: Path, attack: str) -> None:
     ATTACKS[attack](model)
-    with pytest.raises(GlmError), open_checkpoint(model) as checkpoint:
-        load_tokenizer(model, checkpoint.config)
+    with pytest.raises(GlmError), open_checkpoint(model) as opened:
+        load_tokenizer(model, opened.config)
     assert failures(model), attack
