@@ -1,4 +1,4 @@
-"""glmcore: the runtime for the four generations of ChatGLM checkpoints, without remote code."""
+"""glmcore: the runtime for ChatGLM and GLM-4 checkpoints, without remote code."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """What a model consists of: its pieces and their tensors, with the names and shapes of the original files.
 
-A piece is what sits on one device as a whole: "embedding", "layer.0", …, "final_norm", "lm_head". Imports no torch.
+A piece is what sits on one device as a whole: "embedding", "layer.0", …, "final_norm", "lm_head". Where the files are
+transformers' own (``Traits.files`` "hf"), ``parts`` says under which names they hold a tensor, whole or in rows.
+Imports no torch.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from types import MappingProxyType
 from glmcore.config import ModelConfig
 
 # Tensors that the original files carry and no model needs: rotary frequencies are computed.
-IGNORED = ("rotary_emb.inv_freq", "rotary_pos_emb.inv_freq")
+# (and the shapes that compressed-tensors writes down beside packed words).
+IGNORED = ("rotary_emb.inv_freq", "rotary_pos_emb.inv_freq", ".weight_shape")
 # Adapters and heads of other tasks, which may lie beside the model's own tensors.
 OTHER_TASKS = ("transformer.prefix_encoder.", "classifier_head.")
 
@@ -24,7 +27,7 @@ class Spec:
     """What a tensor has to be: its shape as stored, and whether it is packed integers, a scale or a plain float."""
 
     shape: tuple[int, ...]
-    kind: str = "float"  # "float", "packed", "scale"
+    kind: str = "float"  # "float", "packed", "scale"; in some files packed integers are "words" of 32 bits
     optional: bool = False
 
     @property
@@ -66,6 +69,7 @@ LAYOUTS = {
 
 
 def layout(config: ModelConfig) -> Layout:
+    """How the modules of ``config`` are called: as the original's files."""
     return LAYOUTS[config.traits.modules]
 
 
@@ -118,6 +122,49 @@ def bits_of(config: ModelConfig, tensor: str) -> int:
     return config.embedding_bits if piece_of(config, tensor).is_table else config.quantization_bit
 
 
+# How transformers' own files name what the modules hold; the fused projection lies there in three.
+HF_NAMES = (
+    ("transformer.embedding.word_embeddings.", "model.embed_tokens."), ("transformer.output_layer.", "lm_head."),
+    ("transformer.encoder.final_layernorm.", "model.norm."), ("transformer.encoder.layers.", "model.layers."),
+    (".self_attention.dense.", ".self_attn.o_proj."), (".mlp.dense_h_to_4h.", ".mlp.gate_up_proj."),
+    (".mlp.dense_4h_to_h.", ".mlp.down_proj."),
+)  # fmt: skip
+FUSED, SPLIT = ".self_attention.query_key_value.", ("q_proj", "k_proj", "v_proj")
+
+
+@functools.lru_cache(maxsize=8)
+def parts(config: ModelConfig) -> Mapping[str, Mapping[str, Spec]]:
+    """For every tensor of ``expected``: the files' own tensors that it consists of, one below the other, by name."""
+    split = _parts_of_hf if config.traits.files == "hf" else lambda _, name, spec: {name: spec}
+    return MappingProxyType({name: split(config, name, spec) for name, spec in expected(config).items()})
+
+
+@functools.lru_cache(maxsize=8)
+def in_files(config: ModelConfig) -> Mapping[str, Spec]:
+    """Every tensor that the files of a checkpoint of ``config`` hold, by the name that it has there."""
+    return MappingProxyType({name: spec for whole in parts(config).values() for name, spec in whole.items()})
+
+
+def _parts_of_hf(config: ModelConfig, name: str, spec: Spec) -> dict[str, Spec]:
+    for ours, theirs in HF_NAMES:
+        name = name.replace(ours, theirs)
+    spec = _as_compressed(spec)
+    if spec.kind == "packed" and config.quantization_bit == 4:
+        name, spec = f"{name}_packed", replace(spec, shape=(spec.shape[0], -(-spec.shape[1] // 4)), kind="words")
+    if FUSED not in name:
+        return {name: spec}
+    rows = (config.num_heads * config.head_dim, *[config.num_kv_heads * config.head_dim] * 2)
+    return {
+        name.replace(FUSED, f".self_attn.{part}."): replace(spec, shape=(count, *spec.shape[1:]))
+        for part, count in zip(SPLIT, rows, strict=True)
+    }
+
+
+def _as_compressed(spec: Spec) -> Spec:
+    """As compressed-tensors keeps it: scales in a column."""
+    return replace(spec, shape=(*spec.shape, 1)) if spec.kind == "scale" else spec
+
+
 def is_ignored(name: str) -> bool:
     return name.endswith(IGNORED) or name.startswith(OTHER_TASKS)
 
@@ -151,9 +198,13 @@ def _layer(config: ModelConfig, layer: str, attention: str) -> Tensors:
     yield from _norm(config, f"{layer}.input_layernorm")
     yield from _linear(f"{layer}.{attention}.query_key_value", qkv_rows(config), size, bits, qkv_bias)
     yield from _linear(f"{layer}.{attention}.dense", size, heads, bits, config.linear_bias)
+    if config.traits.sandwich:
+        yield from _norm(config, f"{layer}.post_self_attn_layernorm")
     yield from _norm(config, f"{layer}.post_attention_layernorm")
     yield from _linear(f"{layer}.mlp.dense_h_to_4h", mlp_rows(config), size, bits, config.linear_bias)
     yield from _linear(f"{layer}.mlp.dense_4h_to_h", size, config.ffn_hidden_size, bits, config.linear_bias)
+    if config.traits.sandwich:
+        yield from _norm(config, f"{layer}.post_mlp_layernorm")
 
 
 def _linear(name: str, rows: int, columns: int, bits: int, bias: bool) -> Tensors:

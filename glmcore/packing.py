@@ -42,3 +42,18 @@ def dequantize(packed: Tensor, scale: Tensor, bits: int, dtype: torch.dtype = to
     """Packed int8 rows [..., K·bits/8] and their scales [...] → [..., K] floats of ``dtype``."""
     values = unpack_int4(packed) if bits == 4 else packed
     return values.to(dtype) * scale.to(dtype)[..., None]
+
+
+def from_words(words: Tensor) -> Tensor:
+    """[N, W] int32, eight values of 0..15 each from the lowest bits on (compressed-tensors) → [N, 4 W] int8 bytes."""
+    pairs = words.contiguous().view(torch.uint8)
+    return (((pairs << 4) | (pairs >> 4)) ^ 0x88).view(torch.int8)
+
+
+def to_words(packed: Tensor) -> Tensor:
+    """The way back, for rows of a multiple of eight values."""
+    if packed.shape[-1] % 4:
+        columns = 2 * packed.shape[-1]
+        raise GlmError("config-invalid", f"words hold eight int4 values each, which {columns} columns do not fill")
+    pairs = packed.contiguous().view(torch.uint8) ^ 0x88
+    return ((pairs << 4) | (pairs >> 4)).view(torch.int32)

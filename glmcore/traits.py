@@ -18,7 +18,9 @@ class Rounds:
 class Traits:
     """How a generation computes and talks, beside the sizes and switches of its configuration."""
 
-    modules: str = "glm2"  # the module of ``models`` that computes it, and whose names its files have
+    modules: str = "glm2"  # the module of ``models`` that computes it
+    files: str = "glm2"  # how its files spell configuration and tensors: as the original's "glm1" or "glm2", or "hf"
+    sandwich: bool = False  # attention and MLP have a norm behind them, too
     causal: bool = True  # a token sees the tokens before it alone; else a prompt sees itself both ways up to <sop>
     gated: bool = True  # the MLP multiplies by a gate (SwiGLU: two halves); else it is GELU's tanh form
     rotary: str = "pairs"  # what turns together: "pairs" of neighbours, or a head's (or part's) two "halves"
@@ -34,11 +36,17 @@ class Traits:
 
 TRAITS = {
     "v1": Traits(
-        modules="glm1", causal=False, gated=False, rotary="halves", angles_in_half=True,
+        modules="glm1", files="glm1", causal=False, gated=False, rotary="halves", angles_in_half=True,
         residual_scale=(2 * 28) ** 0.5, scales_in_float32=True,
         rounds=Rounds(first=0, gap="\n", bare_question=True), wide_punctuation=True,
     ),
     "v2": Traits(squeezes_positions=True, angles_in_half=True, rounds=Rounds(first=1, gap="\n\n")),
     "v3": Traits(),
     "glm4": Traits(),
+    # Those that transformers computes by classes of its own, from files of its own spelling.
+    "glm4-hf": Traits(files="hf"),
+    "glm-edge": Traits(files="hf"),
+    "glm4-0414": Traits(files="hf", sandwich=True),
+    "glm-z1": Traits(files="hf", sandwich=True),
 }  # fmt: skip
+ORIGINAL = tuple(name for name, row in TRAITS.items() if row.files != "hf")

@@ -26,13 +26,15 @@ SIZES: dict[str, Any] = {
 }  # fmt: skip
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 # What each published model does differently from the others.
+PLAIN, SANDWICH = {"attention_bias": False, "rms_norm_eps": 1e-5}, {"attention_bias": True, "rms_norm_eps": 1e-5}
+HALF = {"rope_theta": 1e4, "partial_rotary_factor": 0.5}
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "glm4-hf": ("glm", {"attention_bias": True}, {"rope_theta": 5e6, "partial_rotary_factor": 0.5}),
-    "glm-edge": ("glm", {"attention_bias": False, "tie_word_embeddings": True, "rms_norm_eps": 1e-5, "num_key_value_heads": 1},
-                 {"rope_theta": 1e4, "partial_rotary_factor": 1.0}),
-    "glm4-0414": ("glm4", {"attention_bias": True, "rms_norm_eps": 1e-5}, {"rope_theta": 1e4, "partial_rotary_factor": 0.5}),
-    "glm4-0414-32b": ("glm4", {"attention_bias": False, "rms_norm_eps": 1e-5}, {"rope_theta": 1e4, "partial_rotary_factor": 0.5}),
-    "glm-z1-yarn": ("glm4", {"attention_bias": True, "rms_norm_eps": 1e-5}, {"rope_theta": 1e4, "partial_rotary_factor": 0.5, **YARN}),
+    "glm4-hf": ("glm", {"attention_bias": True}, {**HALF, "rope_theta": 5e6}),
+    "glm-edge": ("glm", {**PLAIN, "tie_word_embeddings": True, "num_key_value_heads": 1},
+                 {**HALF, "partial_rotary_factor": 1.0}),
+    "glm4-0414": ("glm4", SANDWICH, HALF),
+    "glm4-0414-32b": ("glm4", PLAIN, HALF),
+    "glm-z1-yarn": ("glm4", SANDWICH, {**HALF, **YARN}),
 }  # fmt: skip
 CLASSES = {"glm": (GlmConfig, GlmForCausalLM), "glm4": (Glm4Config, Glm4ForCausalLM)}
 NEW_TOKENS = 12

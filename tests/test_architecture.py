@@ -104,7 +104,7 @@ GLMCORE = {
     "models": {"quant", "kernels", "config", "errors"},
     "quant": {"packing", "kernels", "config", "errors", "checkpoint", "models"},
     "kernels": {"packing", "folders", "output", "programs", "workers", "config", "errors"},
-    "checkpoint": {"layout", "config", "output", "reading", "errors"},
+    "checkpoint": {"layout", "packing", "config", "output", "reading", "errors"},
     "tokenizers": {"chat", "config", "reading", "errors"},
     "chat": {"traits", "errors"},
     "plan": {"layout", "config", "reading", "errors"},

@@ -1,7 +1,12 @@
-"""A checkpoint folder: its configuration, and its tensors by their original names, read when asked for."""
+"""A checkpoint folder: its configuration, and its tensors by their original names, read when asked for.
+
+Where the files hold a tensor under other names or in several parts (``layout.parts``), it is put together as it is
+read: never more than that one tensor lies in memory twice.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -10,10 +15,12 @@ from torch import Tensor
 
 from glmcore.checkpoint.files import WeightFiles, find_weights
 from glmcore.checkpoint.headers import SHOWN
+from glmcore.checkpoint.memory import huge_empty
 from glmcore.checkpoint.tensor_files import TensorFile, TensorInfo, open_tensor_file
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError, plain
-from glmcore.layout import Spec, expected, is_ignored
+from glmcore.layout import Spec, in_files, is_ignored, parts
+from glmcore.packing import from_words
 
 
 class Checkpoint:
@@ -23,30 +30,65 @@ class Checkpoint:
         self, folder: Path, config: ModelConfig, files: list[TensorFile], holders: dict[str, TensorFile]
     ) -> None:
         self.folder, self.config = folder, config
-        self._files, self._holders = files, holders
-        self.names = tuple(holders)
+        self._files, self.holders = files, holders
+        self._parts = parts(config)
+        self.names = tuple(name for name, of in self._parts.items() if all(part in holders for part in of))
 
     def info(self, name: str) -> TensorInfo:
         """Type and shape of a tensor, without reading it."""
-        return self._holders[name].tensors[name]
+        of = self._parts[name]
+        found, spec = (self.stored(part) for part in of), next(iter(of.values()))
+        shapes = [part.shape for part in found]
+        rows, columns = sum(shape[0] for shape in shapes), shapes[0][1:]
+        if spec.kind == "words":
+            return TensorInfo(torch.int8, (rows, 4 * columns[0]))
+        return TensorInfo(self.stored(next(iter(of))).dtype, (rows, *(() if is_column(spec) else columns)))
+
+    def stored(self, part: str) -> TensorInfo:
+        """The same of a tensor by the name that it has in its file."""
+        return self.holders[part].tensors[part]
 
     def path_of(self, name: str) -> Path:
-        """The file that holds a tensor."""
-        return self._holders[name].path
+        """The file that holds a tensor, or the first part of one."""
+        return self.holders[next(iter(self._parts[name]))].path
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that hold the tensors."""
+        return tuple(sorted({file.path for file in self.holders.values()}))
 
     def tensor(self, name: str, first: int = 0, last: int | None = None) -> Tensor:
         """A tensor [N, ...], or its rows from ``first`` to before ``last``, in memory of its own, in the file's type.
 
         Threads may read at once. Errors: GlmError("checkpoint-damaged").
         """
-        return self._holders[name].read(name, first, last)
+        of = self._parts[name]
+        if len(of) > 1:
+            return self._joined(name, first, self.info(name).shape[0] if last is None else last)
+        (part, spec), *_ = of.items()
+        return as_ours(self.holders[part].read(part, first, last), spec)
+
+    def _joined(self, name: str, first: int, last: int) -> Tensor:
+        """Rows of a tensor that lies in several parts, one below the other."""
+        info, begin = self.info(name), 0
+        whole = huge_empty((last - first, *info.shape[1:]), info.dtype)
+        for part, spec in self._parts[name].items():
+            low, high = max(first - begin, 0), min(last - begin, spec.shape[0])
+            if low < high:
+                at = begin + low - first
+                whole[at : at + high - low] = as_ours(self.holders[part].read(part, low, high), spec)
+            begin += spec.shape[0]
+        return whole
 
     def mapped(self, name: str) -> Tensor:
         """A tensor in the shape and type in which it is stored, in the file's own pages where that can be.
 
         Threads may ask at once. Errors: GlmError("checkpoint-damaged").
         """
-        return self._holders[name].mapped(name)
+        (part, spec), *others = self._parts[name].items()
+        if others or spec.kind == "words":
+            return self.tensor(name)
+        return as_ours(self.holders[part].mapped(part), spec)
 
     @property
     def nbytes(self) -> int:
@@ -61,6 +103,18 @@ class Checkpoint:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def is_column(spec: Spec) -> bool:
+    """Whether the file keeps a vector as a column."""
+    return spec.kind == "scale" and len(spec.shape) == 2
+
+
+def as_ours(tensor: Tensor, spec: Spec) -> Tensor:
+    """A part of a file as the modules have it."""
+    if spec.kind == "words":
+        return from_words(tensor)
+    return tensor[:, 0] if is_column(spec) else tensor
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
@@ -97,26 +151,55 @@ def check_tensors(checkpoint: Checkpoint) -> None:
 
     Errors: GlmError("checkpoint-mismatch"), which names the tensor and the field.
     """
-    wanted, held = expected(checkpoint.config), set(checkpoint.names)
+    wanted, held = in_files(checkpoint.config), checkpoint.holders
+    other = other_spelling(checkpoint.config, held)
+    if other is not None:
+        raise _mismatch(checkpoint, *other)
     for name, spec in wanted.items():
         if name in held:
             _check_tensor(checkpoint, name, spec)
         elif not spec.optional:
             raise _missing(checkpoint, name, spec)
-    for name in checkpoint.names:
+    for name in held:
         if name not in wanted:
             raise _mismatch(
                 checkpoint, f"holds {plain(name, SHOWN)}, which config.json has no place for", _hint_for_extra(name)
             )
+    for whole in parts(checkpoint.config).values():
+        kinds = {name: _short(checkpoint.stored(name)) for name in whole if name in held}
+        if len(set(kinds.values())) > 1:
+            what = ", ".join(f"{name} as {kind}" for name, kind in kinds.items())
+            raise _mismatch(checkpoint, f"holds {what}, which make up one matrix", "download the weights again")
+
+
+def other_spelling(config: ModelConfig, held: Iterable[str]) -> tuple[str, str] | None:
+    """What is wrong and what helps, where the tensors have the names of another layout than config.json is written in.
+
+    The original spells them ``transformer.…``, transformers' own classes ``model.layers.…``.
+    """
+    hf = config.traits.files == "hf"
+    theirs = "transformer." if hf else "model.layers."
+    name = next((name for name in held if name.startswith(theirs)), None)
+    if name is None:
+        return None
+    layouts = ("transformers' own layout", "the original layout")
+    weights, configuration = layouts[hf], layouts[not hf]
+    return (
+        f"holds {plain(name, SHOWN)} and so is in {weights}, config.json describes {configuration}",
+        "take config.json and weights from the same repository: those that end in -hf are transformers' own",
+    )
 
 
 def _check_tensor(checkpoint: Checkpoint, name: str, spec: Spec) -> None:
-    info, bits = checkpoint.info(name), checkpoint.config.quantization_bit
+    info, bits = checkpoint.stored(name), checkpoint.config.quantization_bit
     held = f"holds {name} as {_short(info)}"
+    if spec.kind == "words" and info.dtype != torch.int32:
+        hint = "get the quantised files again"
+        raise _mismatch(checkpoint, f"{held}, config.json says int4 in words of 32 bits", hint)
     if spec.kind == "packed" and info.dtype != torch.int8:
         hint = "set quantization_bit to 0, or get the quantised files"
         raise _mismatch(checkpoint, f"{held}, config.json says quantization_bit {bits}", hint)
-    if spec.kind != "packed" and not info.dtype.is_floating_point:
+    if spec.kind not in ("packed", "words") and not info.dtype.is_floating_point:
         found = _bits(info, spec)
         what = f"holds {name} as int{found}" if found else held
         hint = f"set quantization_bit to {found or '4 or 8'} if these are quantised files"

@@ -1,6 +1,8 @@
 """Which generation a ``config.json`` describes.
 
-Decided by the first of these that speaks (the files all say ``"model_type": "chatglm"``):
+Files that transformers' own classes read say ``"model_type": "glm"`` or ``"glm4"``: of the first, GLM-Edge turns the
+whole of a head; of the second, GLM-Z1's chat template opens ``<think>``. The original files all say ``"chatglm"``, and
+the first of these decides that speaks:
 
 0. ``glmcore_generation``, which glmcore itself writes;
 1. a key that only ChatGLM-6B has: v1;
@@ -23,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from glmcore.reading import open_regular
-from glmcore.traits import TRAITS
+from glmcore.traits import ORIGINAL, TRAITS
 
-GENERATIONS = tuple(TRAITS)
+MODEL_TYPES = ("chatglm", "glm", "glm4")
 GENERATION_KEY = "glmcore_generation"
 V1_KEYS = ("inner_hidden_size", "position_encoding_2d", "max_sequence_length", "gmask_token_id")
 
@@ -39,15 +41,17 @@ NAME_PATTERNS = {
 
 def recognise(raw: Mapping[str, Any], folder: Path | None = None) -> str:
     """The generation, by the order in this module's head; ``folder`` is where ``raw`` lies."""
-    if raw.get(GENERATION_KEY) in GENERATIONS:
+    if raw.get(GENERATION_KEY) in TRAITS:
         return str(raw[GENERATION_KEY])
+    if raw.get("model_type") in MODEL_TYPES[1:]:
+        return _of_transformers(raw, folder)
     if "padded_vocab_size" not in raw and any(key in raw for key in V1_KEYS):
         return "v1"
     vocabulary = raw.get("padded_vocab_size")
     if vocabulary == 151552:
         return "glm4"
     # Without any shape (a folder that holds a tokenizer alone) it may still be v1.
-    allowed = ("v2", "v3") if vocabulary == 65024 else GENERATIONS[1:] if "hidden_size" in raw else GENERATIONS
+    allowed = ("v2", "v3") if vocabulary == 65024 else ORIGINAL[1:] if "hidden_size" in raw else ORIGINAL
     voices = (
         _generation_in(str(raw.get("_name_or_path", ""))),
         _generation_of_tokenizer(folder) if folder else None,
@@ -56,6 +60,20 @@ def recognise(raw: Mapping[str, Any], folder: Path | None = None) -> str:
         _generation_of_release(str(raw.get("transformers_version", ""))),
     )
     return next((voice for voice in voices if voice is not None and voice in allowed), "v2")
+
+
+def _of_transformers(raw: Mapping[str, Any], folder: Path | None) -> str:
+    """Of the models that have classes of transformers' own."""
+    if raw["model_type"] == "glm":
+        rope = raw.get("rope_parameters")
+        share = (rope if isinstance(rope, Mapping) else raw).get("partial_rotary_factor", 0.5)
+        return "glm-edge" if share == 1 else "glm4-hf"
+    templates = ("chat_template.jinja", "tokenizer_config.json")
+    template = b"".join(_head(folder / name, 1 << 20) for name in templates) if folder else b""
+    if b"<|assistant|>" in template:
+        return "glm-z1" if b"<think>" in template else "glm4-0414"
+    named = f"{raw.get('_name_or_path', '')} {os.path.realpath(folder) if folder else ''}"
+    return "glm-z1" if re.search(r"glm-?z1", named, re.IGNORECASE) else "glm4-0414"
 
 
 def _generation_in(text: str) -> str | None:

@@ -1,4 +1,4 @@
-"""How the original files spell a configuration: which key says what, and what a missing one means."""
+"""How the files spell a configuration: which key says what, and what a missing one means; the originals' are here."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from glmcore.config import hf
 from glmcore.config.fields import Fields
 from glmcore.errors import GlmError, plain
 from glmcore.traits import TRAITS
@@ -33,21 +34,19 @@ def described(raw: Mapping[str, Any], generation: str, folder: Path | None = Non
 
     Errors: "config-invalid", which names the key.
     """
-    defaults, read = READERS[TRAITS[generation].modules]
+    defaults, read = READERS[TRAITS[generation].files]
     fields = Fields(raw, defaults, folder)
-    found = {**_common(fields), **read(fields), "generation": generation, "raw": dict(raw)}
-    _check_heads(found["head_dim"], fields.where)
+    found = {**read(fields), "name": _name(fields), "generation": generation, "raw": dict(raw)}
+    _check_heads(found["head_dim"], found["turned"], fields.where)
     return found
 
 
 def _common(fields: Fields) -> dict[str, Any]:
     """The fields that every original layout has under the same key."""
-    name = _name(fields)
-    bits = fields.integer("quantization_bit", 0, 8, _default_bits(name))
+    bits = fields.integer("quantization_bit", 0, 8, _default_bits(_name(fields)))
     if bits not in (0, 4, 8):
         raise fields.error("quantization_bit", bits, "0, 4 or 8")
     return {
-        "name": name,
         "num_layers": fields.layers(),
         "hidden_size": fields.integer("hidden_size", 4, 1 << 17),
         "num_heads": fields.integer("num_attention_heads", 1, 1 << 12),
@@ -63,8 +62,10 @@ def _common(fields: Fields) -> dict[str, Any]:
 
 def _name(fields: Fields) -> str:
     """The model's name: the last part of the path that it was saved under, else of its folder."""
-    own = os.path.realpath(fields.folder) if fields.folder else "chatglm"
-    return plain(Path(str(fields.value("_name_or_path", ""))).name or Path(own).name, 100)
+    own = Path(os.path.realpath(fields.folder)) if fields.folder else Path("chatglm")
+    if own.parent.name == "snapshots":  # in the hub's cache: models--OWNER--NAME/snapshots/REVISION
+        own = Path(own.parent.parent.name.rpartition("--")[2])
+    return plain(Path(str(fields.value("_name_or_path", ""))).name or own.name, 100)
 
 
 def _default_bits(name: str) -> int:
@@ -72,10 +73,12 @@ def _default_bits(name: str) -> int:
     return 4 if re.search(r"chatglm3-6b-32k-int4", name, re.IGNORECASE) else 0
 
 
-def _check_heads(head_dim: int, where: str) -> None:
-    """The rotary embedding turns pairs within each half of a head (in 1D only v1 turns the whole head)."""
+def _check_heads(head_dim: int, turned: int, where: str) -> None:
+    """The rotary embedding turns pairs within a head or its half (ChatGLM-6B's within each half)."""
     if head_dim % 4:
         raise GlmError("config-invalid", f"the head dimension {head_dim} is not a multiple of 4", where=where)
+    if turned % 2 or not turned:
+        raise GlmError("config-invalid", f"{turned} values of a head turn, which are no pairs", where=where)
 
 
 def _glm1(fields: Fields) -> dict[str, Any]:
@@ -84,7 +87,9 @@ def _glm1(fields: Fields) -> dict[str, Any]:
     if hidden % heads:
         raise fields.error("num_attention_heads", heads, f"a divisor of hidden_size {hidden}")
     return {
+        **_common(fields),
         "head_dim": hidden // heads,
+        "turned": hidden // heads,
         "num_kv_heads": heads,
         "ffn_hidden_size": fields.integer("inner_hidden_size", 1, 1 << 20),
         "vocab_size": vocabulary,
@@ -108,7 +113,9 @@ def _glm2(fields: Fields) -> dict[str, Any]:
     if multi_query and heads % groups:
         raise fields.error("multi_query_group_num", groups, f"a divisor of num_attention_heads {heads}")
     return {
+        **_common(fields),
         "head_dim": fields.integer("kv_channels", 4, 1 << 12),
+        "turned": fields.integer("kv_channels", 4, 1 << 12) // 2,
         "num_kv_heads": groups if multi_query else heads,
         "ffn_hidden_size": fields.integer("ffn_hidden_size", 1, 1 << 20),
         "vocab_size": vocabulary,
@@ -126,8 +133,9 @@ def _glm2(fields: Fields) -> dict[str, Any]:
     }
 
 
-# By the modules that compute it (``Traits.modules``): what a missing key means, and what reads the others.
+# By the spelling of the files (``Traits.files``): what a missing key means, and what reads the others.
 READERS: dict[str, tuple[Mapping[str, Any], Callable[[Fields], dict[str, Any]]]] = {
     "glm1": (GLM1_DEFAULTS, _glm1),
     "glm2": (GLM2_DEFAULTS, _glm2),
+    "hf": (hf.DEFAULTS, hf.read),
 }

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from glmcore.config.fields import config_path
-from glmcore.config.generation import recognise
+from glmcore.config.foreign import refuse
+from glmcore.config.generation import MODEL_TYPES, recognise
+from glmcore.config.hf import Yarn
 from glmcore.config.layouts import described
-from glmcore.errors import GlmError, plain
+from glmcore.errors import GlmError
 from glmcore.reading import read_json
 from glmcore.traits import TRAITS, Traits
 
@@ -39,6 +41,7 @@ class ModelConfig:
     linear_bias: bool
     multi_query: bool
     residual_post_norm: bool  # the residual is what the norm returns, not what it takes
+    turned: int  # values of a head that the rotary embedding turns, the first ones
     rope_ratio: float
     position_2d: bool
     tie_embeddings: bool
@@ -47,6 +50,7 @@ class ModelConfig:
     bos_token_id: int | None = None  # v1: <sop>
     mask_token_id: int | None = None  # v1: [MASK]
     gmask_token_id: int | None = None  # v1: [gMASK]
+    yarn: Yarn | None = None
     quantization_bit: int = 0
     embedding_bits: int = 0  # embedding and head; 0: as the other floats
     pre_seq_len: int = 0
@@ -61,12 +65,8 @@ class ModelConfig:
 
         Errors: "config-invalid" for another kind of model, or for values that no model has.
         """
-        if raw.get("model_type", "chatglm") != "chatglm":
-            raise GlmError(
-                "config-invalid", f"model_type is {plain(repr(raw['model_type']), 40)}, not 'chatglm'",
-                where=config_path(folder),
-                hint="only the original ChatGLM and GLM-4 layout is read, not converted ones",
-            )  # fmt: skip
+        if raw.get("model_type", "chatglm") not in MODEL_TYPES:
+            raise refuse(raw, config_path(folder))
         return cls(**described(raw, recognise(raw, folder), folder))
 
     @classmethod

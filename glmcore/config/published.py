@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from glmcore.config.foreign import foreign_name
 from glmcore.config.model import ModelConfig
 from glmcore.errors import GlmError, plain
 
@@ -20,6 +21,23 @@ _CHATGLM2 = {"seq_length": 32768, "add_qkv_bias": True, "multi_query_attention":
 _GLM4 = {
     **_CHATGLM2, "num_layers": 40, "padded_vocab_size": 151552, "layernorm_epsilon": 1.5625e-07, "seq_length": 131072,
     "torch_dtype": "bfloat16", "eos_token_id": [151329, 151336, 151338], "pad_token_id": 151329, "rope_ratio": 500,
+}  # fmt: skip
+
+# Those that transformers has classes for; what is missing has the value that GlmConfig gives it (``config.hf``).
+_HF = {"model_type": "glm", "max_position_embeddings": 131072, "rope_theta": 5e6}
+_EDGE = {
+    "model_type": "glm", "vocab_size": 59264, "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28,
+    "num_attention_heads": 16, "num_key_value_heads": 4, "max_position_embeddings": 8192, "rms_norm_eps": 1e-5,
+    "attention_bias": False, "partial_rotary_factor": 1.0, "tie_word_embeddings": True,
+    "eos_token_id": [59246, 59253, 59255], "pad_token_id": 59246,
+}  # fmt: skip
+_0414 = {
+    "model_type": "glm4", "max_position_embeddings": 32768, "rms_norm_eps": 1e-5,
+    "eos_token_id": [151329, 151336, 151338],
+}  # fmt: skip
+_32B = {
+    **_0414, "hidden_size": 6144, "intermediate_size": 23040, "num_hidden_layers": 61, "num_attention_heads": 48,
+    "attention_bias": False,
 }  # fmt: skip
 
 _PUBLISHED: dict[str, dict[str, Any]] = {
@@ -36,6 +54,18 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
     "glm-4-9b": {**_GLM4, "seq_length": 8192, "rope_ratio": 1},
     "glm-4-9b-chat": _GLM4,
     "glm-4-9b-chat-1m": {**_GLM4, "seq_length": 1048576, "rope_ratio": 10000, "multi_query_group_num": 4},
+    "glm-4-9b-hf": {**_HF, "max_position_embeddings": 8192, "rope_theta": 1e4},
+    "glm-4-9b-chat-hf": _HF,
+    "glm-4-9b-chat-1m-hf": {**_HF, "max_position_embeddings": 1048576, "rope_theta": 1e8, "num_key_value_heads": 4},
+    "glm-edge-1.5b-chat": _EDGE,
+    "glm-edge-4b-chat": {
+        **_EDGE, "hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 40, "num_attention_heads": 24,
+        "num_key_value_heads": 6,
+    },
+    "glm-4-9b-0414": _0414,
+    "glm-z1-9b-0414": _0414,
+    "glm-4-32b-0414": _32B,
+    "glm-z1-32b-0414": _32B,
 }  # fmt: skip
 NAMED: dict[str, ModelConfig] = {name: _published(name, raw) for name, raw in _PUBLISHED.items()}
 
@@ -50,7 +80,7 @@ def find_config(model: str | Path) -> ModelConfig:
     name = str(model).rstrip("/").rpartition("/")[2].lower()
     base, _, bits = name.removesuffix("-qe").partition("-int")
     if base not in NAMED or bits not in ("", "4", "8"):
-        raise GlmError(
+        raise foreign_name(name) or GlmError(
             "model-path",
             f"{plain(str(model), 200)} is neither a folder nor a known name",
             hint=f"known: {', '.join(NAMED)}",

@@ -1,4 +1,4 @@
-"""The four generations as torch modules; ``build`` makes one from its configuration."""
+"""The generations as torch modules; ``build`` makes one from its configuration."""
 
 from __future__ import annotations
 

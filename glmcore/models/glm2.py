@@ -1,6 +1,6 @@
-"""ChatGLM2-6B, ChatGLM3-6B and GLM-4-9B: one architecture, its switches in the configuration.
+"""ChatGLM2-6B, ChatGLM3-6B, GLM-4-9B and what followed: one architecture, its switches in the configuration.
 
-The modules carry the names of the original checkpoints, so a file's tensor names are the model's parameter names.
+The modules carry the names of the original checkpoints; where the files have others, ``layout`` says which.
 """
 
 from __future__ import annotations
@@ -82,22 +82,30 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """A transformer layer; takes and returns [B, S, hidden size]."""
+    """A transformer layer; takes and returns [B, S, hidden size]. What attention and MLP add passes a norm in some."""
 
     def __init__(self, config: ModelConfig, index: int) -> None:
         super().__init__()
-        self.residual_post_norm = config.residual_post_norm
+        self.residual_post_norm, self.sandwich = config.residual_post_norm, config.traits.sandwich
         self.input_layernorm = make_norm(config)
         self.self_attention = Attention(config, index)
         self.post_attention_layernorm = make_norm(config)
         self.mlp = MLP(config)
+        if self.sandwich:
+            self.post_self_attn_layernorm, self.post_mlp_layernorm = make_norm(config), make_norm(config)
 
     def forward(self, x: Tensor, rotation: Rotation, mask: Tensor | None, cache: KVCache | None) -> Tensor:
         """[B, S, hidden size] → the same; ``rotation`` and ``mask`` as for the attention."""
         normed = self.input_layernorm(x)
-        x = (normed if self.residual_post_norm else x) + self.self_attention(normed, rotation, mask, cache)
+        added = self.self_attention(normed, rotation, mask, cache)
+        if self.sandwich:
+            added = self.post_self_attn_layernorm(added)
+        x = (normed if self.residual_post_norm else x) + added
         normed = self.post_attention_layernorm(x)
-        return (normed if self.residual_post_norm else x) + self.mlp(normed)
+        added = self.mlp(normed)
+        if self.sandwich:
+            added = self.post_mlp_layernorm(added)
+        return (normed if self.residual_post_norm else x) + added
 
 
 class GLM2(nn.Module):

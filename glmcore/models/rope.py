@@ -1,4 +1,4 @@
-"""Rotary position embeddings as the four generations compute them.
+"""Rotary position embeddings as the generations compute them.
 
 The angles follow the original's arithmetic, so that float32 agrees to the last bits. ChatGLM-6B and ChatGLM2-6B in
 float16 also compute the angles in float16. In bfloat16 they do not here: positions above 256 would run together.
@@ -6,10 +6,12 @@ float16 also compute the angles in float16. In bfloat16 they do not here: positi
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from glmcore.config import ModelConfig
+from glmcore.config import ModelConfig, Yarn
 
 Rotation = tuple[Tensor, ...]  # cosines and sines, broadcastable to [B, heads, S, …]
 
@@ -21,24 +23,48 @@ def rotation(config: ModelConfig, positions: Tensor, dtype: torch.dtype) -> Rota
 
 
 def glm2_rotation(config: ModelConfig, positions: Tensor, dtype: torch.dtype) -> Rotation:
-    """Cosine and sine [B, 1, S, D/4] of ``positions`` [B, S]: half of each head turns, in neighbouring pairs."""
-    turned = config.head_dim // 2
+    """Cosine and sine [B, 1, S, T/2] of ``positions`` [B, S]: the first T = ``config.turned`` values of each head turn,
+    in neighbouring pairs."""
+    turned = config.turned
     traits = config.traits
     own = dtype if traits.angles_in_half and dtype == torch.float16 else torch.float32
     base = 10000 * (1 if traits.squeezes_positions else config.rope_ratio)
     theta = 1.0 / (base ** (torch.arange(0, turned, 2, dtype=own, device=positions.device) / turned))
+    amplitude = 1.0
+    if config.yarn is not None:
+        theta, amplitude = stretched(theta, base, config.yarn)
     places = positions.to(own)
     if traits.squeezes_positions and config.rope_ratio != 1:
         # ChatGLM2-6B-32k squeezes the positions; the later generations enlarge the base.
         places = places / config.rope_ratio
     angles = (places[:, None, :, None] * theta).float()
-    return angles.cos().to(dtype), angles.sin().to(dtype)
+    return (angles.cos() * amplitude).to(dtype), (angles.sin() * amplitude).to(dtype)
+
+
+def stretched(theta: Tensor, base: float, yarn: Yarn) -> tuple[Tensor, float]:
+    """YaRN's frequencies [T/2] of plain ones, and its amplitude (https://arxiv.org/abs/2309.00071, sections 3.2, 3.4).
+
+    A pair that turns more than ``beta_fast`` times over the trained length keeps its frequency, one that turns less
+    than ``beta_slow`` times is slowed by the whole factor, and between them the share of both goes linearly.
+    """
+    pairs = len(theta)
+    low, high = (
+        pairs * math.log(yarn.original_length / (turns * 2 * math.pi)) / math.log(base)
+        for turns in (yarn.beta_fast, yarn.beta_slow)
+    )
+    if yarn.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, 2 * pairs - 1)
+    steps = torch.arange(pairs, dtype=torch.float32, device=theta.device)
+    slowed = ((steps - low) / ((high - low) or 0.001)).clamp(0, 1)
+    amplitude = yarn.amplitude if yarn.amplitude is not None else 0.1 * math.log(yarn.factor) + 1
+    return theta * (1 - slowed) + theta / yarn.factor * slowed, amplitude
 
 
 def rotate_pairs(x: Tensor, rotation: Rotation) -> Tensor:
-    """[B, heads, S, D] → the same: a head's first half turns, even dimensions with odd ones; the second half stays."""
+    """[B, heads, S, D] → the same: as many of a head's first dimensions turn as there are angles for, even with odd."""
     cos, sin = rotation
-    turned, kept = x.chunk(2, dim=-1)
+    turned, kept = x.tensor_split([2 * cos.shape[-1]], dim=-1)
     even, odd = turned[..., 0::2], turned[..., 1::2]
     pairs = torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1)
     return torch.cat((pairs.flatten(-2), kept), dim=-1)

@@ -84,6 +84,5 @@ def _raw(config: ModelConfig) -> dict[str, Any]:
 
 def _fingerprint(source: Checkpoint) -> str:
     """Tells one source from another: where it lies, and the size and time of its files."""
-    files = sorted({source.path_of(name) for name in source.names})
-    parts = [f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files]
+    parts = [f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in source.paths]
     return " ".join([os.path.realpath(source.folder), *parts])
