@@ -37,12 +37,14 @@ class Checkpoint:
     def info(self, name: str) -> TensorInfo:
         """Type and shape of a tensor, without reading it."""
         of = self._parts[name]
-        found, spec = (self.stored(part) for part in of), next(iter(of.values()))
-        shapes = [part.shape for part in found]
-        rows, columns = sum(shape[0] for shape in shapes), shapes[0][1:]
+        (part, spec), *others = of.items()
+        first = self.stored(part)
+        if not others and spec.kind in ("float", "packed"):
+            return first
+        rows = sum(self.stored(part).shape[0] for part in of)
         if spec.kind == "words":
-            return TensorInfo(torch.int8, (rows, 4 * columns[0]))
-        return TensorInfo(self.stored(next(iter(of))).dtype, (rows, *(() if is_column(spec) else columns)))
+            return TensorInfo(torch.int8, (rows, 4 * first.shape[1]))
+        return TensorInfo(first.dtype, (rows,) if is_column(spec) else (rows, *first.shape[1:]))
 
     def stored(self, part: str) -> TensorInfo:
         """The same of a tensor by the name that it has in its file."""

@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from golden_cases import GOLDEN, REST
+from golden_cases import CASES, GOLDEN, REST
 from hypothesis import given
 from hypothesis import strategies as st
 
 from glmcore.config import NAMED, ModelConfig, find_config, recognise
 from glmcore.errors import GlmError
 
-CONFIGS = sorted([*GOLDEN.glob("*/*/config.json"), *REST.glob("*/e2e/config.json")])
+CONFIGS = sorted([*(GOLDEN / case / "config.json" for case in CASES), *REST.glob("*/e2e/config.json")])
 V1 = {"hidden_size": 64, "inner_hidden_size": 256, "num_attention_heads": 4, "num_layers": 3, "vocab_size": 130528,
       "bos_token_id": 130004, "eos_token_id": 130005, "mask_token_id": 130000, "gmask_token_id": 130001}  # fmt: skip
 V2 = {"hidden_size": 64, "ffn_hidden_size": 176, "kv_channels": 16, "num_attention_heads": 4, "num_layers": 3,

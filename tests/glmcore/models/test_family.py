@@ -115,8 +115,9 @@ def test_yarn_makes_the_context_longer():
 
 @pytest.mark.parametrize(
     ("name", "generation", "billions"),
-    [("glm-4-9b-chat-hf", "glm4-hf", 9.4), ("glm-4-9b-chat-1m-hf", "glm4-hf", 9.5), ("glm-edge-1.5b-chat", "glm-edge", 1.47),
-     ("glm-edge-4b-chat", "glm-edge", 4.14), ("THUDM/GLM-4-9B-0414", "glm4-0414", 9.4), ("glm-z1-9b-0414", "glm-z1", 9.4),
+    [("glm-4-9b-chat-hf", "glm4-hf", 9.4), ("glm-4-9b-chat-1m-hf", "glm4-hf", 9.5),
+     ("glm-edge-1.5b-chat", "glm-edge", 1.47), ("glm-edge-4b-chat", "glm-edge", 4.14),
+     ("THUDM/GLM-4-9B-0414", "glm4-0414", 9.4), ("glm-z1-9b-0414", "glm-z1", 9.4),
      ("zai-org/GLM-4-32B-0414", "glm4-0414", 32.6), ("GLM-Z1-32B-0414", "glm-z1", 32.6)],
 )  # fmt: skip
 def test_the_published_names_are_known(name, generation, billions):
