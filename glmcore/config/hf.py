@@ -68,13 +68,12 @@ def _rotary(fields: Fields) -> dict[str, Any]:
     """transformers 5 keeps the rotary embedding's values together, 4 kept them among the others, beside YaRN's."""
     scaling = _table(fields, "rope_parameters") or _table(fields, "rope_scaling")
     rope = Fields({**fields.raw, **scaling}, ROPE_DEFAULTS, fields.folder)
-    share = rope.number("partial_rotary_factor", 1 / (1 << 12), 1.0)
     yarn = _yarn(rope, scaling.get("rope_type", scaling.get("type", "default")))
     trained = fields.integer("max_position_embeddings", 1, 1 << 30)
     return {
         # YaRN is switched on by its values alone: max_position_embeddings stays what the model was trained on.
         "max_length": trained if yarn is None else max(trained, int(yarn.factor * yarn.original_length)),
-        "turned": int(fields.integer("head_dim", 4, 1 << 12) * share),
+        "rotary_share": rope.number("partial_rotary_factor", 1 / (1 << 12), 1.0),
         "rope_ratio": rope.number("rope_theta", 1.0, 1e13) / BASE,
         "yarn": yarn,
     }

@@ -37,7 +37,7 @@ def described(raw: Mapping[str, Any], generation: str, folder: Path | None = Non
     defaults, read = READERS[TRAITS[generation].files]
     fields = Fields(raw, defaults, folder)
     found = {**read(fields), "name": _name(fields), "generation": generation, "raw": dict(raw)}
-    _check_heads(found["head_dim"], found["turned"], fields.where)
+    _check_heads(found["head_dim"], int(found["head_dim"] * found["rotary_share"]), fields.where)
     return found
 
 
@@ -89,7 +89,7 @@ def _glm1(fields: Fields) -> dict[str, Any]:
     return {
         **_common(fields),
         "head_dim": hidden // heads,
-        "turned": hidden // heads,
+        "rotary_share": 1.0,
         "num_kv_heads": heads,
         "ffn_hidden_size": fields.integer("inner_hidden_size", 1, 1 << 20),
         "vocab_size": vocabulary,
@@ -115,7 +115,7 @@ def _glm2(fields: Fields) -> dict[str, Any]:
     return {
         **_common(fields),
         "head_dim": fields.integer("kv_channels", 4, 1 << 12),
-        "turned": fields.integer("kv_channels", 4, 1 << 12) // 2,
+        "rotary_share": 0.5,
         "num_kv_heads": groups if multi_query else heads,
         "ffn_hidden_size": fields.integer("ffn_hidden_size", 1, 1 << 20),
         "vocab_size": vocabulary,

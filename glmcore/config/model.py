@@ -41,7 +41,7 @@ class ModelConfig:
     linear_bias: bool
     multi_query: bool
     residual_post_norm: bool  # the residual is what the norm returns, not what it takes
-    turned: int  # values of a head that the rotary embedding turns, the first ones
+    rotary_share: float  # of a head's values, the first ones: they turn with the position
     rope_ratio: float
     position_2d: bool
     tie_embeddings: bool
@@ -87,6 +87,11 @@ class ModelConfig:
     def traits(self) -> Traits:
         """What the generation has beside these fields."""
         return TRAITS[self.generation]
+
+    @property
+    def turned(self) -> int:
+        """How many values of a head the rotary embedding turns."""
+        return int(self.head_dim * self.rotary_share)
 
     def quantised(self, bits: int) -> ModelConfig:
         """As quantised to ``bits`` while loading, embedding and head to int8; what is stored quantised stays so."""
