@@ -72,11 +72,6 @@ static size_t padded(int64_t bytes) { return ((size_t)bytes + 63) / 64 * 64; }
 
 static int digits_of(const Weights *w) { return w->bits == INT8 && WORDS8 ? WORDS : DIGITS; }
 
-static int64_t stride_of(int kind, int digits) {
-    if (kind == FLOATS) return BLOCK * sizeof(float);
-    return digits == DIGITS ? kind * BLOCK : (kind == BITS24 ? 2 : 1) * BLOCK * (int64_t)sizeof(int16_t);
-}
-
 size_t activations_bytes(int64_t k, int64_t m, int kind) {
     const int64_t cells = (k + BLOCK - 1) / BLOCK * m;
     return padded(sizeof(int64_t)) + padded(cells * stride_of(kind, WORDS)) +

@@ -64,10 +64,14 @@ typedef __m128 quad;
 static inline quad quad_zero(void) { return _mm_setzero_ps(); }
 static inline quad quad_fma(quad a, float by, quad c) { return _mm_fmadd_ps(a, _mm_set1_ps(by), c); }
 static inline void quad_store(float *p, quad v) { _mm_storeu_ps(p, v); }
-static inline quad quad_of(const vi *v, int32_t start) {
-    const vi all = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+static inline quad quad_of_sums(vi all, int32_t start) {
+    float same; /* the bits: gcc broadcasts a float of memory in one instruction, an integer in two */
+    memcpy(&same, &start, sizeof same);
     const __m128i sums = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
-    return _mm_cvtepi32_ps(_mm_add_epi32(sums, _mm_set1_epi32(start)));
+    return _mm_cvtepi32_ps(_mm_add_epi32(sums, _mm_castps_si128(_mm_set1_ps(same))));
+}
+static inline quad quad_of(const vi *v, int32_t start) {
+    return quad_of_sums(_mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3])), start);
 }
 
 /* The nibbles of 64 bytes as 0 … 15, even columns before odd ones. */
@@ -170,9 +174,16 @@ static inline vi one_digit(const Block4 *w, const int8_t *q) {
     for (int i = 1; i < 4; i++) sum = dot_at(sum, w->v[i], q + 32 * i);
     return sum;
 }
+/* One digit's stay in 16 bits until those of two rows are joined: at most 2 · 15360 then. */
 static inline vi part4(int digits, const Block4 *w, const int8_t *q) {
-    if (digits == 1) return widen(one_digit(w, q));
+    if (digits == 1) return one_digit(w, q);
     return vi_add(times(one_digit(w, q), 256), widen(one_digit(w, q + 128)));
+}
+#define QUAD_OF4
+static inline quad quad_of4(int digits, const vi *v, int32_t start) {
+    if (digits == 2) return quad_of(v, start);
+    const vi low = widen(_mm256_hadd_epi16(v[0], v[1])), high = widen(_mm256_hadd_epi16(v[2], v[3]));
+    return quad_of_sums(_mm256_hadd_epi32(low, high), start);
 }
 
 /* int8 weights as 16 bits, 16 columns in each vector. */

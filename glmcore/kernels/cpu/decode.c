@@ -72,7 +72,8 @@ INLINE void hint(const int far, const uint8_t *row, int bytes) {
                 UNROLL for (int r = 0; r < QUAD; r++) one##bits(kind, &w[r], c->q + g * c->next, r, sums[g]);      \
             for (int i = 0; i < parts_of(kind); i++) {                                                             \
                 const int64_t at = i * c->rows + g;                                                                \
-                total[g] = quad_fma(quad_of(sums[g][i], (offset) ? c->start[at] : 0), c->scale[at], total[g]);     \
+                const quad all = quad_of##bits(digits_of_part(kind, words, i), sums[g][i], (offset) ? c->start[at] : 0); \
+                total[g] = quad_fma(all, c->scale[at], total[g]);                                                  \
             }                                                                                                      \
         }                                                                                                          \
     }
@@ -95,7 +96,9 @@ INLINE void rows_of(const int bits, const int kind, const int quads, const int f
     int64_t stride = step * w->row_bytes;
     const uint8_t *p = w->data + first * w->row_bytes;
     uint8_t tail[MOST_SIDE][BLOCK];
-    Operand c = {a->q + m * a->stride, a->stride, a->scale + m, a->start + m, a->m};
+    const int64_t all = group == 1 ? 1 : a->m; /* rows are taken one by one where there is no other: constants then */
+    Operand c = {a->q + m * a->stride, stride_of(kind, bits == INT8 && WORDS8 ? WORDS : DIGITS), a->scale + m,
+                 a->start + m, all};
     quad total[MOST_SIDE / QUAD][SHARING];
     float sums[QUAD];
     for (int i = 0; i < quads; i++)

@@ -79,6 +79,11 @@ typedef struct {
 #define MOST_PARTS 2
 static inline int parts_of(int kind) { return kind == BITS24 ? 2 : 1; }
 static inline int first_part(int kind, int part) { return kind == BITS24 && part == 0; } /* the one above another */
+/* Bytes of one row's block. */
+static inline int64_t stride_of(int kind, int digits) {
+    if (kind == FLOATS) return BLOCK * sizeof(float);
+    return digits == DIGITS ? kind * BLOCK : parts_of(kind) * BLOCK * (int64_t)sizeof(int16_t);
+}
 /* What a part counts, and where it lies within a row's block. */
 static inline float factor_of(int kind, int words, int part) {
     return !first_part(kind, part) ? 1.f : words ? 256.f : 65536.f;

@@ -73,6 +73,11 @@ static inline uint16_t float_to_brain(float value) {
 #include "plain.h"
 #endif
 
+#ifndef QUAD_OF4 /* quad_of of what part4 gives */
+static inline quad quad_of4(int digits, const vi *v, int32_t start) { return (void)digits, quad_of(v, start); }
+#endif
+static inline quad quad_of8(int digits, const vi *v, int32_t start) { return (void)digits, quad_of(v, start); }
+
 #ifndef VF_SUM4 /* the sums of four vectors, where an instruction set knows no shorter way */
 static inline void vf_sum4(const vf *v, float *out) {
     for (int i = 0; i < 4; i++) out[i] = vf_sum(v[i]);
