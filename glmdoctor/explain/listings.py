@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 AROUND = 700  # characters of a listing before and after the words
 DEGREES = re.compile(r"gpu (current|slowdown|max operating) temp : (\d{1,3}) c")
 SHAPES = re.compile(r"\((\d{1,9})x(\d{1,9}) and (\d{1,9})x\d{1,9}\)")
+POINTER = re.compile(r" 1[2-4]\d [a-z0-9: -]{6,30} \S{1,200}\.(?:safetensors|bin)\b")
 LONG = re.compile(r"'max_position_embeddings': (\d{1,9})")
 
 
@@ -46,9 +47,15 @@ def long_glm_config(text: str, start: int) -> bool:
     return length is not None and int(length[1]) >= 1 << 17 and ("glmforcausallm" in config or "'glm'" in config)
 
 
+def size_of_a_pointer(text: str, start: int) -> bool:
+    """`ls -l`: a file of weights is as long as three lines of text, which name it in git-lfs."""
+    return POINTER.search(text, start, start + AROUND) is not None
+
+
 CHECKS: Mapping[str, Callable[[str, int], bool]] = {
     "temperature-at-limit": temperature_at_limit,
     "without-libcuda": without_libcuda,
     "packed-shapes": packed_shapes,
+    "size-of-a-pointer": size_of_a_pointer,
     "long-glm-config": long_glm_config,
 }

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import BinaryIO
 
+from glmdoctor.explain.frames import SENTENCE, with_fields
+
 PAGE = 1 << 16  # bytes
 OVERLAP = 1 << 11  # bytes of the former page that are read again, for a message that lies across the cut
 WORD_BYTES = bytes(b if (chr(b).isalnum() and b < 128) or b == ord("_") else ord(" ") for b in range(256))
@@ -131,7 +133,7 @@ class Page:
             text = _unescaped(text)
         for quote in QUOTES:
             text = text.replace(quote, "'")
-        return _single_blanks(_unframed(_unfolded(text.replace("\\'", "'").replace("\\\\", "\\"))))
+        return with_fields(_single_blanks(_unframed(_unfolded(text.replace("\\'", "'").replace("\\\\", "\\")))))
 
     @cached_property
     def flat(self) -> str:
@@ -147,10 +149,15 @@ class Page:
         return self.first_line + bisect_right(self._starts, offset) - 1
 
     def words_at(self, offset: int, limit: int = 240) -> str:
-        """The line at ``offset``, for showing."""
-        start = max(self.text.rfind("\n", 0, offset), self.text.rfind(BREAK, 0, offset)) + 1
+        """The line at ``offset``, for showing; of a sentence about a traceback, the line that it stands behind."""
+        start = self._start_of_words(offset)
+        if self.text.startswith(SENTENCE, start):
+            start = self._start_of_words(start - 1)
         shown = self.plain if len(self.plain) == len(self.text) else self.text  # a few letters grow in lower case
         return shown[start : start + limit].split("\n", 1)[0].split(BREAK, 1)[0]
+
+    def _start_of_words(self, offset: int) -> int:
+        return max(self.text.rfind("\n", 0, offset), self.text.rfind(BREAK, 0, offset)) + 1
 
 
 def _has_escaped_colours(data: bytes) -> bool:
