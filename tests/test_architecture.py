@@ -34,14 +34,15 @@ GLMDOCTOR = {
 }  # fmt: skip
 GLMDOCTOR_OF_GLMCORE = {
     "plan", "config", "errors", "output", "folders", "programs", "workers", "reading", "kernels.build",
-    "kernels.failure", "kernels.opening", "checkpoint.tables",
+    "kernels.failure", "kernels.opening", "checkpoint.tables", "startup",
     "layout", "checkpoint.headers", "checkpoint.pickles", "tokenizers.ranks",
 }  # fmt: skip
 
 GLMCORE = {
     "": {"config", "errors", "engine", "place"},
     "versions": set(),
-    "__main__": {"cli"},
+    "__main__": {"cli", "startup"},
+    "startup": set(),
     "machine": {"folders", "output", "plan", "kernels"},
     "cli": {
         "machine",
@@ -127,7 +128,7 @@ WITHOUT_TORCH = [
     "glmcore/layout.py", "glmcore/traits.py", "glmcore/machine.py", "glmcore/plan", "glmcore/chat",
     "glmcore/kernels/build.py", "glmcore/kernels/opening.py", "glmcore/kernels/abi.py", "glmcore/kernels/plain_step.py",
     "glmcore/engine/sequence.py", "glmcore/engine/batch/scheduler.py", "glmcore/engine/batch/costs.py", "glmdoctor",
-    "glmcore/folders.py", "glmcore/programs.py", "glmcore/isolated.py", "glmcore/workers.py",
+    "glmcore/folders.py", "glmcore/programs.py", "glmcore/isolated.py", "glmcore/workers.py", "glmcore/startup.py",
     *(f"glmcore/checkpoint/{name}.py" for name in ("__init__", "headers", "pickles", "tables")),
     "glmcore/tokenizers/ranks.py",
     *(f"glmcore/server/{name}.py" for name in ("__init__", "address", "deltas", "errors", "guard", "schemas")),
@@ -300,15 +301,19 @@ def test_what_is_decided_and_done_reads_no_evidence_back() -> None:
 
 
 def test_nothing_is_imported_before_the_current_folder_is_gone() -> None:
-    """``python -m`` puts it first: what comes before the guard of __main__ must be loaded already."""
+    """``python -m`` puts it first: what comes before it is left must be loaded already, or lie in this installation."""
     loaded = {"os", "sys", "__future__"}
+    for path in ("glmcore/__init__.py", "glmdoctor/__init__.py", "glmcore/startup.py"):
+        assert {name.split(".")[0] for name, top in imports(ROOT / path) if top} <= loaded, path
     for package in ("glmcore", "glmdoctor"):
-        early = {name.split(".")[0] for name, top in imports(ROOT / package / "__init__.py") if top}
-        body = ast.parse((ROOT / package / "__main__.py").read_text(encoding="utf-8")).body
-        guard = next(i for i, node in enumerate(body) if isinstance(node, ast.If))
-        early |= {alias.name for node in body[:guard] if isinstance(node, ast.Import) for alias in node.names}
-        assert not any(isinstance(node, ast.ImportFrom) for node in body[:guard])
-        assert early <= loaded, (package, early)
+        path = ROOT / package / "__main__.py"
+        assert [name for name, _ in imports(path)] == ["os", "sys", "glmcore.startup", f"{package}.cli.main"]
+        statements = [ast.unparse(node) for node in ast.parse(path.read_text(encoding="utf-8")).body]
+        first, left = (
+            next(i for i, line in enumerate(statements) if line.startswith(word)) for word in ("sys.path.", "startup.")
+        )
+        found = [i for i, line in enumerate(statements) if line.startswith("from ")]
+        assert first < found[0] < left < found[1]
 
 
 def test_rich_stays_in_the_reports() -> None:

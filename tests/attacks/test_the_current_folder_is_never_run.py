@@ -54,6 +54,14 @@ def test_python_m_imports_nothing_from_there(trap: Path, arguments: tuple[str, .
     assert ran(trap) == "", done.stderr
 
 
+def test_another_glmcore_that_lies_there_is_not_the_doctors(trap: Path) -> None:
+    (trap / "glmcore").mkdir()
+    for name in ("__init__", "startup"):
+        (trap / "glmcore" / f"{name}.py").write_text((trap / "json.py").read_text())
+    done = started(trap, [sys.executable, "-m", "glmdoctor", "check", "--only", "system.cpu"])
+    assert ran(trap) == "" and done.returncode == 0, done.stderr
+
+
 def test_the_chat_that_the_doctor_starts_imports_nothing_from_there(trap: Path) -> None:
     done = started(trap, [sys.executable, "-m", "glmdoctor", "chat", "--anyway", "--once", "x", "--model", "."])
     assert ran(trap) == "", done.stderr

@@ -1,4 +1,7 @@
-"""Say where this interpreter keeps its packages. Input: {"pythonpath": text}; started with -I, any Python from 3.6."""
+"""Say where this interpreter keeps its packages. Started with its packages, any Python from 3.6.
+
+Input: {"pythonpath": text}.
+"""
 
 import json
 import os
@@ -9,41 +12,25 @@ import sysconfig
 
 
 def site_folders():
+    """Of the environment, and the user's own where a plain start has them."""
     folders = list(site.getsitepackages()) if hasattr(site, "getsitepackages") else []
     folders += [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
-    if uses_user_site():
-        folders.append(site.getusersitepackages())
+    folders += [folder for folder in [site.getusersitepackages()] if folder in sys.path]
     return [folder for folder in dict.fromkeys(folders) if folder and os.path.isdir(folder)]
-
-
-def uses_user_site():
-    """-I leaves it out; a plain start has it, unless this is a virtual environment closed to the system's packages."""
-    if sys.prefix == sys.base_prefix:
-        return True
-    try:
-        with open(os.path.join(sys.prefix, "pyvenv.cfg"), encoding="utf-8") as file:
-            text = file.read().lower().replace(" ", "")
-    except OSError:
-        return False
-    return "include-system-site-packages=true" in text
 
 
 def main():
     asked = json.load(sys.stdin)
-    before = [folder for folder in asked["pythonpath"].split(os.pathsep) if os.path.isabs(folder)]
+    named = [folder for folder in asked["pythonpath"].split(os.pathsep) if os.path.isabs(folder)]
     folders = site_folders()
-    own = [folder for folder in sys.path if folder and folder != os.path.dirname(os.path.abspath(__file__))]
-    print(
-        json.dumps(
-            {
-                "version": platform.python_version(),
-                "prefix": sys.prefix,
-                "platform": sysconfig.get_platform(),
-                "path": list(dict.fromkeys(before + own + folders)),
-                "site_folders": list(dict.fromkeys(before + folders)),
-            }
-        )
-    )
+    answer = {
+        "version": platform.python_version(),
+        "prefix": sys.prefix,
+        "platform": sysconfig.get_platform(),
+        "path": list(dict.fromkeys(named + sys.path + folders)),
+        "site_folders": list(dict.fromkeys(named + folders)),
+    }
+    print(json.dumps(answer))
 
 
 main()
