@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 NAMED_SO = r"(?:api[_-]?key|access[_-]?key|token|secret|passw(?:or)?d|passphrase|credentials?|authorization|signature)"
 SECRET = re.compile(
@@ -61,6 +61,15 @@ COMMON_NAME = re.compile(
 )
 NEAR = 60  # characters to each side that tell a version from an address
 LARGEST_VERSION = 31  # of the first number: no package or driver of four numbers has a larger one
+
+
+def redacted(text: str, own: Callable[[str], str]) -> str:
+    """Without all of this, and without what ``own`` takes out: the folders and names of this very machine.
+
+    ``own`` comes when addresses are gone, whose parts may be names, and before what only looks like a machine's name.
+    """
+    text = without_urls(without_identities(without_credentials(text)))
+    return without_machines(own(without_addresses(text)))
 
 
 def without_credentials(text: str) -> str:

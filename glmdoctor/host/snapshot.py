@@ -20,15 +20,7 @@ from typing import Any
 
 from glmdoctor.host import facts
 from glmdoctor.host.facts import Unknown
-from glmdoctor.private import (
-    telling,
-    within,
-    without_addresses,
-    without_credentials,
-    without_identities,
-    without_machines,
-    without_urls,
-)
+from glmdoctor.private import redacted, telling, within
 
 SCHEMA = 1
 SECRET_FIELDS = {"uuid"}
@@ -71,14 +63,13 @@ def redactor(home: str | None = None, user: str | None = None, host: str | None 
     rules.append((re.compile(rf"(/home/|/Users/|\\Users\\)(?:{word}(?: {word}){{1,3}}(?=[/\\])|{word})"), r"\1<user>"))
     rules += [(within(name), mark) for name, mark in marks.items()]
 
-    def redact(text: str) -> str:
-        text = without_urls(without_identities(without_credentials(text)))
+    def own(text: str) -> str:
         for pattern, mark in rules:
-            # A function, since a mark such as \1<user> is a template only for the rule that has the group.
+            # A mark such as \1<user> is a template for the rule that has the group.
             text = pattern.sub(mark, text)
-        return without_machines(without_addresses(text))
+        return text
 
-    return redact
+    return lambda text: redacted(text, own)
 
 
 def _users() -> list[str]:

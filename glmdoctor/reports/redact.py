@@ -12,15 +12,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from glmdoctor.private import (
-    telling,
-    within,
-    without_addresses,
-    without_credentials,
-    without_identities,
-    without_machines,
-    without_urls,
-)
+from glmdoctor.private import redacted, telling, within
 
 SYSTEM_FOLDERS = re.compile(
     r"/(?:bin|boot|dev|etc|lib|lib32|lib64|libx32|proc|run|sbin|sys|usr|opt/(?:conda|cuda|nvidia|rocm))(?:/|$)"
@@ -55,15 +47,16 @@ class Redactor:
         return cls("" if home in ("/", "~", "") else home, tuple(telling(candidates)))
 
     def __call__(self, text: str) -> str:
-        text = without_identities(LONG_KEY.sub("[secret]", without_credentials(text)))
-        text = without_addresses(without_urls(text))
+        return redacted(text, self._without_own)
+
+    def _without_own(self, text: str) -> str:
+        text = LONG_KEY.sub("[secret]", text)
         if self.home:
             text = re.sub(re.escape(self.home) + r"(?![\w.-])", "~", text)
-        text = PATH.sub(self._path, text)
-        text = WINDOWS_PATH.sub(self._windows_path, text)
+        text = WINDOWS_PATH.sub(self._windows_path, PATH.sub(self._path, text))
         for name in self.names:
             text = within(name).sub("[name]", text)
-        return without_machines(text)
+        return text
 
     @staticmethod
     def _path(match: re.Match[str]) -> str:

@@ -199,7 +199,8 @@ def test_names_are_taken_out():
     assert redact("/home/alice/models:/home/alice") == "~/models:~"
     assert redact("/home/alicexyz/a /home/bob/b /Users/carol/c") == "/home/<user>/a /home/<user>/b /Users/<user>/c"
     assert redact("C:\\Users\\carol\\x") == "C:\\Users\\<user>\\x"
-    assert redact("alice@wonder-land") == "<user>@<host>"
+    assert redact("alice on wonder-land") == "<user> on <host>"
+    assert redact("alice@wonder-land, git@alice.example:team/x") == "[address], [address]"  # whole, whoever it names
     assert redact("malice wonder-landing") == "malice wonder-landing"
     assert redact("https://user:token@mirror/simple") == "https://[address]"  # a mirror of one's own names its owner
 
