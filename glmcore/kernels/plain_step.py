@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import struct
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -11,9 +12,9 @@ from glmcore.kernels import abi
 
 Row = list[float]
 LAYERS, HIDDEN, HEADS, SIZE, FFN, VOCABULARY = 2, 32, 2, 32, 12, 9
-SEQUENCES, PLACES = 2, 4
+SEQUENCES, PLACES = 2, 300
 EPSILON = 1e-5
-EXACT = abi.PRECISIONS.index("exact")
+EXACT, FAST = abi.PRECISIONS.index("exact"), abi.PRECISIONS.index("fast")
 
 
 class Numbers:
@@ -52,8 +53,15 @@ SHAPES = (
     Shape("root-mean-square norms and swiglu", 4, 1, abi.PAIRS, 1, abi.SWIGLU, False, False, 1.0, False),
 )
 # (sequence, place, visible) of each row: three tokens of a prompt, the first two of which see each other; then the next
-# of that sequence, beside the first of another.
-PASSES = (((0, 0, 2), (0, 1, 2), (0, 2, 3)), ((0, 3, 4), (1, 0, 1)))
+# of that sequence, beside the first of another. Then that one has a long past (``PAST``), which the library takes in
+# several parts: beside one other token they are shared among the threads, beside seven they are not.
+PASSES = (
+    ((0, 0, 2), (0, 1, 2), (0, 2, 3)),
+    ((0, 3, 4), (1, 0, 1)),
+    ((1, PLACES - 2, PLACES - 1), (0, 4, 5)),
+    ((1, PLACES - 1, PLACES), *((0, place, place + 1) for place in range(5, 12))),
+)
+PAST = range(1, PLACES - 2)  # places of the second sequence
 
 
 def floats(values: Sequence[float]) -> ctypes.Array[ctypes.c_float]:
@@ -98,10 +106,22 @@ class PlainNorm:
         return [(v - mean) * by * weight + bias for v, weight, bias in zip(x, self.weight, biases)]  # noqa: B905
 
 
+class BrainRows:
+    """Memory as numbers in bfloat16, which are the upper halves of float32."""
+
+    def __init__(self, held: ctypes.Array[ctypes.c_float]) -> None:
+        self.halves = (ctypes.c_uint16 * (2 * len(held))).from_buffer(held)
+
+    def __setitem__(self, at: slice, row: Row) -> None:
+        self.halves[at] = [
+            number >> 16 for number in struct.unpack(f"<{len(row)}I", struct.pack(f"<{len(row)}f", *row))
+        ]
+
+
 class PlainLayer:
     """One layer's weights, and its keys and values: the library's, and as lists by (sequence, group, place)."""
 
-    def __init__(self, shape: Shape, rng: Numbers) -> None:
+    def __init__(self, shape: Shape, rng: Numbers, cache: int) -> None:
         biased, wide = shape.layer_norm, FFN * (2 if shape.gate == abi.SWIGLU else 1)
         self.norms = [PlainNorm(rng, shape.layer_norm) for _ in range(2)]
         self.qkv = PlainMatrix(rng, shape.bits, (HEADS + 2 * shape.groups) * SIZE, HIDDEN, True)
@@ -110,10 +130,22 @@ class PlainLayer:
         self.down = PlainMatrix(rng, shape.bits, HIDDEN, FFN, biased)
         # Room for either type.
         self.cache = [floats([0.0] * (SEQUENCES * shape.groups * PLACES * SIZE)) for _ in range(2)]
+        self.kept = [BrainRows(held) if cache == abi.BRAIN else held for held in self.cache]
         self.keys: dict[tuple[int, int, int], Row] = {}
         self.values: dict[tuple[int, int, int], Row] = {}
         matrices = (matrix.described for matrix in (self.qkv, self.dense, self.up, self.down))
         self.described = abi.Layer(*(n.described for n in self.norms), *matrices, *map(address, self.cache))
+        self._remember(shape.groups, rng)
+
+    def _remember(self, groups: int, rng: Numbers) -> None:
+        """Keys and values of the past, which bfloat16 holds exactly; they grow, so that later parts weigh more."""
+        rows = [[rng.integer(-32, 32) / 64 for _ in range(SIZE)] for _ in range(37)]
+        for group in range(groups):
+            for place in PAST:
+                at = ((groups + group) * PLACES + place) * SIZE
+                for number, past in enumerate((self.keys, self.values)):
+                    row = [2 ** (place // 128) * value for value in rows[(place + 5 * number + group) % len(rows)]]
+                    past[1, group, place] = self.kept[number][at : at + SIZE] = row
 
 
 class SmallModel:
@@ -124,7 +156,7 @@ class SmallModel:
 
     def __init__(self, shape: Shape, rng: Numbers, cache: int) -> None:
         self.shape = shape
-        self.layers = [PlainLayer(shape, rng) for _ in range(LAYERS)]
+        self.layers = [PlainLayer(shape, rng, cache) for _ in range(LAYERS)]
         self.last, self.head = PlainNorm(rng, shape.layer_norm), PlainMatrix(rng, shape.bits, VOCABULARY, HIDDEN, False)
         self.described = abi.Model(
             layers=LAYERS, hidden=HIDDEN, heads=HEADS, groups=shape.groups, size=SIZE, ffn=FFN,
@@ -157,15 +189,23 @@ def gated(shape: Shape, up: Row) -> Row:
 
 def mixture(query: Row, keys: list[Row], values: list[Row]) -> Row:
     scores = [sum(map(float.__mul__, query, key)) / math.sqrt(SIZE) for key in keys]
-    weights = [math.exp(score - max(scores)) for score in scores]
-    return [sum(map(float.__mul__, weights, column)) / sum(weights) for column in zip(*values)]  # noqa: B905
+    largest = max(scores)
+    weights = [math.exp(score - largest) for score in scores]
+    total = sum(weights)
+    return [sum(map(float.__mul__, weights, column)) / total for column in zip(*values)]  # noqa: B905
 
 
 class Pass:
-    """Some tokens through a model: ``by`` lets the library compute, ``error`` compares with plain Python."""
+    """Some tokens through a model: ``by`` lets the library compute, ``error`` compares with plain Python.
 
-    def __init__(self, model: SmallModel, tokens: Sequence[tuple[int, int, int]], rng: Numbers) -> None:
+    The first ``answers`` tokens are those of answers, of which ``fast`` keeps more than of prompts; all where None.
+    """
+
+    def __init__(
+        self, model: SmallModel, tokens: Sequence[tuple[int, int, int]], rng: Numbers, answers: int | None = None
+    ) -> None:
         self.model, self.tokens, self.rows = model, tokens, len(tokens)
+        self.answers = self.rows if answers is None else answers
         width = SIZE // 4 if model.shape.rotary == abi.PAIRS else SIZE
         angles = rng.floats(self.rows * width, -3, 3)
         self.cosines, self.sines = floats([*map(math.cos, angles)]), floats([*map(math.sin, angles)])
@@ -178,7 +218,7 @@ class Pass:
         tokens = abi.Tokens(
             self.rows, *map(ctypes.addressof, (*places, self.cosines, self.sines)),
             self.model.shape.groups * PLACES * SIZE, PLACES * SIZE,
-            ctypes.addressof(self.hidden), ctypes.addressof(self.logits), self.rows, self.rows,
+            ctypes.addressof(self.hidden), ctypes.addressof(self.logits), self.rows, self.answers,
         )  # fmt: skip
         memory = ctypes.create_string_buffer(library.glm_step_bytes(self.model.described, tokens, 2) + 64)
         return int(library.glm_step(self.model.described, tokens, -(-ctypes.addressof(memory) // 64) * 64, 2))

@@ -32,6 +32,7 @@ TOLERANCE = 2e-6
 # Of a whole step, as a share of the largest value: some ten products in a row, with norms and e^x to 2e-7 between them.
 # bfloat16 rounds keys, values, and with them queries and weights, by up to 2^-9.
 STEP_TOLERANCES = {abi.SINGLE: 5e-5, abi.BRAIN: 2e-2}
+FAST_TOLERANCE = 0.1  # activations of 8 bits in matrices as small as these: it is looked for the wrong, not the rough
 
 
 class Failure(Exception):
@@ -132,20 +133,29 @@ def check_halves(library: ctypes.CDLL, brain: bool, rng: Numbers) -> None:
 
 
 def check_step(library: ctypes.CDLL, shape: plain_step.Shape, cache: int, rng: Numbers) -> None:
-    """Two passes of a small model, a prompt and then an answer beside another sequence; one with a NaN is reported.
+    """The passes of a small model, one again as ``fast`` takes answers beside prompts; one with a NaN is
+    reported.
 
     Errors: ``Failure``.
     """
     model = plain_step.SmallModel(shape, rng, cache)
     for tokens in plain_step.PASSES:
-        run = plain_step.Pass(model, tokens, rng)
-        if (status := run.by(library)) != 0:
-            raise Failure("verify", f"status {status} for a step of {shape.name}")
-        if (error := run.error()) > STEP_TOLERANCES[cache]:
-            raise Failure("verify", f"a step of {shape.name} with a cache of kind {cache} is off by {error:.1e}")
+        check_pass(library, plain_step.Pass(model, tokens, rng), STEP_TOLERANCES[cache])
+    model.described.precision = plain_step.FAST
+    run = plain_step.Pass(model, plain_step.PASSES[-2], rng, answers=1)
+    check_pass(library, run, FAST_TOLERANCE)
     run.hidden[0] = math.nan
     if run.by(library) != NOT_FINITE:
         raise Failure("verify", "a NaN within a step was not reported")
+
+
+def check_pass(library: ctypes.CDLL, run: plain_step.Pass, tolerance: float) -> None:
+    """One pass against plain Python. Errors: ``Failure``."""
+    if (status := run.by(library)) != 0:
+        raise Failure("verify", f"status {status} for a step of {run.model.shape.name}")
+    if (error := run.error()) > tolerance:
+        what = f"{run.model.shape.name}, {run.rows} tokens, cache {run.model.described.cache}"
+        raise Failure("verify", f"a step of {what} is off by {error:.1e}")
 
 
 def check(path: str) -> dict[str, object]:

@@ -367,11 +367,19 @@ def changed_sources(tmp_path, monkeypatch, file, before, after):
 @pytest.mark.parametrize(
     "file, before, after, what",
     [
-        ("attention.c", "visible[row] - p * PART", "visible[row] - (row > 1)", "with a cache of kind 32 is off"),
-        ("attention16.c", "widen_brains(value + k", "widen_brains(key + k", "with a cache of kind 17 is off"),
+        ("attention.c", "visible[row] - p * PART", "visible[row] - (row > 1)", "cache 32 is off"),
+        ("attention16.c", "widen_brains(value + k", "widen_brains(key + k", "cache 17 is off"),
+        ("attention.c", "all.sum[q] * by + next.sum[q] * own;", "all.sum[q] + next.sum[q] * own;", "is off"),
+        ("step.c", "rows - first, packed, y + first * w.n", "rows - first, packed, y", "is off"),
         ("step.c", "largest < INFINITE ? GLM_OK : GLM_NOT_FINITE", "GLM_OK", "NaN within a step"),
     ],
-    ids=["a key unseen", "keys for values in bfloat16", "a NaN unreported"],
+    ids=[
+        "a key unseen",
+        "keys for values in bfloat16",
+        "parts of many keys",
+        "a prompt beside answers",
+        "a NaN unreported",
+    ],
 )
 def test_a_wrong_step_is_refused_like_a_wrong_product(tmp_path, monkeypatch, file, before, after, what):
     """The products are all right; what puts them together is not."""

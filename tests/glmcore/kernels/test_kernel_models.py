@@ -1,6 +1,5 @@
 """Whole quantised models on the kernels, held to the original results."""
 
-
 import pytest
 import torch
 from golden_cases import GOLDEN
@@ -12,7 +11,6 @@ from glmcore.kernels.load import Kernel
 from glmcore.place.loader import load_model
 
 CASES = [f"{version}/{case}" for version in ("v1", "v2", "v3", "glm4") for case in ("int8", "int4")] + ["v1/int4-qe"]
-
 
 
 def decode(folder, data, kernel):
