@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Sequence
 
-import torch
-
 from glmcore.bench.report import Batch
-from glmcore.bench.workloads import prompt_ids
-from glmcore.engine.native import NativeModel
+from glmcore.engine.batch.measure import step_seconds
 from glmcore.engine.runner import Runner
 from glmcore.engine.ways import NativeWay
 from glmcore.errors import GlmError
@@ -39,13 +35,3 @@ def measure_batches(runner: Runner, counts: Sequence[int], context: int) -> tupl
         )
         for count in counts
     )
-
-
-def step_seconds(native: NativeModel, cache: KVCache, rows: int, context: int) -> float:
-    """One step over a token of each of so many sequences."""
-    ids = torch.tensor(prompt_ids(native.config, rows + 2)[:rows])  # ChatGLM-6B's end with marks of their own
-    places = torch.full((rows,), context)
-    positions = torch.stack([places, torch.ones_like(places)]) if native.config.position_2d else places
-    started = time.perf_counter()
-    native.together(ids, torch.arange(rows), places, cache, positions[None]).argmax(-1)
-    return time.perf_counter() - started

@@ -8,6 +8,7 @@ import click
 
 from glmcore.cli.options import model_options
 from glmcore.errors import GlmError
+from glmcore.plan.devices import parse_size
 from glmcore.server.address import as_host, bind, is_loopback
 from glmcore.server.waits import WAITING
 
@@ -19,6 +20,15 @@ class Parallel(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
         return None if value in ("auto", None) else click.IntRange(1, 64).convert(value, param, ctx)
+
+
+class Size(click.ParamType):
+    """Bytes, written as "512MiB"."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return parse_size(value)
 
 
 @click.command()
@@ -38,6 +48,11 @@ class Parallel(click.ParamType):
     help="How long answers wait for a piece of another's prompt.",
 )
 @click.option(
+    "--prefix-cache", type=Size(), default="256MiB", show_default=True, metavar="SIZE",
+    help="Memory for the beginnings of earlier prompts.",
+)
+@click.option("--no-lookup", is_flag=True, help="Guess nothing from the text; answers are the same, some slower.")
+@click.option(
     "--allowed-host", metavar="NAME", multiple=True, help="A name by which clients without a key may call this machine."
 )
 def serve(
@@ -46,6 +61,8 @@ def serve(
     api_key: str | None,
     queue: int,
     max_stall: int,
+    prefix_cache: int,
+    no_lookup: bool,
     allowed_host: tuple[str, ...],
     debug: bool,
     **loading: Any,
@@ -58,7 +75,9 @@ def serve(
     from glmcore.server.app import create_app
     from glmcore.server.run import serve as run
 
-    engine = load_engine(**loading, max_stall=max_stall / 1000)
+    engine = load_engine(
+        **loading, max_stall=max_stall / 1000, prefix_bytes=prefix_cache, lookup=not no_lookup
+    )
     run(create_app(engine, api_key, queue=queue, hosts=hosts), bound, engine.describe(), debug=debug)
 
 

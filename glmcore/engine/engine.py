@@ -14,6 +14,8 @@ from glmcore.config import ModelConfig
 from glmcore.engine.backend import describe_backend
 from glmcore.engine.batch.answer import Answer
 from glmcore.engine.batch.loop import MAX_STALL, Loop
+from glmcore.engine.batch.measure import measure_steps
+from glmcore.engine.batch.prefixes import USUAL
 from glmcore.engine.batch.room import Room
 from glmcore.engine.batch.scheduler import Scheduler
 from glmcore.engine.runner import Runner
@@ -39,12 +41,16 @@ class Engine:
     def __init__(
         self, config: ModelConfig, tokenizer: Tokenizer, runner: Runner, backend: str, *, parallel: int | None = None,
         context: int | None = None, max_stall: float = MAX_STALL, room: Room | None = None,
+        prefix_bytes: int = USUAL, lookup: bool = True,
     ) -> None:  # fmt: skip
         self.config, self.tokenizer, self.runner, self.backend = config, tokenizer, runner, backend
         room = room or Room()
         self.context = min(config.max_length, context or sys.maxsize, room.tokens)
         self.stats = Stats(backend=backend)
-        self.loop = Loop(runner, Scheduler(parallel or runner.way.together, room.fits), max_stall=max_stall)
+        self.loop = Loop(
+            runner, Scheduler(parallel or runner.way.together, room.fits), max_stall=max_stall,
+            prefix_bytes=prefix_bytes, step_costs=measure_steps(runner.way) if lookup else None,
+        )  # fmt: skip
 
     def placed(self) -> None:
         """To be called when the model has been moved: what the cache held is forgotten."""

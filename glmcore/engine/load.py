@@ -16,6 +16,7 @@ from glmcore.checkpoint.locate import find_folder
 from glmcore.config import ModelConfig
 from glmcore.engine.backend import describe_backend
 from glmcore.engine.batch.loop import MAX_STALL
+from glmcore.engine.batch.prefixes import USUAL
 from glmcore.engine.batch.room import room_of
 from glmcore.engine.engine import Engine
 from glmcore.engine.placing import load_planned, plan_for, plan_on_gpus
@@ -52,6 +53,8 @@ def load(
     parallel: int | None = None,
     context: int | None = None,
     max_stall: float = MAX_STALL,
+    prefix_bytes: int = USUAL,
+    lookup: bool = True,
 ) -> Engine:
     """The engine for a checkpoint folder or a name in the local hub cache; the demo model where ``model`` is None.
 
@@ -62,7 +65,8 @@ def load(
     "float32" (the default) or "bfloat16". progress: called with bytes done and bytes in all. parallel: answers that are
     made at once at most; as many as pay where None, and never more than memory is left for. context: tokens of a prompt
     and its answer at most; the model's own where None, and never more than fit. max_stall: seconds that an answer waits
-    at most while others' prompts are read, a piece of them at least.
+    at most while others' prompts are read, a piece of them at least. prefix_bytes: what the beginnings of earlier
+    prompts may take. lookup: whether what follows is guessed from the text itself and checked, which changes no bit.
     Errors: GlmError, each before anything large is read where that can be.
     """
     say_untested()
@@ -85,7 +89,7 @@ def load(
         added.apply(module)
     return Engine(
         config, tokenizer, Runner(module, config, made.cache), describe_backend(module), parallel=parallel,
-        context=context, max_stall=max_stall, room=room_of(made, config),
+        context=context, max_stall=max_stall, room=room_of(made, config), prefix_bytes=prefix_bytes, lookup=lookup,
     )  # fmt: skip
 
 

@@ -13,9 +13,11 @@ class Stats:
     """
 
     prompt_tokens: int = 0
-    reused_tokens: int = 0  # of the prompt, already in the cache from the turn before
+    reused_tokens: int = 0  # of the prompt, already in the cache
     generated_tokens: int = 0  # without the stop token
     decode_steps: int = 0  # forward passes after the prefill, the one that gave the stop token too
+    accepted_drafts: int = 0  # tokens that were drafted from the text itself and are the model's own
+    rejected_drafts: int = 0
     prefill_s: float = 0.0
     decode_s: float = 0.0
     backend: str = ""
@@ -27,8 +29,9 @@ class Stats:
 
     @property
     def decode_tokens_per_s(self) -> float:
-        """Forward passes of one token each, per second; the first token belongs to the prefill."""
-        return self.decode_steps / self.decode_s if self.decode_s else 0.0
+        """Tokens after the first one, which belongs to the prefill, per second: one a forward pass, and those that were
+        drafted rightly."""
+        return (self.decode_steps + self.accepted_drafts) / self.decode_s if self.decode_s else 0.0
 
     @property
     def time_to_first_token_s(self) -> float:

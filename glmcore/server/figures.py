@@ -17,11 +17,15 @@ from glmcore.server.line import Line
 
 DEFINITIONS = {
     "prefill_tokens_per_s": "prompt tokens that were not in the cache, per second until the first token is known",
-    "decode_tokens_per_s": "forward passes of one token each after the prefill, per second; the first token belongs "
-    "to the prefill",
+    "decode_tokens_per_s": "tokens after the first one, which belongs to the prefill, per second: one a forward pass, "
+    "and those that were drafted rightly",
     "time_to_first_token_s": "seconds from the begin of the prefill until the first token is known, without the wait "
     "in the queue",
     "reused_tokens": "prompt tokens whose keys and values were in the cache already",
+    "accepted_drafts": "tokens that were guessed from the text itself and that the model would have chosen; the others "
+    "are rejected_drafts",
+    "prefix_cache": "beginnings of earlier prompts that have no row of the cache any more; found_tokens were not read "
+    "again",
     "generated_tokens": "tokens of answers, without the token that ends one",
     "totals": "over all answers since the start; speeds are sums of tokens over sums of seconds",
 }
@@ -50,6 +54,8 @@ class Figures:
         total.reused_tokens += stats.reused_tokens
         total.generated_tokens += stats.generated_tokens
         total.decode_steps += stats.decode_steps
+        total.accepted_drafts += stats.accepted_drafts
+        total.rejected_drafts += stats.rejected_drafts
         total.prefill_s += stats.prefill_s
         total.decode_s += stats.decode_s
         self.last = stats
@@ -74,6 +80,8 @@ class LiveMetrics:
             ("reused_tokens", DEFINITIONS["reused_tokens"], total.reused_tokens),
             ("generated_tokens", DEFINITIONS["generated_tokens"], total.generated_tokens),
             ("decode_steps", "Forward passes of one token each", total.decode_steps),
+            ("accepted_drafts", DEFINITIONS["accepted_drafts"], total.accepted_drafts),
+            ("rejected_drafts", "Tokens that were guessed wrongly", total.rejected_drafts),
             ("prefill_seconds", "Seconds until first tokens were known", total.prefill_s),
             ("decode_seconds", "Seconds of all tokens after the first ones", total.decode_s),
             ("refused", "Requests that found the queue full", self.line.refused),
@@ -104,6 +112,7 @@ def stats_report(engine: Engine, figures: Figures, line: Line) -> dict[str, Any]
             "refused": line.refused,
         },
         "answers": dict(figures.endings),
+        "prefix_cache": prefix_cache(engine),
         "totals": without(figures.total, "backend", "time_to_first_token_s"),
         "last": without(figures.last, "backend") if figures.last else None,
         "definitions": DEFINITIONS,
@@ -116,6 +125,17 @@ def placement(engine: Engine) -> dict[str, list[int]]:
     for layer, device in enumerate(layer_devices(engine.runner.model)):
         devices.setdefault(str(device), []).append(layer)
     return devices
+
+
+def prefix_cache(engine: Engine) -> dict[str, int]:
+    """What earlier prompts left, in the rows of the cache and beside them."""
+    seats = engine.loop.seats
+    return {
+        "bytes": seats.prefixes.nbytes,
+        "limit_bytes": seats.prefixes.most_bytes,
+        "entries": len(seats.prefixes.kept),
+        "found_tokens": seats.reused,
+    }
 
 
 def without(stats: Stats, *names: str) -> dict[str, Any]:

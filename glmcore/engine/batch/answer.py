@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
+from glmcore.engine.batch.lookup import Lookup
 from glmcore.engine.batch.scheduler import Place
 from glmcore.engine.sampling import Sampler
 from glmcore.engine.sequence import Sequence
@@ -52,6 +53,7 @@ class Answer(Place):
         self.asked = time.perf_counter()
         self.begun: float | None = None  # when its turn came
         self.first_known = 0.0
+        self.lookup: Lookup | None = None
         self._listening = threading.Lock()
         self._said: list[Item] = []
         self._listener: Callable[[Item], None] | None = None

@@ -8,10 +8,14 @@ import threading
 import time
 import weakref
 
+import torch
 from torch import Tensor
 
 from glmcore.engine.batch.answer import Answer, Piece
 from glmcore.engine.batch.costs import LEAST, Costs
+from glmcore.engine.batch.lookup import FIRST, Lookup, StepCosts, worth
+from glmcore.engine.batch.lookup import MOST as MOST_DRAFTED
+from glmcore.engine.batch.prefixes import USUAL, Prefixes
 from glmcore.engine.batch.scheduler import Scheduler
 from glmcore.engine.batch.seats import Seats
 from glmcore.engine.runner import Runner
@@ -29,14 +33,18 @@ log = logging.getLogger("glmcore")
 class Loop:
     """Answers what is submitted, from any thread, on one model.
 
+    step_costs: what drafts are weighed by; nothing is drafted where None.
     Only ever one thread computes: OpenMP would keep a team of threads for each that did. It comes with the first work
     and goes a while after the last.
     """
 
-    def __init__(self, runner: Runner, scheduler: Scheduler[Answer], *, max_stall: float = MAX_STALL) -> None:
+    def __init__(
+        self, runner: Runner, scheduler: Scheduler[Answer], *, max_stall: float = MAX_STALL,
+        prefix_bytes: int = USUAL, step_costs: StepCosts | None = None,
+    ) -> None:  # fmt: skip
         self.runner, self.scheduler, self.max_stall = runner, scheduler, max_stall
-        self.costs = Costs()
-        self.seats = Seats(runner.way.rows)
+        self.costs, self.step_costs = Costs(), step_costs
+        self.seats = Seats(runner.way, Prefixes(prefix_bytes))
         self._readings: dict[Answer, Reading] = {}
         self._new: list[Answer] = []
         self._changed = threading.Condition()
@@ -74,7 +82,7 @@ class Loop:
 
     def forget(self) -> None:
         """To be called when the model has been moved, and nothing is under way: what the cache held is gone."""
-        self.seats = Seats(self.runner.way.rows)
+        self.seats = Seats(self.runner.way, Prefixes(self.seats.prefixes.most_bytes))
 
     def _run(self) -> None:
         while self._is_work():
@@ -95,9 +103,11 @@ class Loop:
                 self.scheduler.add(answer)
             self._new.clear()
             if not self.scheduler:
+                self.seats.compact()
                 self._thread = None
             return bool(self.scheduler)
 
+    @torch.inference_mode()
     def turn(self) -> None:
         """Pieces of prompts, as many as those who are being answered can wait for, and then a step for these."""
         for answer in (*self.scheduler.under_way, *list(self.scheduler.waiting)):
@@ -140,7 +150,7 @@ class Loop:
         started = time.perf_counter()
         reading = self._readings.get(answer)
         if reading is None:
-            row, kept = self.seats.take(answer, answer.sequence.prompt, self.runner.way)
+            row, kept = self.seats.take(answer, answer.sequence.prompt)
             answer.stats.reused_tokens = kept
             reading = self._readings[answer] = self.runner.way.begin(row, answer.sequence.prompt, kept)
             answer.left = reading.left
@@ -152,9 +162,10 @@ class Loop:
         return logits
 
     def _step(self, answers: list[Answer]) -> None:
-        """One more token for each; where that fails, each by itself, so that one's failure is its own."""
+        """The next tokens of each; where that fails, each by itself, so that one's failure is its own."""
         started = time.perf_counter()
-        tokens = {self.seats.row_of(answer): [answer.sequence.output[-1]] for answer in answers}
+        drafts = self._drafts(answers)
+        tokens = {self.seats.row_of(each): [each.sequence.output[-1], *drafts.get(each, ())] for each in answers}
         try:
             logits = self.runner.way.follow(tokens)
         except Exception as error:
@@ -163,17 +174,62 @@ class Loop:
             for answer in answers:
                 self._step([answer])
             return None
-        self.costs.note_step(len(answers), time.perf_counter() - started)
-        for answer, own in zip(answers, logits, strict=True):
+        self.costs.note_step(len(logits), time.perf_counter() - started)
+        for answer, own in zip(answers, logits.split([len(each) for each in tokens.values()]), strict=True):
             try:
-                self.runner.way.rows.add(self.seats.row_of(answer), [answer.sequence.output[-1]])
-                token = self._drawn(answer, own)
-                answer.stats.decode_steps += 1
-                answer.stats.decode_s = time.perf_counter() - answer.first_known
-                self._take(answer, token)
+                self._follow(answer, own, drafts.get(answer, []))
             except Exception as error:
                 self._fail(answer, error)
         return None
+
+    def _drafts(self, answers: list[Answer]) -> dict[Answer, list[int]]:
+        """What may come next, of those of whom it pays to guess."""
+        drafts: dict[Answer, list[int]] = {}
+        if self.step_costs is None or not self.runner.way.drafts:
+            return drafts
+        rows = len(answers)
+        for answer in answers:
+            if answer.lookup is None:
+                answer.lookup = Lookup(answer.sequence.prompt + tuple(answer.sequence.output))
+            left = answer.sequence.max_new_tokens - len(answer.sequence.output) - 1
+            most = min(MOST_DRAFTED, left, self.runner.way.together - rows)
+            if most < 1 or answer.lookup.pause or not (found := answer.lookup.draft(most)):
+                continue
+            count = worth(self.step_costs, rows, len(answers), answer.lookup.chance, len(found))
+            if count == 0 and answer.lookup.chance < FIRST:
+                answer.lookup.give_up()
+            if found := self._without_marks(found[:count]):
+                drafts[answer] = found
+                rows += len(found)
+        return drafts
+
+    def _without_marks(self, tokens: list[int]) -> list[int]:
+        """Up to a token that would move ChatGLM-6B's positions."""
+        config = self.runner.config
+        marks = () if config.traits.causal else (config.gmask_token_id, config.mask_token_id, config.bos_token_id)
+        return tokens[: next((place for place, token in enumerate(tokens) if token in marks), len(tokens))]
+
+    def _follow(self, answer: Answer, logits: Tensor, draft: list[int]) -> None:
+        """Draw as many tokens as the draft was right, and one more."""
+        drawn = [self._drawn(answer, logits[0])]
+        for guess, own in zip(draft, logits[1:], strict=True):
+            if drawn[-1] != guess or guess in answer.sequence.stop_ids:
+                break
+            drawn.append(self._drawn(answer, own))
+        self.runner.way.rows.add(self.seats.row_of(answer), [answer.sequence.output[-1], *drawn[:-1]])
+        stats = answer.stats
+        stats.decode_steps += 1
+        stats.decode_s = time.perf_counter() - answer.first_known
+        if draft and answer.lookup is not None:
+            answer.lookup.note(len(drawn) - 1, len(draft))
+            stats.accepted_drafts += len(drawn) - 1
+            stats.rejected_drafts += len(draft) - len(drawn) + 1
+        for token in drawn:
+            if answer.lookup is not None:
+                answer.lookup.push(token)
+            self._take(answer, token)
+            if answer.ending is not None:
+                break
 
     def _drawn(self, answer: Answer, logits: Tensor) -> int:
         return answer.sampler(logits)

@@ -1,19 +1,22 @@
-"""Which row of the cache an answer has, and what the rows that nobody has may still be good for."""
+"""Which row of the cache an answer has, and what rows that nobody has may still be good for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
+from glmcore.engine.batch.prefixes import Prefixes
 from glmcore.engine.batch.scheduler import Place
-from glmcore.engine.ways import Rows, Way
+from glmcore.engine.ways import Way
 
 
 class Seats:
     """Rows that are taken, and free ones, which keep what they hold until they are needed: the first to go is the one
-    that has been free longest."""
+    that has been free longest, and what it held goes to the ``prefixes``."""
 
-    def __init__(self, rows: Rows) -> None:
-        self.rows = rows
+    def __init__(self, way: Way, prefixes: Prefixes) -> None:
+        self.way, self.rows, self.prefixes = way, way.rows, prefixes
         self.taken: dict[Place, int] = {}
         self.free: list[int] = []
         self.reused = 0  # tokens of prompts that were found
@@ -21,24 +24,33 @@ class Seats:
     def row_of(self, place: Place) -> int:
         return self.taken[place]
 
-    def take(self, place: Place, prompt: Sequence[int], way: Way) -> tuple[int, int]:
-        """A row for a prompt, and how many tokens of it stand there, from another row where that holds more of it."""
-        kept, source = max(((way.reusable(row, prompt), row) for row in (*self.free, *self.taken.values())),
-                           default=(0, -1))  # fmt: skip
-        row = source if kept and source in self.free else self._free_row()
-        self.taken[place] = row
-        if row in self.free:
-            self.free.remove(row)
-        if kept and source != row:
-            self.rows.make_room(kept, row + 1)
-            self.rows.copy(source, row, kept)
-        self.reused += kept
-        return row, kept
+    def take(self, place: Place, prompt: Sequence[int]) -> tuple[int, int]:
+        """A row for a prompt, and how many tokens of it stand there: from another row, or from what was kept."""
+        if self.way.model.prefix is not None:  # P-Tuning's stands before the tokens of every row
+            self.way.model.prefix.before(self.rows.cache)
+        rows = (*self.free, *self.taken.values())
+        held, source = max(((self.way.reusable(row, prompt), row) for row in rows), default=(0, -1))
+        count, kept = self.prefixes.best(self.way, prompt)
+        row = source if held and held >= count and source in self.free else self._free_row()
+        self._occupy(place, row)
+        if kept is not None and count > held:
+            self.prefixes.put_back(kept, self.rows, row, count)
+        elif held:
+            self.rows.make_room(held, row + 1)
+            self.rows.copy(source, row, held)
+        self.reused += max(held, count)
+        return row, max(held, count)
 
     def _free_row(self) -> int:
         """A row that holds nothing, the one that has been free longest, or where none is free a new one."""
         empty = [row for row in self.free if not self.rows.held[row]]
         return (empty or self.free or [len(self.taken)])[0]
+
+    def _occupy(self, place: Place, row: int) -> None:
+        self.taken[place] = row
+        if row in self.free:
+            self.free.remove(row)
+            self.prefixes.keep(self.way, row)
 
     def empty(self, place: Place) -> None:
         """Forget what its row holds."""
@@ -49,3 +61,12 @@ class Seats:
         row = self.taken.pop(place, None)
         if row is not None:
             self.free.append(row)
+
+    @torch.inference_mode()
+    def compact(self) -> None:
+        """Where nobody has a row: keep the memory of the one that was used last alone."""
+        if len(self.rows) > 1 and self.free and not self.taken:
+            for row in self.free[:-1]:
+                self.prefixes.keep(self.way, row)
+            self.rows.keep_one(self.free[-1])
+            self.free = [0]

@@ -80,6 +80,13 @@ class Rows:
             self.cache.reshape(count, capacity, [(row, row, length) for row, length in enumerate(filled)])
             self._fill_up()
 
+    def keep_one(self, row: int) -> None:
+        """Give back the memory of all rows but one, which is the first from now on."""
+        held, read, positions = self.held[row], self.read[row], self.positions[row]
+        self.cache.reshape(1, max(1, len(held)), [(row, 0, len(held))])
+        self.held, self.read, self.begun, self.positions = [held], [read], [0], [positions]
+        self.cache.length = len(held)
+
     def capacity_for(self, length: int) -> int:
         """Of a cache that has grown to ``length`` tokens: a long chat copies it only a few times."""
         own = self.cache.capacity

@@ -198,3 +198,10 @@ def local() -> Iterator[Callable[..., Served]]:
             return servers.enter_context(beside(glmcore.load(folder, dtype="float32", threads=1), key))
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[Callable[..., Served]]:
+    """Engine → a server in a thread, ended with the module."""
+    with ExitStack() as servers:
+        yield lambda engine, key=None: servers.enter_context(beside(engine, key))

@@ -11,6 +11,7 @@ import torch
 from golden_cases import GOLDEN
 
 from glmcore.engine.batch.answer import Answer, Item, Piece
+from glmcore.engine.batch.lookup import Lookup, StepCosts
 from glmcore.engine.batch.loop import Loop
 from glmcore.engine.batch.scheduler import Scheduler
 from glmcore.engine.runner import Runner
@@ -94,12 +95,27 @@ def crowd(config, chance: random.Random, count: int) -> list[Asked]:
     return asked
 
 
-def served(loop: Loop, config, asked: list[Asked], chance: random.Random) -> list[tuple[list[int], list[torch.Tensor]]]:
+class Knowing(Lookup):
+    """Drafts what the answer will be, and often something wrong: in place of a text that repeats itself."""
+
+    def __init__(self, each: Asked, whole: list[int], chance: random.Random) -> None:
+        super().__init__([*each.prompt, *whole[:1]])
+        self.prompt, self.whole, self.dice = len(each.prompt), whole, chance
+
+    def draft(self, most: int) -> list[int]:
+        drafted = self.whole[len(self.tokens) - self.prompt :][: min(most, self.dice.randint(0, 8))]
+        return [token if self.dice.random() < 0.8 else token // 2 for token in drafted]
+
+
+def served(
+    loop: Loop, config, asked: list[Asked], wholes: list[list[int]], chance: random.Random
+) -> list[tuple[list[int], list[torch.Tensor]]]:
     """All of them on one model, in turns; pieces of prompts are of any size. Tokens and logits of each."""
     loop.costs.tokens_beside = lambda rows, seconds: chance.randint(1, 50)
     answers = [each.answer(config) for each in asked]
-    for answer in answers:
+    for each, answer, whole in zip(asked, answers, wholes, strict=True):
         answer.listen(no_error)
+        answer.lookup = Knowing(each, whole, chance)
     turn = 0
     while any(answer.ending is None for answer in answers):
         for each, answer in zip(asked, answers, strict=True):
@@ -112,6 +128,9 @@ def served(loop: Loop, config, asked: list[Asked], chance: random.Random) -> lis
         turn += 1
         assert turn < 5000
     assert not loop.scheduler and not loop.seats.taken and not loop._readings
+    if loop.runner.way.drafts:  # guesses, right ones and wrong ones
+        assert sum(answer.stats.accepted_drafts for answer in answers)
+        assert sum(answer.stats.rejected_drafts for answer in answers)
     return [(list(answer.sequence.output), each.sampler.seen) for each, answer in zip(asked, answers, strict=True)]
 
 
@@ -131,9 +150,9 @@ def compare(model, seed: int, parallel: int, threads=lambda: None, count: int = 
     config, chance = model.config, random.Random(seed)
     asked = crowd(config, chance, count)
     expected = [alone(model, config, each) for each in asked]
-    loop = Loop(Runner(model, config), Scheduler(parallel))
+    loop = Loop(Runner(model, config), Scheduler(parallel), prefix_bytes=100_000, step_costs=StepCosts({1: 1, 16: 1.1}))
     threads()
-    found = served(loop, config, asked, chance)
+    found = served(loop, config, asked, [tokens for tokens, _ in expected], chance)
     for each, (tokens, logits), (whole, all_logits) in zip(asked, found, expected, strict=True):
         assert tokens == whole[: len(tokens)], each
         assert each.leaves is not None or len(tokens) == len(whole)

@@ -1,0 +1,95 @@
+"""What earlier prompts leave: bounded, the last used kept longest, nothing twice, and to the bit what was read."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from golden_cases import GOLDEN
+
+from glmcore.engine.batch.prefixes import Prefixes
+from glmcore.engine.batch.scheduler import Place
+from glmcore.engine.batch.seats import Seats
+from glmcore.engine.runner import Runner
+from glmcore.kernels.load import load_kernel
+from glmcore.place.loader import load_model
+
+TOKEN_BYTES = 3 * 2 * 2 * 16 * 4  # layers, keys and values, groups, head size, float32
+
+
+@pytest.fixture
+def way():
+    model = load_model(GOLDEN / "v3/int4", kernel=load_kernel(threads=1, precision="light"))
+    return Runner(model, model.config).way
+
+
+def ask(seats: Seats, prompt: list[int]) -> tuple[Place, int]:
+    """A prompt read into a row of its own, and how much of it was found."""
+    place = Place(len(prompt), len(prompt) + 1)
+    row, found = seats.take(place, prompt)
+    seats.way._whole(seats.way.begin(row, prompt, found))
+    return place, found
+
+
+def talk(seats: Seats, *prompts: list[int]) -> list[int]:
+    """One after the other; the tokens that were found of each."""
+    found = []
+    for prompt in prompts:
+        place, count = ask(seats, prompt)
+        seats.leave(place)
+        found.append(count)
+    return found
+
+
+def texts(count: int, length: int = 40) -> list[list[int]]:
+    return [[10 + number, *range(20, 20 + length - 1)] for number in range(count)]
+
+
+def test_several_conversations_keep_what_was_read(way) -> None:
+    seats, conversations = Seats(way, Prefixes(10**6)), texts(5)
+    assert talk(seats, *conversations) == [0] * 5
+    longer = [[*prompt, 7, 8, 9] for prompt in conversations]
+    assert talk(seats, *longer) == [40] * 5
+    assert len(way.rows) == 1 and seats.reused == 200
+
+
+def test_bytes_are_bounded_and_the_last_used_stays(way) -> None:
+    prefixes = Prefixes(150 * TOKEN_BYTES)
+    seats, conversations = Seats(way, prefixes), texts(6)
+    talk(seats, *conversations, [5] * 20)
+    assert [kept.tokens for kept in prefixes.kept] == conversations[3:] and prefixes.nbytes == 120 * TOKEN_BYTES
+    assert talk(seats, [*conversations[3], 7], [6] * 20, [7] * 40, [8] * 20)[0] == 40
+    kept = [kept.tokens for kept in prefixes.kept]
+    assert prefixes.nbytes <= prefixes.most_bytes
+    assert [*conversations[3], 7] in kept and conversations[4] not in kept
+    assert talk(Seats(way, Prefixes(0)), *conversations[:2], conversations[0]) == [0, 0, 0]
+
+
+def test_nothing_is_kept_twice(way) -> None:
+    seats, [prompt] = Seats(way, Prefixes(10**6)), texts(1)
+    talk(seats, prompt, [5] * 20, [*prompt, 1, 2], [5] * 20, prompt, [6] * 30)
+    kept = [tuple(each.tokens) for each in seats.prefixes.kept]
+    assert sorted(kept) == sorted({(*prompt, 1, 2), (5,) * 20})
+
+
+def test_a_row_that_is_being_answered_lends_its_beginning(way) -> None:
+    seats, system = Seats(way, Prefixes(0)), list(range(30, 80))
+    first, _ = ask(seats, [*system, 1, 2])
+    second, found = ask(seats, [*system, 3])
+    assert found == 50 and seats.row_of(first) != seats.row_of(second)
+    for tensor in (*way.rows.cache.keys, *way.rows.cache.values):
+        assert torch.equal(tensor[0, :, :50], tensor[1, :, :50]) and tensor[0, :, :50].any()
+    logits = way.follow({seats.row_of(second): [4]})
+    alone = Runner(way.model, way.config)
+    alone.prefill([*system, 3])
+    assert torch.equal(logits[0], alone.decode(4))
+
+
+def test_memory_is_given_back_where_nobody_asks(way) -> None:
+    seats = Seats(way, Prefixes(10**6))
+    places = [ask(seats, prompt)[0] for prompt in texts(4)]
+    assert len(way.rows) == 4
+    for place in places:
+        seats.leave(place)
+    seats.compact()
+    assert len(way.rows) == 1 and way.rows.cache.keys[0].shape[0] == 1
+    assert talk(seats, *[[*prompt, 9] for prompt in texts(4)]) == [40] * 4
