@@ -24,6 +24,7 @@ class Seats:
     def row_of(self, place: Place) -> int:
         return self.taken[place]
 
+    @torch.inference_mode()
     def take(self, place: Place, prompt: Sequence[int]) -> tuple[int, int]:
         """A row for a prompt, and how many tokens of it stand there: from another row, or from what was kept."""
         if self.way.model.prefix is not None:  # P-Tuning's stands before the tokens of every row
