@@ -29,6 +29,8 @@ from glmcore.traits import ORIGINAL, TRAITS
 
 MODEL_TYPES = ("chatglm", "glm", "glm4")
 GENERATION_KEY = "glmcore_generation"
+# The bits of embedding and head where they are packed otherwise than the layers, which the original has no key for.
+TABLES_KEY = "glmcore_table_bits"
 V1_KEYS = ("inner_hidden_size", "position_encoding_2d", "max_sequence_length", "gmask_token_id")
 
 NAME_PATTERNS = {

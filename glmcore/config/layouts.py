@@ -10,6 +10,7 @@ from typing import Any
 
 from glmcore.config import hf
 from glmcore.config.fields import Fields
+from glmcore.config.generation import TABLES_KEY
 from glmcore.errors import GlmError, plain
 from glmcore.traits import TRAITS
 
@@ -46,13 +47,16 @@ def _common(fields: Fields) -> dict[str, Any]:
     bits = fields.integer("quantization_bit", 0, 8, _default_bits(_name(fields)))
     if bits not in (0, 4, 8):
         raise fields.error("quantization_bit", bits, "0, 4 or 8")
+    tables = fields.integer(TABLES_KEY, 0, 8, bits if fields.flag("quantization_embeddings") else 0)
+    if tables not in (0, 4, 8):
+        raise fields.error(TABLES_KEY, tables, "0, 4 or 8")
     return {
         "num_layers": fields.layers(),
         "hidden_size": fields.integer("hidden_size", 4, 1 << 17),
         "num_heads": fields.integer("num_attention_heads", 1, 1 << 12),
         "norm_eps": fields.number("layernorm_epsilon", 1e-12, 1.0),
         "quantization_bit": bits,
-        "embedding_bits": bits if fields.flag("quantization_embeddings") else 0,
+        "embedding_bits": tables,
         "pre_seq_len": fields.integer("pre_seq_len", 0, 1 << 20, 0),
         "prefix_projection": fields.flag("prefix_projection"),
         "tie_embeddings": fields.flag("tie_word_embeddings"),

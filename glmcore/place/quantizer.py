@@ -14,10 +14,13 @@ from torch import Tensor
 from glmcore.checkpoint import Checkpoint, save_checkpoint
 from glmcore.checkpoint.tensor_files import TensorInfo
 from glmcore.checkpoint.writer import SHARD_BYTES
-from glmcore.config import GENERATION_KEY, ModelConfig, recognise
+from glmcore.config import GENERATION_KEY, TABLES_KEY, ModelConfig, recognise
 from glmcore.errors import GlmError
-from glmcore.layout import expected
+from glmcore.layout import expected, piece_of
 from glmcore.place.loader import in_order, stored, target_config
+
+# What embedding and head can be packed to, and its bits.
+TABLES = {"int8": 8}
 
 
 def quantize_checkpoint(
@@ -25,14 +28,19 @@ def quantize_checkpoint(
     folder: str | Path,
     quantize: str,
     *,
+    tables: str | None = None,
     shard_bytes: int = SHARD_BYTES,
     progress: Callable[[int, int], None] | None = None,
 ) -> ModelConfig:
     """Write ``source`` as "int8" or "int4" to ``folder``; a run that was killed goes on. Returns the new config.
 
-    It is what the original's quantiser makes, bit for bit: embedding and head keep their 16 bits. Errors:
-    GlmError("usage") for a source that is quantised already or that lies in ``folder``, GlmError("write-failed").
+    It is what the original's quantiser makes, bit for bit: embedding and head keep their 16 bits. With ``tables``
+    "int8" they are packed as loading would pack them, which the original's code does not read. Errors:
+    GlmError("usage") for a source that is quantised already, that lies in ``folder``, or whose layout has no room for
+    packed tables; GlmError("write-failed").
     """
+    if tables not in (None, *TABLES):
+        raise GlmError("usage", f"{tables!r} is nothing for embedding and head", hint="int8, or leave it away")
     if source.config.quantization_bit:
         raise GlmError(
             "usage", f"{source.config.name} is already quantised to int{source.config.quantization_bit}",
@@ -40,9 +48,11 @@ def quantize_checkpoint(
         )  # fmt: skip
     if os.path.realpath(folder) == os.path.realpath(source.folder):
         raise GlmError("usage", "the checkpoint would overwrite itself", hint="choose another folder")
-    # The original layout has room for packed embeddings in some generations only.
-    config = replace(target_config(source.config, quantize), embedding_bits=0)
-    tensors = {name: _info(source, name, kind) for name, kind in _kinds(source, config).items()}
+    if tables and source.config.traits.files == "hf":
+        what = "transformers' own layout has no room for a packed embedding and head"
+        raise GlmError("usage", what, where=str(source.folder), hint="leave --tables away")
+    config = replace(target_config(source.config, quantize), embedding_bits=TABLES.get(tables or "", 0))
+    tensors = {name: _info(source, config, name, kind) for name, kind in _kinds(source, config).items()}
 
     def produce(names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
         matrices = dict.fromkeys(name.removesuffix("_scale") for name in names)
@@ -68,17 +78,24 @@ def _kinds(source: Checkpoint, config: ModelConfig) -> dict[str, tuple[str, tupl
     return {n: (spec.kind, spec.shape) for n, spec in expected(config).items() if n in held or spec.kind == "scale"}
 
 
-def _info(source: Checkpoint, name: str, what: tuple[str, tuple[int, ...]]) -> TensorInfo:
+def _info(source: Checkpoint, config: ModelConfig, name: str, what: tuple[str, tuple[int, ...]]) -> TensorInfo:
     kind, shape = what
     if kind == "packed":
         return TensorInfo(torch.int8, shape)
     own = source.info(name.removesuffix("_scale")).dtype
-    return TensorInfo(torch.float16 if kind == "scale" and own == torch.float32 else own, shape)
+    halves = kind == "scale" and (own == torch.float32 or piece_of(config, name).is_table)
+    return TensorInfo(torch.float16 if halves else own, shape)
 
 
 def _raw(config: ModelConfig) -> dict[str, Any]:
-    """The new config.json: the old one, and the generation where the old folder's files or name had to tell it."""
+    """The new config.json: the old one, and the generation where the old folder's files or name had to tell it.
+
+    Where embedding and head are packed it leads to no code of the original's, which would take integers for values.
+    """
     raw = {**config.raw, "quantization_bit": config.quantization_bit}
+    if config.embedding_bits:
+        raw[TABLES_KEY] = config.embedding_bits
+        raw.pop("auto_map", None)
     return raw if recognise(raw) == config.generation else {**raw, GENERATION_KEY: config.generation}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from golden_cases import GOLDEN
 from glmcore.bench.measure import weight_bytes
 from glmcore.bench.workloads import random_model
 from glmcore.checkpoint import open_checkpoint
-from glmcore.config import find_config
+from glmcore.config import ModelConfig, find_config
+from glmcore.errors import GlmError
 from glmcore.place import load_model, quantize_checkpoint
 from glmcore.plan import Precision, pieces
 from glmcore.quant.linear import QuantEmbedding, QuantLinear
@@ -51,6 +53,30 @@ def test_a_written_checkpoint_says_what_it_is_and_loads_again(generation: str, t
     model = load_model(tmp_path / "out")
     assert (model.config.quantization_bit, model.config.embedding_bits) == (4, 0)
     assert (written.quantization_bit, written.embedding_bits) == (4, 0)
+
+
+@pytest.mark.parametrize("quantize", ["int4", "int8"])
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_tables_that_are_written_in_int8_are_those_of_quantising_on_the_way(generation, quantize, tmp_path: Path):
+    with open_checkpoint(GOLDEN / generation / "base") as source:
+        quantize_checkpoint(source, tmp_path / "out", quantize, tables="int8")
+    written, direct = load_model(tmp_path / "out"), load_model(GOLDEN / generation / "base", quantize=quantize)
+    assert written.config.embedding_bits == 8 and written.config == direct.config
+    expected = direct.state_dict()
+    assert written.state_dict().keys() == expected.keys()
+    for name, tensor in written.state_dict().items():
+        assert tensor.dtype == expected[name].dtype and torch.equal(tensor, expected[name]), name
+    # The original's code would take the integers for values.
+    assert "auto_map" not in json.loads((tmp_path / "out" / "config.json").read_text())
+
+
+def test_what_no_file_has_is_refused(tmp_path: Path):
+    with open_checkpoint(GOLDEN / "v2" / "base") as source:
+        with pytest.raises(GlmError, match="'int3' is nothing for embedding and head"):
+            quantize_checkpoint(source, tmp_path / "out", "int4", tables="int3")
+        raw = {**source.config.raw, "quantization_bit": 4, "glmcore_table_bits": 5}
+    with pytest.raises(GlmError, match="glmcore_table_bits"):
+        ModelConfig.from_dict(raw)
 
 
 @pytest.mark.parametrize("quantize", ["int4", "int8"])
