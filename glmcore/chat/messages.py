@@ -162,16 +162,3 @@ def from_pairs(history: Iterable[Sequence[str]], query: str) -> list[dict[str, s
         for role, text in zip(("user", "assistant"), pair, strict=True)
     ]
     return [*pairs, {"role": "user", "content": query}]
-
-
-def to_pairs(messages: Sequence[Message]) -> list[tuple[str, str]]:
-    """The finished (query, answer) pairs of a chat; a last question without an answer is left out."""
-    pairs: list[tuple[str, str]] = []
-    query = ""
-    for turn in turns(messages):
-        if turn.role == "user":
-            query = turn.content
-        elif turn.role == "assistant":
-            pairs.append((query, turn.content))
-            query = ""
-    return pairs

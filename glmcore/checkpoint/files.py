@@ -22,7 +22,6 @@ class WeightFiles:
 
     paths: tuple[Path, ...]
     index: dict[str, str] | None = None
-    index_path: Path | None = None
 
 
 def find_weights(folder: Path) -> WeightFiles:
@@ -65,7 +64,7 @@ def _sharded(path: Path) -> WeightFiles:
             hint="download the missing files",
         )  # fmt: skip
     _refuse_folders(path, index)
-    return WeightFiles(tuple(path.parent / file for file in files), index, path)
+    return WeightFiles(tuple(path.parent / file for file in files), index)
 
 
 def _refuse_folders(path: Path, index: dict[str, str]) -> None:

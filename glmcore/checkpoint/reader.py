@@ -50,10 +50,6 @@ class Checkpoint:
         """The same of a tensor by the name that it has in its file."""
         return self.holders[part].tensors[part]
 
-    def path_of(self, name: str) -> Path:
-        """The file that holds a tensor, or the first part of one."""
-        return self.holders[next(iter(self._parts[name]))].path
-
     @property
     def paths(self) -> tuple[Path, ...]:
         """The files that hold the tensors."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from glmcore.chat.messages import from_pairs, to_pairs
+from glmcore.chat.messages import from_pairs
 from glmcore.chat.templates import Special, prompt
 from glmcore.errors import GlmError
 
@@ -126,8 +126,7 @@ def test_the_callers_messages_stay_as_they_are(generation: str) -> None:
     assert messages == before
 
 
-def test_pairs_and_messages_are_two_forms_of_one_history() -> None:
-    pairs = [("a", "b"), ("c", "d")]
-    messages = from_pairs(pairs, "e")
+def test_pairs_become_messages() -> None:
+    messages = from_pairs([("a", "b"), ("c", "d")], "e")
     assert [m["content"] for m in messages] == ["a", "b", "c", "d", "e"]
-    assert to_pairs(messages) == pairs
+    assert [m["role"] for m in messages] == ["user", "assistant", "user", "assistant", "user"]
