@@ -51,7 +51,10 @@ def from_words(words: Tensor) -> Tensor:
 
 
 def to_words(packed: Tensor) -> Tensor:
-    """The way back, for rows of a multiple of eight values."""
+    """The way back, for rows of a multiple of eight values: [N, 4 W] int8 bytes → [N, W] int32.
+
+    Errors: GlmError("config-invalid") for other rows.
+    """
     if packed.shape[-1] % 4:
         columns = 2 * packed.shape[-1]
         raise GlmError("config-invalid", f"words hold eight int4 values each, which {columns} columns do not fill")

@@ -109,23 +109,23 @@ def documented(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return first.end_lineno - first.lineno + 1
 
 
-def told(root: Path, asks: Callable[[Function], bool], says: str) -> str:
-    """Of glmcore's public functions that ``asks`` picks: how many docstrings match ``says``.
+def told(root: Path, asks: Callable[[Function], bool], says: str) -> dict[str, bool]:
+    """Of glmcore's public functions that ``asks`` picks, by place and name: whether the docstring matches ``says``.
 
     What a class says, or the method of the same name that is carried out, counts too.
     """
-    picked = []
-    for tree in modules(root, "glmcore").values():
+    found = {}
+    for path, tree in modules(root, "glmcore").items():
         named: dict[str, str] = {}
         for node in ast.walk(tree):
             if isinstance(node, Function):
                 named[node.name] = f"{named.get(node.name, '')} {ast.get_docstring(node) or ''}"
         for owner in [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name[0] != "_")]:
-            own = [node for node in owner.body if isinstance(node, Function) and node.name[0] != "_" and asks(node)]
-            picked += [
-                f"{ast.get_docstring(owner) or ''} {ast.get_docstring(node) or named[node.name]}" for node in own
-            ]
-    return f"{sum(bool(re.search(says, text)) for text in picked)} of {len(picked)}"
+            for node in owner.body:
+                if isinstance(node, Function) and node.name[0] != "_" and asks(node):
+                    text = f"{ast.get_docstring(owner) or ''} {ast.get_docstring(node) or named[node.name]}"
+                    found[f"{path.relative_to(root)}:{node.lineno} {node.name}"] = bool(re.search(says, text))
+    return found
 
 
 def takes_tensors(node: Function) -> bool:
@@ -154,8 +154,9 @@ def measured(root: Path) -> dict[str, str]:
     lines = lengths(root)
     p90 = lines[int(len(lines) * 0.9)]
     table["lines of a function: median, p90, longest"] = f"{statistics.median(lines):g}, {p90}, {lines[-1]}"
-    table["docstrings of tensor functions with shapes"] = told(root, takes_tensors, SHAPE)
-    table["docstrings of what raises with the errors"] = told(root, raises, ERROR)
+    shapes, errors = told(root, takes_tensors, SHAPE), told(root, raises, ERROR)
+    table["docstrings of tensor functions with shapes"] = f"{sum(shapes.values())} of {len(shapes)}"
+    table["docstrings of what raises with the errors"] = f"{sum(errors.values())} of {len(errors)}"
     return table
 
 

@@ -109,7 +109,10 @@ def is_column(spec: Spec) -> bool:
 
 
 def as_ours(tensor: Tensor, spec: Spec) -> Tensor:
-    """A part of a file as the modules have it."""
+    """A part of a file, [N, ...], as the modules have it.
+
+    Eight int4 values of a word become four bytes, a column [N, 1] becomes a vector [N].
+    """
     if spec.kind == "words":
         return from_words(tensor)
     return tensor[:, 0] if is_column(spec) else tensor

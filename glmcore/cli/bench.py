@@ -70,24 +70,18 @@ def bench(
     from glmcore.kernels.threads import default_threads
     from glmcore.machine import remember_bandwidth
 
+    workload = Workload(prompt, generate)
     check_cache(cache, precision)
     torch.set_num_threads(threads or default_threads())
     started = time.perf_counter()
     kernel = kernel_or_torch(kernel_file, threads=threads, precision=precision)
     opening = open_random if random_weights else open_model
     computing = {"kernel": kernel, "operators": precision != "exact"}
-    module, plan = opening(model, quant, dtype, plan_file, cache, Workload(prompt, generate).check, **computing)
+    module, plan = opening(model, quant, dtype, plan_file, cache, workload.check, **computing)
     check_cache(plan.cache, precision)
     load_s = time.perf_counter() - started
     runner = Runner(module, module.config, plan.cache)
-    figures = measure(
-        runner,
-        Workload(prompt, generate),
-        backend=describe_backend(module),
-        kernel=kernel,
-        load_s=load_s,
-        batches=batches,
-    )
+    figures = measure(runner, workload, backend=describe_backend(module), kernel=kernel, load_s=load_s, batches=batches)
     if runner.device.type == "cpu":
         remember_bandwidth(figures.machine_bandwidth_gb_per_s * 1e9)  # for glmcore plan, which measures nothing
     click.echo(json.dumps(figures.to_json(), ensure_ascii=False, indent=1) if as_json else figures.text())

@@ -36,7 +36,10 @@ class Yarn:
 
 
 def read(fields: Fields) -> dict[str, Any]:
-    """The fields of ``ModelConfig``, all of them, but for what ``described`` adds."""
+    """The fields of ``ModelConfig``, all of them, but for what ``described`` adds.
+
+    Errors: GlmError("config-invalid").
+    """
     vocabulary = fields.integer("vocab_size", 1, 1 << 24)
     heads, groups = fields.integer("num_attention_heads", 1, 1 << 12), fields.integer("num_key_value_heads", 1, 1 << 12)
     if heads % groups:
@@ -109,6 +112,7 @@ def stored_bits(fields: Fields) -> int:
     """The bits of matrices that are stored packed, 0 where none are: as compressed-tensors writes one scale a row.
 
     https://github.com/vllm-project/compressed-tensors: formats "pack-quantized" (int4) and "int-quantized" (int8).
+    Errors: GlmError("config-invalid") for other ways to quantise.
     """
     stated = fields.value("quantization_config")
     if stated is None:

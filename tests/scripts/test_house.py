@@ -32,6 +32,13 @@ def test_functions_fit_the_eye() -> None:
     lines = house.lengths(ROOT)
     assert statistics.median(lines) <= 5
     assert lines[int(len(lines) * 0.9)] <= 17
+    assert lines[-1] <= 45
+
+
+def test_docstrings_give_shapes_and_errors() -> None:
+    for asks, says in ((house.takes_tensors, house.SHAPE), (house.raises, house.ERROR)):
+        found = house.told(ROOT, asks, says)
+        assert len(found) > 50 and not [name for name, told in found.items() if not told]
 
 
 def test_a_circle_through_a_third_room_is_found() -> None:
