@@ -13,7 +13,7 @@ from glmcore.plan import format_size, parse_size
 @click.command()
 @click.argument("model", metavar="MODEL")
 @click.option("--quant", type=click.Choice(["int8", "int4"]), required=True)
-@click.option("--tables", type=click.Choice(["int8"]), help="Pack embedding and head too; glmcore alone reads that.")
+@click.option("--tables", type=click.Choice(["int8", "int4"]), help="Of embedding and head too; for glmcore alone.")
 @click.option("-o", "--output", metavar="DIR", required=True, help="An empty folder, or one that an earlier run left.")
 @click.option("--shard-size", default="2GB", show_default=True, metavar="SIZE", help="Largest size of a weight file.")
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")

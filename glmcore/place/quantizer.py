@@ -20,7 +20,7 @@ from glmcore.layout import expected, piece_of
 from glmcore.place.loader import in_order, stored, target_config
 
 # What embedding and head can be packed to, and its bits.
-TABLES = {"int8": 8}
+TABLES = {"int8": 8, "int4": 4}
 
 
 def quantize_checkpoint(
@@ -35,12 +35,12 @@ def quantize_checkpoint(
     """Write ``source`` as "int8" or "int4" to ``folder``; a run that was killed goes on. Returns the new config.
 
     It is what the original's quantiser makes, bit for bit: embedding and head keep their 16 bits. With ``tables``
-    "int8" they are packed as loading would pack them, which the original's code does not read. Errors:
+    "int8" they are packed as loading would pack them, with "int4" smaller; the original's code reads neither. Errors:
     GlmError("usage") for a source that is quantised already, that lies in ``folder``, or whose layout has no room for
     packed tables; GlmError("write-failed").
     """
     if tables not in (None, *TABLES):
-        raise GlmError("usage", f"{tables!r} is nothing for embedding and head", hint="int8, or leave it away")
+        raise GlmError("usage", f"{tables!r} is nothing for embedding and head", hint="int8, int4, or leave it away")
     if source.config.quantization_bit:
         raise GlmError(
             "usage", f"{source.config.name} is already quantised to int{source.config.quantization_bit}",

@@ -70,6 +70,16 @@ def test_tables_that_are_written_in_int8_are_those_of_quantising_on_the_way(gene
     assert "auto_map" not in json.loads((tmp_path / "out" / "config.json").read_text())
 
 
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_tables_can_be_written_in_int4(generation, tmp_path: Path):
+    with open_checkpoint(GOLDEN / generation / "base") as source:
+        quantize_checkpoint(source, tmp_path / "out", "int4", tables="int4")
+        table = source.tensor(next(name for name in source.names if "word_embeddings" in name)).float()
+    model = load_model(tmp_path / "out")
+    assert model.embedding.bits == model.lm_head.bits == 4
+    assert torch.equal(model.embedding.weight, quantize_rows(table, 4)[0])
+
+
 def test_what_no_file_has_is_refused(tmp_path: Path):
     with open_checkpoint(GOLDEN / "v2" / "base") as source:
         with pytest.raises(GlmError, match="'int3' is nothing for embedding and head"):
