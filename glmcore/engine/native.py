@@ -25,6 +25,7 @@ CACHES = {torch.float32: abi.SINGLE, torch.bfloat16: abi.BRAIN}
 FLOATS = {torch.float16: 16, torch.bfloat16: 17, torch.float32: 32}
 LAYERS = (glm1.Layer, glm2.Layer)
 ROTARY = {"halves": abi.HALVES, "pairs": abi.PAIRS}
+AFTER = ("post_self_attn_layernorm", "post_mlp_layernorm")
 NORMS = (nn.LayerNorm, glm2.RMSNorm)
 # Rows up to which unquantised matrices are read row by row here; for more, torch's matrix product is faster.
 FEW_FLOAT_ROWS = 8
@@ -142,7 +143,7 @@ class NativeModel:
         return abi.Model(
             layers=config.num_layers, hidden=config.hidden_size, heads=config.num_heads, groups=config.num_kv_heads,
             size=config.head_dim, ffn=config.ffn_hidden_size, within_heads=not config.multi_query,
-            rotary=ROTARY[traits.rotary], parts=2 if config.position_2d else 1,
+            rotary=ROTARY[traits.rotary], turned=config.turned, parts=2 if config.position_2d else 1,
             gate=abi.SWIGLU if traits.gated else abi.GELU, precision=self.kernel.precision_number,
             residual_of_norm=config.residual_post_norm, residual=traits.residual_scale,
             epsilon=config.norm_eps, layer=self.layers, last=abi.Norm() if last is None else self._norm(last),
@@ -152,10 +153,12 @@ class NativeModel:
     def _layer(self, layer: nn.Module) -> abi.Layer:
         if type(plain(layer)) not in LAYERS:
             raise Unsuited(f"a layer is a {type(layer).__name__}")
+        traits = self.config.traits
         attention = plain(getattr(layer, layout(self.config).attention))
         mlp = plain(layer.mlp)
         return abi.Layer(
             self._norm(layer.input_layernorm), self._norm(layer.post_attention_layernorm),
+            *(self._norm(getattr(layer, name)) if traits.sandwich else abi.Norm() for name in AFTER),
             self._matrix(attention.query_key_value), self._matrix(attention.dense),
             self._matrix(mlp.dense_h_to_4h), self._matrix(mlp.dense_4h_to_h),
         )  # fmt: skip

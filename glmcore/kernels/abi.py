@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int, c_int64, c_uint64, c_void_p, sizeof
 
-VERSION = 4
+VERSION = 5
 OK, NOT_FINITE, NO_MEMORY = 0, 1, 2
 # By their numbers in the library.
 PRECISIONS = ("fast", "exact", "light")
@@ -34,7 +34,7 @@ class Norm(Structure):
 
 class Layer(Structure):
     _fields_ = (
-        ("before_attention", Norm), ("before_mlp", Norm),
+        ("before_attention", Norm), ("before_mlp", Norm), ("after_attention", Norm), ("after_mlp", Norm),
         ("qkv", Matrix), ("dense", Matrix), ("up", Matrix), ("down", Matrix),
         ("keys", c_void_p), ("values", c_void_p),
     )  # fmt: skip
@@ -42,7 +42,7 @@ class Layer(Structure):
 
 class Model(Structure):
     _fields_ = (
-        *((name, c_int64) for name in ("layers", "hidden", "heads", "groups", "size", "ffn", "within_heads", "rotary",
+        *((name, c_int64) for name in ("layers", "hidden", "heads", "groups", "size", "ffn", "within_heads", "rotary", "turned",
                                        "parts", "gate", "precision", "cache", "residual_of_norm")),
         ("residual", c_float), ("epsilon", c_float), ("layer", POINTER(Layer)), ("last", Norm), ("head", Matrix),
     )  # fmt: skip

@@ -45,12 +45,15 @@ class Shape(NamedTuple):
     residual_of_norm: bool
     residual: float
     layer_norm: bool
+    turned: int = SIZE
+    sandwich: bool = False
 
 
-# ChatGLM-6B, and those after it.
+# ChatGLM-6B, those after it, and GLM-4-0414's norms with GLM-Edge's rotation.
 SHAPES = (
     Shape("layer norms and gelu", 8, HEADS, abi.HALVES, 2, abi.GELU, True, True, 2.0, True),
-    Shape("root-mean-square norms and swiglu", 4, 1, abi.PAIRS, 1, abi.SWIGLU, False, False, 1.0, False),
+    Shape("root-mean-square norms and swiglu", 4, 1, abi.PAIRS, 1, abi.SWIGLU, False, False, 1.0, False, SIZE // 2),
+    Shape("two norms around each part", 4, 2, abi.PAIRS, 1, abi.SWIGLU, False, False, 1.0, False, SIZE, True),
 )
 # (sequence, place, visible) of each row: three tokens of a prompt, the first two of which see each other; then the next
 # of that sequence, beside the first of another. Then that one has a long past (``PAST``), which the library takes in
@@ -123,7 +126,7 @@ class PlainLayer:
 
     def __init__(self, shape: Shape, rng: Numbers, cache: int) -> None:
         biased, wide = shape.layer_norm, FFN * (2 if shape.gate == abi.SWIGLU else 1)
-        self.norms = [PlainNorm(rng, shape.layer_norm) for _ in range(2)]
+        self.norms = [PlainNorm(rng, shape.layer_norm) for _ in range(4 if shape.sandwich else 2)]
         self.qkv = PlainMatrix(rng, shape.bits, (HEADS + 2 * shape.groups) * SIZE, HIDDEN, True)
         self.dense = PlainMatrix(rng, shape.bits, HIDDEN, HEADS * SIZE, biased)
         self.up = PlainMatrix(rng, shape.bits, wide, HIDDEN, biased)
@@ -134,7 +137,8 @@ class PlainLayer:
         self.keys: dict[tuple[int, int, int], Row] = {}
         self.values: dict[tuple[int, int, int], Row] = {}
         matrices = (matrix.described for matrix in (self.qkv, self.dense, self.up, self.down))
-        self.described = abi.Layer(*(n.described for n in self.norms), *matrices, *map(address, self.cache))
+        norms = [norm.described for norm in self.norms] + [abi.Norm()] * (4 - len(self.norms))
+        self.described = abi.Layer(*norms, *matrices, *map(address, self.cache))
         self._remember(shape.groups, rng)
 
     def _remember(self, groups: int, rng: Numbers) -> None:
@@ -160,7 +164,7 @@ class SmallModel:
         self.last, self.head = PlainNorm(rng, shape.layer_norm), PlainMatrix(rng, shape.bits, VOCABULARY, HIDDEN, False)
         self.described = abi.Model(
             layers=LAYERS, hidden=HIDDEN, heads=HEADS, groups=shape.groups, size=SIZE, ffn=FFN,
-            within_heads=shape.within_heads, rotary=shape.rotary, parts=shape.parts, gate=shape.gate, precision=EXACT,
+            within_heads=shape.within_heads, rotary=shape.rotary, turned=shape.turned, parts=shape.parts, gate=shape.gate, precision=EXACT,
             cache=cache, residual_of_norm=shape.residual_of_norm, residual=shape.residual, epsilon=EPSILON,
             layer=(abi.Layer * LAYERS)(*(layer.described for layer in self.layers)),
             last=self.last.described, head=self.head.described,
@@ -168,10 +172,10 @@ class SmallModel:
 
 
 def turned(shape: Shape, x: Row, cosines: Sequence[float], sines: Sequence[float]) -> Row:
-    """A head after its rotation: pairs of neighbours in its first half, or the halves of each of its parts."""
+    """A head after its rotation: pairs of its first neighbours, or the halves of each of its parts."""
     out, width = list(x), SIZE // shape.parts
     if shape.rotary == abi.PAIRS:
-        pairs = [(2 * i, 2 * i + 1, i, i) for i in range(SIZE // 4)]
+        pairs = [(2 * i, 2 * i + 1, i, i) for i in range(shape.turned // 2)]
     else:
         starts = [part + i for part in range(0, SIZE, width) for i in range(width // 2)]
         pairs = [(i, i + width // 2, i, i + width // 2) for i in starts]
@@ -205,8 +209,12 @@ class Pass:
         self, model: SmallModel, tokens: Sequence[tuple[int, int, int]], rng: Numbers, answers: int | None = None
     ) -> None:
         self.model, self.tokens, self.rows = model, tokens, len(tokens)
+<<<<<<< HEAD
         self.answers = self.rows if answers is None else answers
         width = SIZE // 4 if model.shape.rotary == abi.PAIRS else SIZE
+=======
+        width = model.shape.turned // (2 if model.shape.rotary == abi.PAIRS else 1)
+>>>>>>> 5029155 (Compute the family's layers in the CPU's whole step: a norm behind attention and MLP, any share of a head turning)
         angles = rng.floats(self.rows * width, -3, 3)
         self.cosines, self.sines = floats([*map(math.cos, angles)]), floats([*map(math.sin, angles)])
         self.width, self.inputs = width, rng.floats(self.rows * HIDDEN, -2, 2)
@@ -238,14 +246,16 @@ class Pass:
         return worst / max(map(abs, flat))
 
     def _layer(self, layer: PlainLayer, x: list[Row]) -> list[Row]:
-        x = self._block(layer.norms[0], lambda normed: self._attention(layer, normed), x)
-        return self._block(layer.norms[1], lambda normed: [self._mlp(layer, row) for row in normed], x)
+        x = self._block(layer.norms[0::2], lambda normed: self._attention(layer, normed), x)
+        return self._block(layer.norms[1::2], lambda normed: [self._mlp(layer, row) for row in normed], x)
 
-    def _block(self, norm: PlainNorm, work: Callable[[list[Row]], list[Row]], x: list[Row]) -> list[Row]:
-        """What a norm and some work give, added to the residual."""
-        normed, by = [norm(row) for row in x], self.model.shape.residual
-        kept = normed if self.model.shape.residual_of_norm else x
-        return [[k * by + a for k, a in zip(*rows)] for rows in zip(kept, work(normed))]  # noqa: B905
+    def _block(self, norms: list[PlainNorm], work: Callable[[list[Row]], list[Row]], x: list[Row]) -> list[Row]:
+        """What a norm and some work give, and the norm behind it if there is one, added to the residual."""
+        normed, by = [norms[0](row) for row in x], self.model.shape.residual
+        kept, added = normed if self.model.shape.residual_of_norm else x, work(normed)
+        for norm in norms[1:]:
+            added = [norm(row) for row in added]
+        return [[k * by + a for k, a in zip(*rows)] for rows in zip(kept, added)]  # noqa: B905
 
     def _mlp(self, layer: PlainLayer, row: Row) -> Row:
         return layer.down.times(gated(self.model.shape, layer.up.times(row)))

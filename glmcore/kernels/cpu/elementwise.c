@@ -71,13 +71,12 @@ void activate(const Model *model, const float *up, float *y, int64_t rows) {
 }
 
 static void turn_pairs(const Model *model, const float *cosine, const float *sine, const float *x, float *y) {
-    const int64_t half = model->size / 2;
-    for (int64_t i = 0; i < half / 2; i++) {
+    for (int64_t i = 0; i < model->turned / 2; i++) {
         const float even = x[2 * i], odd = x[2 * i + 1];
         y[2 * i] = even * cosine[i] - odd * sine[i];
         y[2 * i + 1] = odd * cosine[i] + even * sine[i];
     }
-    memcpy(y + half, x + half, (size_t)(model->size - half) * sizeof(float));
+    memcpy(y + model->turned, x + model->turned, (size_t)(model->size - model->turned) * sizeof(float));
 }
 
 static void turn_halves(const Model *model, const float *cosine, const float *sine, const float *x, float *y) {
@@ -110,14 +109,14 @@ static void rotate_head(const Model *model, int kind, const float *from, const f
 void rotate_and_store(const Model *model, const Layer *layer, const Tokens *tokens, const float *mixed,
                       float *queries) {
     const int64_t size = model->size, heads = model->heads, groups = model->groups, all = heads + 2 * groups;
-    const int64_t turned = model->rotary == PAIRS ? size / 4 : size;
+    const int64_t angles = model->rotary == PAIRS ? model->turned / 2 : model->turned;
 #pragma omp for
     for (int64_t task = 0; task < tokens->rows * all; task++) {
         const int64_t row = task / all, part = task % all;
         const int kind = part < heads ? QUERY : part < heads + groups ? KEY : VALUE;
         const int64_t head = kind == QUERY ? part : kind == KEY ? part - heads : part - heads - groups;
         const float *from = mixed + row * all * size + (model->within_heads ? 3 * head + kind : part) * size;
-        const float *cosine = tokens->cosines + row * turned, *sine = tokens->sines + row * turned;
+        const float *cosine = tokens->cosines + row * angles, *sine = tokens->sines + row * angles;
         void *held = kind == KEY ? layer->keys : layer->values;
         const int64_t at = tokens->sequence[row] * tokens->sequence_stride + head * tokens->group_stride +
                            tokens->place[row] * size;

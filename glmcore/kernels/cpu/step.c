@@ -49,6 +49,12 @@ static int32_t product(const Model *model, const Matrix *matrix, const float *x,
     return other > largest ? other : largest;
 }
 
+/* What attention or MLP gave joins the residual, through its own norm where it has one. */
+static void join(const Model *model, const Norm *after, const float *kept, float *added, float *x, int64_t rows) {
+    if (after->weight) normalise(model, after, added, added, rows);
+    add_residual(model, kept, added, x, rows);
+}
+
 static int32_t run_layer(const Model *model, const Layer *layer, const Tokens *tokens, const Buffers *b) {
     const int64_t rows = tokens->rows, answers = tokens->answers;
     float *x = tokens->hidden;
@@ -59,12 +65,12 @@ static int32_t run_layer(const Model *model, const Layer *layer, const Tokens *t
     rotate_and_store(model, layer, tokens, b->mixed, b->queries);
     attend(model, layer, tokens, b->queries, b->scratch, b->context);
     largest[1] = product(model, &layer->dense, b->context, rows, answers, b->packed, b->added);
-    add_residual(model, kept, b->added, x, rows);
+    join(model, &layer->after_attention, kept, b->added, x, rows);
     normalise(model, &layer->before_mlp, x, b->normed, rows);
     largest[2] = product(model, &layer->up, b->normed, rows, answers, b->packed, b->wide);
     activate(model, b->wide, b->gated, rows);
     largest[3] = product(model, &layer->down, b->gated, rows, answers, b->packed, b->added);
-    add_residual(model, kept, b->added, x, rows);
+    join(model, &layer->after_mlp, kept, b->added, x, rows);
     for (int i = 1; i < 4; i++) largest[0] = largest[i] > largest[0] ? largest[i] : largest[0];
     return largest[0];
 }

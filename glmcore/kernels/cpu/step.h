@@ -17,7 +17,7 @@ typedef struct {
 } Norm;
 
 typedef struct {
-    Norm before_attention, before_mlp;
+    Norm before_attention, before_mlp, after_attention, after_mlp; /* of what is added, those after; weight NULL: none */
     Matrix qkv, dense, up, down;
     void *keys, *values; /* [sequence][group][place][size] of the type that Model.cache says */
 } Layer;
@@ -28,7 +28,8 @@ enum { GELU = 0, SWIGLU = 1 };
 typedef struct {
     int64_t layers, hidden, heads, groups, size, ffn;
     int64_t within_heads; /* the fused projection holds query, key, value of each head together; else all of each */
-    int64_t rotary;       /* PAIRS: the first half of a head turns, even with odd; HALVES: each of `parts` parts */
+    int64_t rotary; /* PAIRS: the first `turned` of a head turn, even with odd; HALVES: all of it, each of `parts` parts */
+    int64_t turned;
     int64_t parts, gate, precision;
     int64_t cache; /* SINGLE or BRAIN, the type of keys and values */
     int64_t residual_of_norm; /* the residual is what the norm gives, else what it was given */
@@ -42,7 +43,7 @@ typedef struct {
 typedef struct {
     int64_t rows;
     const int64_t *sequence, *place, *visible; /* [rows] */
-    const float *cosines, *sines;              /* [rows][turned]: turned is size / 4 with PAIRS, size with HALVES */
+    const float *cosines, *sines;              /* [rows][turned / 2] with PAIRS, [rows][turned] with HALVES */
     int64_t sequence_stride, group_stride;     /* numbers in a layer's keys and values */
     float *hidden;                             /* [rows][hidden], embeddings in, the last layer's states out */
     float *logits;                             /* [wanted][head.n], of the last `wanted` rows */

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import family_cases
 import pytest
 import torch
 from golden_cases import GOLDEN
@@ -18,7 +19,7 @@ from glmcore.models.prefix import Prefix
 from glmcore.place.loader import load_model
 
 CASES = ["v1/int8", "v1/int4", "v1/int4-qe", "v2/int8", "v3/int4", "glm4/int8"]
-NAMES = ["chatglm-6b", "chatglm2-6b", "chatglm3-6b-128k", "glm-4-9b"]
+NAMES = ["chatglm-6b", "chatglm2-6b", "chatglm3-6b-128k", "glm-4-9b", "glm-edge-1.5b-chat", "glm-4-9b-0414"]
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,20 @@ def test_it_gives_the_originals_logits(case, kernel):
     prompt, tokens = data["prompt.input_ids"][0].tolist(), data["greedy.tokens"][0].tolist()
     logits = answer(model, prompt, native=True, tokens=tokens[:-1])
     torch.testing.assert_close(logits, data["greedy.logits"][0], atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("case", family_cases.CASES)
+def test_it_gives_the_greedy_tokens_of_transformers(case, kernel):
+    golden = family_cases.results(case)
+    model = load_model(family_cases.FAMILY / case, dtype="bfloat16", kernel=kernel)  # kept; it computes in float32
+    for row, prompt in zip(golden["greedy"], golden["input_ids"], strict=True):
+        runner = Runner(model, model.config)
+        assert isinstance(runner.way, NativeWay)
+        logits = runner.prefill(prompt.tolist())
+        found = [int(logits.argmax())]
+        while len(found) < 12:
+            found.append(int(runner.decode(found[-1]).argmax()))
+        assert found == row[len(prompt) :].tolist()
 
 
 @pytest.mark.parametrize("length", [3, 70, 600])  # few rows, many, and more than the cache's first block

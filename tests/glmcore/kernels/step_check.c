@@ -89,7 +89,7 @@ static void free_matrix(const Matrix *m) {
 /* The logits of the last of `rows` tokens, given `at_once` at a time. */
 static int last_logits(const Model *model, const float *embedded, const float *turns, int64_t rows, int64_t at_once,
                        int threads, float *logits) {
-    const int64_t turned = model->rotary == PAIRS ? model->size / 4 : model->size;
+    const int64_t turned = model->rotary == PAIRS ? model->turned / 2 : model->turned;
     int64_t sequence[MOST_ROWS] = {0}, place[MOST_ROWS], visible[MOST_ROWS];
     int status = GLM_OK;
     for (int64_t row = 0; row < rows; row++) place[row] = row, visible[row] = row + 1;
@@ -109,13 +109,15 @@ static int check_step(int64_t cache, int64_t bits, int first_generation, int thr
     const int64_t hidden = 96, heads = 6, groups = first_generation ? 6 : 2, size = 32, ffn = 130, rows = 4, vocabulary = 33;
     float *weight = random_floats(hidden, 2.f), *bias = random_floats(hidden, 1.f);
     const Norm norm = {weight, first_generation ? bias : NULL};
+    const Norm none = {NULL, NULL};
     Layer layers[2];
     for (int i = 0; i < 2; i++)
-        layers[i] = (Layer){norm, norm, random_matrix(bits, (heads + 2 * groups) * size, hidden),
+        layers[i] = (Layer){norm, norm, i ? norm : none, i ? norm : none, random_matrix(bits, (heads + 2 * groups) * size, hidden),
                             random_matrix(bits, hidden, heads * size),
                             random_matrix(bits, first_generation ? ffn : 2 * ffn, hidden), random_matrix(bits, hidden, ffn),
                             random_floats(groups * PLACES * size, 0.f), random_floats(groups * PLACES * size, 0.f)};
     const Model model = {2, hidden, heads, groups, size, ffn, first_generation, first_generation ? HALVES : PAIRS,
+                         first_generation || bits == 8 ? size : size / 2,
                          first_generation ? 2 : 1, first_generation ? GELU : SWIGLU, 1, cache, first_generation,
                          first_generation ? 2.f : 1.f, 1e-5f, layers, norm, random_matrix(bits, vocabulary, hidden)};
     float *embedded = random_floats(rows * hidden, 2.f), *turns = random_floats(rows * size, 2.f);
