@@ -42,8 +42,8 @@ class Layer(Structure):
 
 class Model(Structure):
     _fields_ = (
-        *((name, c_int64) for name in ("layers", "hidden", "heads", "groups", "size", "ffn", "within_heads", "rotary", "turned",
-                                       "parts", "gate", "precision", "cache", "residual_of_norm")),
+        *((name, c_int64) for name in ("layers", "hidden", "heads", "groups", "size", "ffn", "within_heads", "rotary",
+                                       "turned", "parts", "gate", "precision", "cache", "residual_of_norm")),
         ("residual", c_float), ("epsilon", c_float), ("layer", POINTER(Layer)), ("last", Norm), ("head", Matrix),
     )  # fmt: skip
 

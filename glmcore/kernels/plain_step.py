@@ -164,7 +164,8 @@ class SmallModel:
         self.last, self.head = PlainNorm(rng, shape.layer_norm), PlainMatrix(rng, shape.bits, VOCABULARY, HIDDEN, False)
         self.described = abi.Model(
             layers=LAYERS, hidden=HIDDEN, heads=HEADS, groups=shape.groups, size=SIZE, ffn=FFN,
-            within_heads=shape.within_heads, rotary=shape.rotary, turned=shape.turned, parts=shape.parts, gate=shape.gate, precision=EXACT,
+            within_heads=shape.within_heads, rotary=shape.rotary, turned=shape.turned,
+            parts=shape.parts, gate=shape.gate, precision=EXACT,
             cache=cache, residual_of_norm=shape.residual_of_norm, residual=shape.residual, epsilon=EPSILON,
             layer=(abi.Layer * LAYERS)(*(layer.described for layer in self.layers)),
             last=self.last.described, head=self.head.described,
@@ -209,12 +210,8 @@ class Pass:
         self, model: SmallModel, tokens: Sequence[tuple[int, int, int]], rng: Numbers, answers: int | None = None
     ) -> None:
         self.model, self.tokens, self.rows = model, tokens, len(tokens)
-<<<<<<< HEAD
         self.answers = self.rows if answers is None else answers
-        width = SIZE // 4 if model.shape.rotary == abi.PAIRS else SIZE
-=======
         width = model.shape.turned // (2 if model.shape.rotary == abi.PAIRS else 1)
->>>>>>> 5029155 (Compute the family's layers in the CPU's whole step: a norm behind attention and MLP, any share of a head turning)
         angles = rng.floats(self.rows * width, -3, 3)
         self.cosines, self.sines = floats([*map(math.cos, angles)]), floats([*map(math.sin, angles)])
         self.width, self.inputs = width, rng.floats(self.rows * HIDDEN, -2, 2)
