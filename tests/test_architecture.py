@@ -66,7 +66,7 @@ GLMCORE = {
         "reading",
         "",
     },
-    "server": {"engine", "chat", "plan", "config", "errors", "demo", ""},
+    "server": {"engine", "chat", "plan", "config", "errors", "demo", "programs", ""},
     "bench": {"layout", "engine", "place", "models", "quant", "kernels", "checkpoint", "plan", "config", "errors"},
     "engine": {
         "layout",

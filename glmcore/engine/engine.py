@@ -24,6 +24,7 @@ from glmcore.engine.sequence import Sequence as TokenSequence
 from glmcore.engine.sequence import budget
 from glmcore.engine.stats import Stats
 from glmcore.engine.text import AnswerText
+from glmcore.plan import Plan
 from glmcore.tokenizers import Tokenizer
 
 Message = Mapping[str, Any]
@@ -41,11 +42,12 @@ class Engine:
     def __init__(
         self, config: ModelConfig, tokenizer: Tokenizer, runner: Runner, backend: str, *, parallel: int | None = None,
         context: int | None = None, max_stall: float = MAX_STALL, room: Room | None = None,
-        prefix_bytes: int = USUAL, lookup: bool = True,
+        prefix_bytes: int = USUAL, lookup: bool = True, plan: Plan | None = None,
     ) -> None:  # fmt: skip
         self.config, self.tokenizer, self.runner, self.backend = config, tokenizer, runner, backend
         room = room or Room()
         self.context = min(config.max_length, context or sys.maxsize, room.tokens)
+        self.plan = plan  # by which the model was loaded, until it is moved
         self.stats = Stats(backend=backend)
         self.loop = Loop(
             runner, Scheduler(parallel or runner.way.together, room.fits), max_stall=max_stall,
@@ -56,6 +58,7 @@ class Engine:
         """To be called when the model has been moved: what the cache held is forgotten."""
         self.runner.forget()
         self.loop.forget()
+        self.plan = None
         self.backend = describe_backend(self.runner.model)
 
     def describe(self) -> str:

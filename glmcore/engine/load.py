@@ -90,6 +90,7 @@ def load(
     return Engine(
         config, tokenizer, Runner(module, config, made.cache), describe_backend(module), parallel=parallel,
         context=context, max_stall=max_stall, room=room_of(made, config), prefix_bytes=prefix_bytes, lookup=lookup,
+        plan=made,
     )  # fmt: skip
 
 

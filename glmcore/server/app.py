@@ -22,6 +22,7 @@ from glmcore.server.figures import Figures, LiveMetrics, stats_report
 from glmcore.server.guard import Guard
 from glmcore.server.line import Line
 from glmcore.server.nearest import nearest
+from glmcore.server.page import add_page
 from glmcore.server.schemas import ChatRequest, CompletionRequest
 from glmcore.server.waits import WAITING
 
@@ -48,6 +49,7 @@ def create_app(
     add_error_handlers(app)
     add_answers(app, Answers(engine, line))
     add_reports(app, engine, figures, line)
+    add_page(app)
     return app
 
 

@@ -76,6 +76,7 @@ class LiveMetrics:
         yield answers
         total = self.figures.total
         for name, meaning, value in (
+            ("requests", "Answers that were asked for, those refused too", self.line.asked),
             ("prompt_tokens", "Tokens of all prompts", total.prompt_tokens),
             ("reused_tokens", DEFINITIONS["reused_tokens"], total.reused_tokens),
             ("generated_tokens", DEFINITIONS["generated_tokens"], total.generated_tokens),
@@ -104,6 +105,7 @@ def stats_report(engine: Engine, figures: Figures, line: Line) -> dict[str, Any]
         },
         "backend": engine.backend,
         "placement": placement(engine),
+        "plan": engine.plan.to_json() if engine.plan else None,
         "queue": {
             "running": line.running,
             "parallel": engine.loop.scheduler.parallel,

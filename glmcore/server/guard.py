@@ -15,12 +15,13 @@ from glmcore.server.errors import ApiError
 
 # Far more text than any of the contexts holds, little enough to be parsed at once.
 MAX_BODY_BYTES = 8 * 2**20
-OPEN_PATHS = ("/health",)
+# The page asks for the key itself: a browser sends none with an address that is typed.
+OPEN_PATHS = ("/", "/health")
 TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES // 2**20} MiB"
 
 
 class Guard:
-    """An ASGI middleware. With a key every path but /health asks for it, as ``Authorization: Bearer KEY``.
+    """An ASGI middleware. With a key every path but OPEN_PATHS asks for it, as ``Authorization: Bearer KEY``.
 
     Without one the Host header must name this machine, or be one of ``hosts``: no web page can reach the server under a
     name of its own.

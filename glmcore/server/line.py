@@ -82,7 +82,7 @@ class Line:
         self._jobs: set[Job] = set()
         self._waits = Waits(engine.loop.scheduler.parallel)
         self._closed = False
-        self.refused = 0
+        self.asked = self.refused = 0
 
     @property
     def running(self) -> int:
@@ -94,6 +94,7 @@ class Line:
 
     def join(self, task: Task) -> Job:
         """The task at the end of the line. Errors: ApiError(503) where it is full."""
+        self.asked += 1
         if self._closed:
             raise ApiError(503, "the server ends", code="given_up")
         if len(self._jobs) >= self.limit + self.engine.loop.scheduler.parallel:
