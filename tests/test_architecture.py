@@ -127,6 +127,7 @@ WITHOUT_TORCH = [
     "glmcore/__init__.py", "glmcore/errors.py", "glmcore/output.py", "glmcore/reading.py", "glmcore/config",
     "glmcore/layout.py", "glmcore/traits.py", "glmcore/machine.py", "glmcore/plan", "glmcore/chat",
     "glmcore/kernels/build.py", "glmcore/kernels/opening.py", "glmcore/kernels/abi.py", "glmcore/kernels/plain_step.py",
+    "glmcore/kernels/reading.py",
     "glmcore/engine/sequence.py", "glmcore/engine/batch/scheduler.py", "glmcore/engine/batch/costs.py",
     "glmcore/engine/batch/lookup.py", "glmdoctor",
     "glmcore/folders.py", "glmcore/programs.py", "glmcore/isolated.py", "glmcore/workers.py", "glmcore/startup.py",

@@ -57,8 +57,19 @@ class Tokens(Structure):
     )  # fmt: skip
 
 
+class Reading(Structure):
+    """How decoding reads weights: bytes asked for ahead in narrow and in wide matrices, of a stretch at most, and the
+    columns from which a matrix is wide."""
+
+    _fields_ = (("near", c_int64), ("far", c_int64), ("most_bytes", c_int64), ("wide", c_int64))
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return self.near, self.far, self.most_bytes, self.wide
+
+
 # In the order of ``glm_size_of`` in cpu/step.c.
-STRUCTURES = (Matrix, Norm, Layer, Model, Tokens)
+STRUCTURES = (Matrix, Norm, Layer, Model, Tokens, Reading)
 
 
 class Mismatch(Exception):
@@ -78,6 +89,8 @@ def declare(code: ctypes.CDLL) -> None:
         code.glm_step_bytes.argtypes = [POINTER(Model), POINTER(Tokens), c_int]
         code.glm_step_bytes.restype = c_int64
         code.glm_step.argtypes = [POINTER(Model), POINTER(Tokens), c_void_p, c_int]
+        code.glm_read_by.argtypes, code.glm_read_by.restype = [POINTER(Reading)], None
+        code.glm_reading.argtypes, code.glm_reading.restype = [POINTER(Reading)], None
         code.glm_size_of.argtypes, code.glm_size_of.restype = [c_int], c_int64
     except AttributeError as error:
         raise Mismatch(f"it has no function of glmcore's kernel: {error}") from error

@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ __all__ = ["KernelError", "KernelLibrary", "ensure_kernel"]
 
 SELFTEST = Path(__file__).parent / "selftest.py"
 # What a library has to agree with: it is verified anew where one of these changes.
-SELFTEST_FILES = (SELFTEST, *(SELFTEST.with_name(name) for name in ("abi.py", "plain_step.py")))
+SELFTEST_FILES = (SELFTEST, *(SELFTEST.with_name(name) for name in ("abi.py", "plain_step.py", "reading.py")))
 SELFTEST_SECONDS, LOCK_SECONDS = 30, 300
 LIBRARY, STAMP = "glm_kernel.so", "verified.json"
 
@@ -57,6 +57,7 @@ class KernelLibrary:
     cached: bool
     max_error: float
     log: str
+    reading: tuple[int, ...]  # how it reads weights the fastest here, as abi.Reading has it
     sha256: str  # of the file that was verified; what is loaded must be that
 
 
@@ -135,7 +136,7 @@ def _build_one(
         earlier = "\n".join(failure.log for failure in failures)
         library = KernelLibrary(folder / LIBRARY, str(answer["isa"]), f"{compiler.path}: {compiler.version}", openmp,
                                 False, float(str(answer["max_error"])), f"{earlier}\n{words}".strip(),
-                                digest)  # fmt: skip
+                                _reading(answer), digest)  # fmt: skip
         os.replace(target, folder / LIBRARY)
     _write_stamp(folder / STAMP, library)
     return library
@@ -159,10 +160,15 @@ def _given(path: Path, folders: Sequence[Path]) -> KernelLibrary:
             return known
     answer = _selftest(path, "kernel-file", "")
     library = KernelLibrary(path, str(answer["isa"]), "given", bool(answer["openmp"]), False,
-                            float(str(answer["max_error"])), "", digest)  # fmt: skip
+                            float(str(answer["max_error"])), "", _reading(answer), digest)  # fmt: skip
     with contextlib.suppress(OSError, KernelError):  # not remembering it only costs the next call its milliseconds
         _write_stamp(keep.writable(folders) / name, library)
     return library
+
+
+def _reading(answer: Mapping[str, object]) -> tuple[int, ...]:
+    numbers = answer["reading"]
+    return tuple(map(int, numbers)) if isinstance(numbers, list) else ()
 
 
 def _selftest(path: Path, code: str, words: str) -> dict[str, object]:
@@ -197,7 +203,7 @@ def _read_stamp(stamp: Path, digest: str, library: Path) -> KernelLibrary | None
         saved = json.loads(stamp.read_text())
         if saved["sha256"] != digest:
             return None
-        return KernelLibrary(**{**saved, "path": library, "cached": True})
+        return KernelLibrary(**{**saved, "path": library, "cached": True, "reading": tuple(saved["reading"])})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # damaged or of an older layout: as if it were not there
 

@@ -38,6 +38,7 @@ class Kernel:
         # Torch's own OpenMP runtime is loaded for everybody to see, so the library's calls are bound to it: one pool of
         # threads for both, which is why torch must be imported first (it is, above).
         code = declared(library)
+        code.glm_read_by(abi.Reading(*library.reading))
         self._linear, self._linear16, self._read = code.glm_linear, code.glm_linear16, code.glm_read
         self._step, self._step_bytes = code.glm_step, code.glm_step_bytes
 

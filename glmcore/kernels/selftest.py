@@ -16,7 +16,7 @@ import sys
 # This runs isolated, with no packages but the standard library's: glmcore's own folder comes after those.
 sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from glmcore.kernels import abi, plain_step
+from glmcore.kernels import abi, plain_step, reading
 from glmcore.kernels.abi import NOT_FINITE, PRECISIONS
 from glmcore.kernels.plain_step import Numbers
 
@@ -177,7 +177,8 @@ def check(path: str) -> dict[str, object]:
     one, y = (ctypes.c_float * 1)(1.0), (ctypes.c_float * 1)()
     if library.glm_linear(8, 0, b"\1\1", one, None, bad, y, 1, 1, 2, 1) != NOT_FINITE:
         raise Failure("verify", "a NaN among the activations was not reported")
-    return {"isa": library.glm_isa().decode(), "openmp": bool(library.glm_openmp()), "max_error": worst}
+    return {"isa": library.glm_isa().decode(), "openmp": bool(library.glm_openmp()), "max_error": worst,
+            "reading": reading.fastest(library).numbers}  # fmt: skip
 
 
 def main() -> None:

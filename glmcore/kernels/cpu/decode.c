@@ -23,7 +23,7 @@
 #define MOST_BYTES 2097152
 #endif
 #ifndef WIDE
-#define WIDE 8192           /* columns from which the activations crowd the first cache: more rows share them */
+#define WIDE 8192
 #endif
 #ifndef NEAR
 #define NEAR 256
@@ -31,6 +31,7 @@
 #ifndef FAR
 #define FAR 1024
 #endif
+static Reading reading = {NEAR, FAR, MOST_BYTES, WIDE};
 #define SECOND_CACHE 262144 /* of a stretch that is gone through several times */
 
 /* Where the activations of a block lie: rows m, m + 1, …. */
@@ -44,8 +45,8 @@ typedef struct {
 
 INLINE void hint(const int far, const uint8_t *row, int bytes) {
     for (int i = 0; i < bytes; i += 64)
-        if (far) __builtin_prefetch((const void *)((uintptr_t)row + FAR + (uintptr_t)i), 0, 2);
-        else __builtin_prefetch((const void *)((uintptr_t)row + NEAR + (uintptr_t)i), 0, 3);
+        if (far) __builtin_prefetch((const void *)((uintptr_t)row + (uintptr_t)(reading.far + i)), 0, 2);
+        else __builtin_prefetch((const void *)((uintptr_t)row + (uintptr_t)(reading.near + i)), 0, 3);
 }
 
 /* One block of QUAD matrix rows that lie `stride` bytes apart times `group` activation rows: total[group] += what they
@@ -135,7 +136,7 @@ INLINE void stretch_of(const int bits, const int kind, const int quads, const in
 /* All activation rows times a stretch, as many at a time as come out even. */
 #define DECODE(name, bits, kind)                                                                                    \
     static void name(const Weights *w, const Activations *a, int64_t first, int64_t count, float *y) {              \
-        if (a->m == 1 && BROAD > NARROW && w->k >= WIDE) {                                                          \
+        if (a->m == 1 && BROAD > NARROW && w->k >= reading.wide) {                                                          \
             stretch_of(bits, kind, BROAD, 1, 1, w, a, 0, first, count, y);                                          \
             return;                                                                                                 \
         }                                                                                                           \
@@ -160,8 +161,8 @@ DECODE(bits24_of8, INT8, BITS24)
 /* Takes the next stretch, of which `first` is told; returns how many rows it has, 0 where none is left.  As long as there
  * is much left it is long, later a share of what is left. */
 static int64_t next_stretch(const Weights *w, const Activations *a, int64_t *first) {
-    const int64_t most_bytes = a->m > SHARING && !several_rows(a) ? SECOND_CACHE : MOST_BYTES, share = 2 * omp_get_num_threads();
-    const int64_t least = at_least(MOST_SIDE, LEAST_BYTES / w->row_bytes);
+    const int64_t most_bytes = a->m > SHARING && !several_rows(a) ? SECOND_CACHE : reading.most_bytes, share = 2 * omp_get_num_threads();
+    const int64_t least = at_least(MOST_SIDE, at_most(LEAST_BYTES, most_bytes) / w->row_bytes);
     const int64_t most = at_least(least, most_bytes / w->row_bytes);
     int64_t count;
     *first = __atomic_load_n(a->claimed, __ATOMIC_RELAXED);
@@ -172,6 +173,12 @@ static int64_t next_stretch(const Weights *w, const Activations *a, int64_t *fir
     } while (!__atomic_compare_exchange_n(a->claimed, first, *first + count, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
     return count;
 }
+
+/* From now on weights are read so: what suits the memory best differs from one processor to the next.  No bit of any
+ * result depends on it. */
+EXPORT void glm_read_by(const Reading *chosen) { reading = *chosen; }
+/* How they are read without being told. */
+EXPORT void glm_reading(Reading *out) { *out = (Reading){NEAR, FAR, MOST_BYTES, WIDE}; }
 
 void decode(const Weights *w, const Activations *a, float *y) {
     typedef void Stretch(const Weights *, const Activations *, int64_t, int64_t, float *);

@@ -112,6 +112,12 @@ int32_t pack(const Activations *a, const float *x);
 void linear_few(const Weights *w, const Activations *a, float *y);   /* y[m][n] from integers; floats: FLOATS */
 void linear_many(const Weights *w, const Activations *a, float *y);  /* y[m][n] from any kind; weights of integers */
 
+/* How a few long streams of weights are read.  As abi.py has it. */
+typedef struct {
+    int64_t near, far;  /* bytes that are asked for ahead, in narrow and in wide matrices */
+    int64_t most_bytes; /* of a stretch */
+    int64_t wide;       /* columns from which a matrix is wide: activations crowd the first cache, so more rows share them */
+} Reading;
 void decode(const Weights *w, const Activations *a, float *y);       /* linear_few for integers and for floats */
 int several_rows(const Activations *a);                              /* whether decoding is for `several` */
 void several(const Weights *w, const Activations *a, int64_t first, int64_t count, float *y); /* a stretch of it */

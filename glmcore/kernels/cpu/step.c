@@ -87,7 +87,7 @@ static int32_t run_head(const Model *model, const Tokens *tokens, const Buffers 
 
 /* How many bytes the structures of step.h take, in the order of STRUCTURES in glmcore/kernels/abi.py; 0 beyond. */
 EXPORT int64_t glm_size_of(int number) {
-    static const int64_t sizes[] = {sizeof(Matrix), sizeof(Norm), sizeof(Layer), sizeof(Model), sizeof(Tokens)};
+    static const int64_t sizes[] = {sizeof(Matrix), sizeof(Norm), sizeof(Layer), sizeof(Model), sizeof(Tokens), sizeof(Reading)};
     return number < 0 || number >= (int)(sizeof(sizes) / sizeof(*sizes)) ? 0 : sizes[number];
 }
 

@@ -59,6 +59,7 @@ def test_built_kernel_is_verified_and_found_again_at_once(best):
     started = time.perf_counter()
     again = ensure_kernel(cache=cache)
     assert again.cached and again.path == library.path and again.isa == library.isa
+    assert len(library.reading) == len(abi.Reading._fields_) and again.reading == library.reading
     assert time.perf_counter() - started < 0.1  # no child process: those alone take longer on a busy machine
 
 
@@ -344,6 +345,8 @@ def test_given_file_that_computes_wrongly(tmp_path):
     int glm_openmp(void) { return 0; }
     void glm_linear16(void) {}
     void glm_read(void) {}
+    void glm_read_by(void) {}
+    void glm_reading(void) {}
     void glm_step(void) {}
     void glm_step_bytes(void) {}
     long glm_size_of(int number) { return (long[]){SIZES}[number]; }

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import nn
 
 from glmcore.errors import GlmError
-from glmcore.kernels import load, reference, threads
+from glmcore.kernels import abi, load, reading, reference, threads
 from glmcore.kernels.load import Kernel
 from glmcore.packing import dequantize, pack_int4
 from glmcore.quant.convert import attach_kernel, quantize_model, quantize_module
@@ -51,6 +51,27 @@ def assert_right(kernel, x, weight, scale, bits, bias=None):
     error = (y - reference.linear(kept, weight, scale, bits, bias)).abs()
     bound = reference.full_scale(kept, scale, bits, bias)
     assert (error <= TOLERANCE * bound + 1e-30).all(), (error / bound).max()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_however_weights_are_read_the_bits_are_the_same(kernel, bits):
+    generator, n, k = torch.Generator().manual_seed(6), 611, 514
+    weight, scale = random_weight(n, k, bits, generator), torch.rand(n, generator=generator)
+    code = load.declared(kernel.library)
+    for rows in (1, 3):
+        x, found = torch.randn(rows, k, generator=generator), []
+        for way in (kernel.library.reading, (0, 64, 1 << 12, 1), (4096, 0, 1 << 30, 1 << 40)):
+            code.glm_read_by(abi.Reading(*way))
+            found.append(kernel.linear(x, weight, scale, bits=bits))
+        code.glm_read_by(abi.Reading(*kernel.library.reading))
+        assert all(torch.equal(found[0], other) for other in found[1:])
+
+
+def test_another_way_of_reading_has_to_be_faster_by_more_than_chance():
+    own, near, far = (256, 1, 1, 1), (512, 1, 1, 1), (1024, 1, 1, 1)
+    assert reading.choose({own: [1.0, 1.0, 3.0], near: [0.97, 0.97, 2.9], far: [0.5, 1.2, 3.3]}) == own
+    # The machine was three times as slow in the last round, for all of them.
+    assert reading.choose({own: [1.0, 1.0, 3.0], near: [0.9, 0.9, 2.6], far: [0.8, 0.8, 2.4]}) == far
 
 
 @given(m=st.integers(1, 40), n=st.integers(1, 140), pairs=st.integers(1, 200), bits=st.sampled_from((4, 8)),
