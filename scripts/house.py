@@ -20,7 +20,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 PACKAGES = ("glmdoctor", "glmcore")
 GENERATIONS = {"v1", "v2", "v3", "glm4"}
 SHAPE = r"\[[\w .,·*/+]+\]|shape"  # [B, S, hidden size]
-ERROR = r"Error|Errors:|raises"
+ERROR = r"Error|[Rr]aises"
 # Where a generation's name may be asked for: the table of what they differ in, and the reader of configurations.
 ASKED_IN = {"config", "traits"}
 
@@ -109,13 +109,13 @@ def documented(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return first.end_lineno - first.lineno + 1
 
 
-def told(root: Path, asks: Callable[[Function], bool], says: str) -> dict[str, bool]:
-    """Of glmcore's public functions that ``asks`` picks, by place and name: whether the docstring matches ``says``.
+def told(root: Path, package: str, asks: Callable[[Function], bool], says: str) -> dict[str, bool]:
+    """Of a package's public functions that ``asks`` picks, by place and name: whether the docstring matches ``says``.
 
     What a class says, or the method of the same name that is carried out, counts too.
     """
     found = {}
-    for path, tree in modules(root, "glmcore").items():
+    for path, tree in modules(root, package).items():
         named: dict[str, str] = {}
         for node in ast.walk(tree):
             if isinstance(node, Function):
@@ -141,6 +141,10 @@ def raises(node: Function) -> bool:
     return not node.decorator_list and any("SystemExit" not in ast.unparse(error) for error in raised)
 
 
+def counted(found: dict[str, bool]) -> str:
+    return f"{sum(found.values())} of {len(found)}"
+
+
 def measured(root: Path) -> dict[str, str]:
     table = {}
     for package in PACKAGES:
@@ -154,16 +158,16 @@ def measured(root: Path) -> dict[str, str]:
     lines = lengths(root)
     p90 = lines[int(len(lines) * 0.9)]
     table["lines of a function: median, p90, longest"] = f"{statistics.median(lines):g}, {p90}, {lines[-1]}"
-    shapes, errors = told(root, takes_tensors, SHAPE), told(root, raises, ERROR)
-    table["docstrings of tensor functions with shapes"] = f"{sum(shapes.values())} of {len(shapes)}"
-    table["docstrings of what raises with the errors"] = f"{sum(errors.values())} of {len(errors)}"
+    table["docstrings of tensor functions with shapes"] = counted(told(root, "glmcore", takes_tensors, SHAPE))
+    for package in PACKAGES:
+        table[f"{package}: docstrings of what raises with the errors"] = counted(told(root, package, raises, ERROR))
     return table
 
 
 def main() -> None:
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent
     for name, value in measured(root).items():
-        print(f"{name:48} {value}")
+        print(f"{name:52} {value}")
 
 
 if __name__ == "__main__":

@@ -81,6 +81,7 @@ class Reinstall:
         return f"{self.python}: {', '.join(self.former or self.pins)}"
 
     def apply(self, disk: Disk) -> None:
+        """Put the former versions back. Raises FileExistsError where others have changed a package since."""
         new, old = versions(self.pins), versions(self.former)
         half = json.loads(disk.run(programs.isolated(self.python, "-c", AFTER_A_KILL, *self.pins)))
         if half:  # made whole first: pip takes away only what it knows of

@@ -37,6 +37,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Raises ``UsageError`` with the command that was probably meant."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             raise click.UsageError(f"no such command: {args[0]}{meant(args[0], COMMANDS)}", context)
         return super().resolve_command(context, args)

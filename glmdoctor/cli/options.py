@@ -91,7 +91,7 @@ def selection(command: Any) -> Any:
 
 
 def host(model: str | None, python: str | None, kernel_file: str | None, snapshot: str | None = None) -> Host:
-    """The machine to examine: this one, or the one in a snapshot file."""
+    """The machine to examine: this one, or that in a snapshot file. Raises ``UsageError`` where both are asked for."""
     output.hear_glmcore()
     if snapshot is None:
         from glmdoctor.diagnosis import this_host
@@ -127,6 +127,7 @@ def diagnosed(
     skip: Collection[str] = (),
     deep: bool = False,
 ) -> Diagnosis:
+    """The chosen machine with its findings. Raises ``UsageError`` where ``python`` is no Python interpreter."""
     from glmdoctor.diagnosis import judge
     from glmdoctor.host.facts import Unknown
 

@@ -65,7 +65,10 @@ def _emit(write: Callable[[], object]) -> None:
 
 
 def write_file(path: str, content: str, errors: str = "backslashreplace") -> None:
-    """All of it or nothing where ``path`` is a file or absent; into whatever else lies there."""
+    """All of it or nothing where ``path`` is a file or absent; into whatever else lies there.
+
+    Raises ``ClickException`` where that cannot be written.
+    """
     from glmcore.errors import GlmError
     from glmcore.output import write_text
 

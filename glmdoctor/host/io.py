@@ -152,7 +152,8 @@ class IO(ABC):
 def resolve(path: str, link: Callable[[str], str | None], follow_last: bool = True) -> str:
     """Follow the links of an absolute path one component at a time, never above "/".
 
-    ``link`` gives the target of a path whose parent is resolved, or None where it is no link.
+    ``link`` gives the target of a path whose parent is resolved, or None where it is no link. Raises OSError (ELOOP)
+    where there are more links than the kernel follows.
     """
     done, todo, links = "/", deque(path.split("/")), 0
     while todo:

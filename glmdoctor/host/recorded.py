@@ -45,13 +45,17 @@ class RecordedIO(IO):
         return self._status(self._follow(path, last=False), path)
 
     def readlink(self, path: str) -> str:
+        """Raises OSError, as the system does, where there is no link."""
         entry = self.files.get(self._follow(path, last=False))
         if not isinstance(entry, Link):
             raise OSError(errno.EINVAL, "not a link", path)
         return entry.target
 
     def listdir(self, path: str) -> list[str]:
-        """Names in the order in which they were recorded (Windows' search depends on it)."""
+        """Names in the order in which they were recorded (Windows' search depends on it).
+
+        Raises FileNotFoundError where nothing lies below ``path``.
+        """
         folder = self._follow(path).rstrip(self._separator) + self._separator
         below = (name[len(folder) :] for name in self.files if name.startswith(folder))
         names = list(dict.fromkeys(name.split(self._separator)[0] for name in below))

@@ -95,7 +95,7 @@ class Run:
 
 
 def state_folder() -> str:
-    """Where the journal of this user lies."""
+    """Where the journal of this user lies. Raises ``NoHome`` where it has no place."""
     folder = user_folder("state", "glmdoctor")
     if folder is None:
         raise NoHome
@@ -125,7 +125,7 @@ class Store:
         return self.disk.is_mine(path) or self.disk.node(path).kind != "file"
 
     def read(self, run: str) -> Run:
-        """The run's file; ``Damaged`` where it is anything else than what was written there."""
+        """The run's file. Raises ``Damaged`` where it is anything else than what was written there."""
         path, found = self._path(run), Run(run)
         try:
             follow(found, self.disk.read(path, chain.LIMIT))
@@ -215,6 +215,7 @@ class Writer:
         self._write(_plan(plan, found))
 
     def intent(self, number: int, plan: str, action: Action, changes: Changes) -> None:
+        """Write down what is about to be done. Raises OSError where the journal has grown too long for it."""
         if self.written > chain.LIMIT // 2:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), self.path)
         found = {path: change_to_json(change) for path, change in changes.items()}

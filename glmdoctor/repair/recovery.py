@@ -70,8 +70,8 @@ def recover(store: Store) -> list[Undone]:
 def undo(store: Store, wanted: str | None = None) -> Undone | None:
     """Take back the run named (the latest by default); None where there is nothing to take back.
 
-    Refuses, before anything is touched, where others changed what the run left, or what it kept. Only the linker cache
-    may have been rebuilt since: it is made from what is there, and stays.
+    Raises ``Refused``, before anything is touched, where others changed what the run left, or what it kept. Only the
+    linker cache may have been rebuilt since: it is made from what is there, and stays.
     """
     runs = [run for run in store.runs() if run.end == "finished" and wanted in (None, run.id)]
     if not runs:

@@ -161,7 +161,8 @@ def goals(results: Results, shape: Shape, precision: str) -> list[Goal]:
         *listed,
         *(
             Goal(
-                f"decode at {far} tokens / at {near}, cache in {kept}", wanted,
+                f"decode at {far} tokens / at {near}, cache in {kept}",
+                wanted,
                 ratio(ours("int4", f"decode_{kept}", str(far)), ours("int4", f"decode_{kept}", str(near))),
             )
             for kept, wanted in CACHE_GOALS.items()

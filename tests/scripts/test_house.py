@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.util
 import statistics
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 spec = importlib.util.spec_from_file_location("house", ROOT / "scripts" / "house.py")
@@ -35,10 +38,19 @@ def test_functions_fit_the_eye() -> None:
     assert lines[-1] <= 45
 
 
-def test_docstrings_give_shapes_and_errors() -> None:
-    for asks, says in ((house.takes_tensors, house.SHAPE), (house.raises, house.ERROR)):
-        found = house.told(ROOT, asks, says)
-        assert len(found) > 50 and not [name for name, told in found.items() if not told]
+@pytest.mark.parametrize(
+    "package, asks, says",
+    [("glmcore", house.takes_tensors, house.SHAPE), *((each, house.raises, house.ERROR) for each in house.PACKAGES)],
+    ids=["shapes", "doctor", "core"],
+)
+def test_docstrings_give_shapes_and_errors(package: str, asks: Any, says: str) -> None:
+    found = house.told(ROOT, package, asks, says)
+    assert len(found) > 20 and not [name for name, told in found.items() if not told]
+
+
+def test_a_problems_id_is_spelled_in_few_files() -> None:
+    count, name = house.id_files(ROOT)
+    assert count <= 3, name
 
 
 def test_a_circle_through_a_third_room_is_found() -> None:
