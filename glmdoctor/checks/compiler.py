@@ -21,6 +21,7 @@ OPENMP = text("OpenMP")
 KERNEL = text("CPU kernel for quantised models")
 GIVEN = text("kernel_file given")
 ORIGINAL = text("CPU kernel of the model's own code")
+NATIVE = text("Code for this very processor")
 
 
 def kernel_grade(host: Machine) -> Status:
@@ -76,6 +77,31 @@ def compiler(host: Machine) -> Iterator[Finding]:
             text("No gcc, clang or cc is on PATH; quantised models run on the CPU without the fast kernel."),
             cc=toolchain.cc_variable,
         )
+
+
+def native(host: Machine) -> Iterator[Finding]:
+    """glmcore names the instructions that it wants; other projects' builds ask for this processor's."""
+    asked = [each for each in known(host.toolchain).compilers if each.native is not None]
+    refusing = next((each for each in asked if not each.native), None)
+    if refusing:
+        yield bad(
+            Status.WARN,
+            "clang-march-native",
+            text("The compiler does not know -march=native"),
+            text(
+                "{path} ({family} {version}) refuses -march=native, with which chatglm.cpp and others build. glmcore's "
+                "kernel does without.",
+                path=refusing.path,
+                family=refusing.family,
+                version=refusing.version,
+            ),
+            path=refusing.path,
+            version=refusing.version,
+        )
+    elif asked:
+        yield ok(NATIVE, text("{path} knows -march=native.", path=asked[0].path))
+    else:
+        yield skipped(NATIVE, text("Only a clang may not know -march=native, and none is taken here."))
 
 
 def openmp(host: Machine) -> Iterator[Finding]:
@@ -222,6 +248,7 @@ def original(host: Machine) -> Iterator[Finding]:
 
 CHECKS = (
     Check("compiler.found", COMPILER, compiler, problems=("gcc-missing", "compiler-32bit"), needs=("toolchain",)),
+    Check("compiler.native", NATIVE, native, problems=("clang-march-native",), needs=("toolchain",)),
     Check(
         "compiler.openmp",
         OPENMP,

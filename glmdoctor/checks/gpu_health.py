@@ -20,6 +20,8 @@ SLOWED = text("Clocks of the cards")
 LINK = text("PCIe links of the cards")
 FABRIC = text("NVSwitch fabric")
 MODES = text("Modes of the cards")
+PEERS = text("Copies between the cards")
+NVIDIA = "10de"
 NO_GPU = text("NVML lists no GPU.")
 
 # Above this performance state a card rests, and lowers its link to save power.
@@ -330,6 +332,30 @@ def _closed(gpu: NvmlGpu, all_of_them: bool) -> Finding:
     )
 
 
+def peers(host: Machine) -> Iterator[Finding]:
+    """One card's access to another that the IOMMU refuses: NCCL then waits for ever, and says nothing."""
+    cards = [place(card.address) for card in known(host.pci) if card.vendor == NVIDIA]
+    log = known(host.kernel_log)
+    refused = [fault for fault in log.dma_faults if place(fault.pci) in cards]
+    if len(cards) < 2:
+        yield skipped(PEERS, text("There are no two NVIDIA cards here."))
+    elif not refused:
+        yield ok(PEERS, text("The kernel's log ({source}) has no access that was refused.", source=log.source))
+    else:
+        yield bad(
+            Status.WARN,
+            "p2p-hang",
+            text("The IOMMU refuses what a card asks for"),
+            text(
+                "Kernel's log ({source}): {line}. With several cards the first exchange between them then hangs.",
+                source=log.source,
+                line=refused[0].line,
+            ),
+            cards=cards,
+            faults=[vars(fault) for fault in refused],
+        )
+
+
 CHECKS = (
     Check("gpu.memory", MEMORY, memory, problems=("gpu-ecc-errors",), needs=("nvml",), explained_by=("gpu-lost",)),
     Check("gpu.faults", FAULTS, faults, problems=("gpu-xid-fault", "gpu-lost"), needs=("nvml",),
@@ -337,6 +363,7 @@ CHECKS = (
     Check("gpu.clocks", SLOWED, slowed, problems=("gpu-throttled",), needs=("nvml",)),
     Check("gpu.link", LINK, link, problems=("pcie-link-narrow",), needs=("nvml",), explained_by=("gpu-lost",)),
     Check("gpu.fabric", FABRIC, fabric, problems=("cuda-system-not-ready",)),
+    Check("gpu.peers", PEERS, peers, problems=("p2p-hang",), needs=("pci", "kernel_log")),
     Check("gpu.modes", MODES, modes, problems=(NONE_VISIBLE, "gpu-exclusive-compute-mode"),
           needs=("nvml",)),
 )  # fmt: skip

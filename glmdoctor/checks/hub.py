@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok
+from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok, skipped
 from glmdoctor.findings import Finding, Status, Variables
 from glmdoctor.host.facts import Hub
 from glmdoctor.messages import Text, text
+from glmdoctor.readings.versions import numbers
 
 TITLE = text("Settings for fetching models")
 OWN = text("Requests to this machine's own names")
+LINKS = text("Symbolic links for the hub's cache")
+COPIES = (0, 10)  # huggingface_hub that copies where it may not link
 # What lets Python's HTTP libraries speak SOCKS: requests' and httpx's.
 SOCKS = ("pysocks", "socksio")
 
@@ -87,7 +90,32 @@ def localhost(host: Machine) -> Iterator[Finding]:
     )
 
 
+def links(host: Machine) -> Iterator[Finding]:
+    """Before 0.10 huggingface_hub gave up where it may not link; it copies since (its pull request 1067)."""
+    allowed, packages = known(host.links), known(host.interpreter).packages
+    version = packages.get("huggingface-hub")
+    if version is None:
+        yield skipped(LINKS, text("huggingface_hub is not installed in the examined interpreter."))
+    elif allowed.developer_mode or allowed.privilege:
+        yield ok(LINKS, text("This user may make symbolic links."))
+    elif numbers(version) >= COPIES:
+        yield ok(LINKS, text("None may be made; huggingface_hub {version} copies instead.", version=version))
+    else:
+        yield bad(
+            Status.WARN,
+            "windows-symlink-privilege",
+            text("Windows refuses symbolic links"),
+            text(
+                "Developer mode is off and this session lacks the privilege; huggingface_hub {version} cannot do "
+                "without links (WinError 1314).",
+                version=version,
+            ),
+            version=version,
+        )
+
+
 CHECKS = (
+    Check("hub.links", LINKS, links, problems=("windows-symlink-privilege",), needs=("links", "interpreter")),
     Check("hub.settings", TITLE, settings, problems=("hub-unreachable",), needs=("hub",)),
     Check("hub.localhost", OWN, localhost, problems=("localhost-through-proxy",), needs=("hub",)),
 )

@@ -14,6 +14,7 @@ class Compiler:
     family: str  # "gcc", "clang", "apple-clang"; "" as for version
     version: str  # "" where it was not asked, because one that comes before it answered
     target: str = ""  # "x86_64-linux-gnu", "mingw32", …; "" as for version, or where it does not tell
+    native: bool | None = None  # does it know -march=native? Asked of a clang alone
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,14 @@ class Xid:
 
 
 @dataclass(frozen=True)
+class DmaFault:
+    """An access of a device that the IOMMU refused, as the kernel logged it."""
+
+    pci: str  # "0000:41:00.0"
+    line: str
+
+
+@dataclass(frozen=True)
 class KernelLog:
     """What the kernel's log since the start says about cards and memory."""
 
@@ -108,6 +116,7 @@ class KernelLog:
     killed: tuple[Process, ...] = ()  # by the out-of-memory killer
     unsigned: tuple[str, ...] = ()  # lines by which the kernel refused a module for its signature
     foreign: tuple[str, ...] = ()  # lines by which it refused NVIDIA's module as another kernel's
+    dma_faults: tuple[DmaFault, ...] = ()  # each device's last
 
 
 class DriverFacts(Facts):

@@ -53,7 +53,16 @@ class State:
     done_runs: tuple[str, ...]  # repairs that can be undone
 
 
+@dataclass(frozen=True)
+class Links:
+    """What on Windows allows symbolic links to be made."""
+
+    developer_mode: bool
+    privilege: bool  # this session holds SeCreateSymbolicLinkPrivilege
+
+
 class SystemFacts(Facts):
+    links = Fact(Links, "links.links")
     os = Fact(Os, "system.operating_system")
     cpu = Fact(Cpu, "resources.cpu")
     settings = Fact(Settings, "leftovers.settings")

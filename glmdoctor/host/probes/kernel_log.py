@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import re
 
-from glmdoctor.host.facts import KernelDriver, KernelLog, PciDisplay, Process, Unknown, Xid
+from glmdoctor.host.facts import DmaFault, KernelDriver, KernelLog, PciDisplay, Process, Unknown, Xid
 from glmdoctor.host.io import IO
 
 FILES = ("/var/log/kern.log", "/var/log/messages", "/var/log/syslog")
@@ -24,6 +24,11 @@ FOREIGN = re.compile(
     r"nvidia[\w-]*: (?:version magic .* should be|disagrees about version of symbol)"
     r"|nvidia[\w-]*: no symbol version for module_layout"
     r"|nvidia.*(?:Exec format error|Invalid module format)"
+)
+# Of AMD's IOMMU (two ages) and of Intel's; both name the device whose access they refused.
+DMA_FAULT = re.compile(
+    r"(?:AMD-Vi: Event logged \[IO_PAGE_FAULT device=([0-9a-f:.]{7,12})|([0-9a-f:.]{7,12}): AMD-Vi: Event logged"
+    r" \[IO_PAGE_FAULT|DMAR: \[DMA [^\]]{4,24}\] Request device \[([0-9a-f:.]{7,12})\])"
 )
 STARTED = re.compile(r"kernel: .*Linux version \d")
 LINE = 300  # characters that are kept of one
@@ -87,6 +92,7 @@ def parsed(text: str, source: str) -> KernelLog:
     killed: dict[int, Process] = {}
     unsigned: dict[str, None] = {}
     foreign: dict[str, None] = {}
+    refused: dict[str, DmaFault] = {}
     for line in text.splitlines():
         if found := XID.search(line):
             key = (found[1], int(found[2]))
@@ -99,4 +105,14 @@ def parsed(text: str, source: str) -> KernelLog:
             unsigned[found[0][:LINE]] = None
         elif found := FOREIGN.search(line):
             foreign[found[0][:LINE]] = None
-    return KernelLog(source, tuple(xids.values()), tuple(killed.values()), tuple(unsigned), tuple(foreign))
+        elif found := DMA_FAULT.search(line):
+            device = found[1] or found[2] or found[3]
+            refused[device] = DmaFault(device, line.strip()[:LINE])
+    return KernelLog(
+        source,
+        tuple(xids.values()),
+        tuple(killed.values()),
+        tuple(unsigned),
+        tuple(foreign),
+        tuple(refused.values()),
+    )

@@ -49,4 +49,11 @@ def _asked(io: IO, command: str, path: str) -> Compiler | None:
         return None
     told = io.run([path, "-dumpmachine"], TIME_LIMIT)
     target = told.out.strip() if told.code == 0 else ""
-    return Compiler(command, path, family, version.group(1), target if re.fullmatch(r"[\w.-]{3,60}", target) else "")
+    target = target if re.fullmatch(r"[\w.-]{3,60}", target) else ""
+    return Compiler(command, path, family, version.group(1), target, _native(io, path) if "clang" in family else None)
+
+
+def _native(io: IO, path: str) -> bool | None:
+    """From an empty program, of which nothing is written; None where the compiler fails for another reason."""
+    done = io.run([path, "-march=native", "-fsyntax-only", "-x", "c", "-"], TIME_LIMIT)
+    return True if done.code == 0 else False if "march" in done.err else None

@@ -188,3 +188,24 @@ def test_the_compute_mode(gpu_machine: Stub, mode: str | None, held: bool, statu
         "gpu-exclusive-compute-mode" if status is Status.FAIL else None,
     )
     assert words in str(found.detail)
+
+
+REFUSED = facts.DmaFault("0000:41:00.0", "nvidia 0000:41:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x23]")
+
+
+@pytest.mark.parametrize(
+    ("cards", "faults", "status"),
+    [
+        (("01", "41"), (REFUSED,), Status.WARN),
+        (("01", "41"), (), Status.OK),
+        (("01", "41"), (facts.DmaFault("0000:05:00.0", "a network card"),), Status.OK),
+        (("41",), (REFUSED,), Status.SKIPPED),
+    ],
+)
+def test_copies_between_cards_that_the_iommu_refuses(
+    gpu_machine: Stub, cards: tuple[str, ...], faults: tuple[facts.DmaFault, ...], status: Status
+) -> None:
+    pci = tuple(facts.PciDisplay(f"0000:{bus}:00.0", "10de", "2684", "0300", "nvidia") for bus in cards)
+    machine = gpu_machine.having(pci=pci, kernel_log=facts.KernelLog("dmesg", (), dma_faults=faults))
+    found = finding(machine, "gpu.peers")
+    assert (found.status, found.problem) == (status, "p2p-hang" if status is Status.WARN else None)

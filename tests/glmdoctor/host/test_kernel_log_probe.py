@@ -80,3 +80,20 @@ def test_the_fabric_manager_matters_where_there_is_nvswitch():
     assert kernel_driver(RecordedIO(switch)).fabric_manager is True
     del switch["/proc/812/comm"]
     assert kernel_driver(RecordedIO(switch)).fabric_manager is False
+
+
+@pytest.mark.parametrize(
+    ("line", "device"),
+    [
+        (
+            "nvidia 0000:41:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x23 address=0xf0 flags=0x20]",
+            "0000:41:00.0",
+        ),
+        ("AMD-Vi: Event logged [IO_PAGE_FAULT device=41:00.0 domain=0x23 address=0xf0 flags=0x20]", "41:00.0"),
+        ("DMAR: [DMA Write NO_PASID] Request device [65:00.0] fault addr 0xfc00 [fault reason 0x05]", "65:00.0"),
+        ("DMAR: [DMA Read] Request device [01:00.0] fault addr 0x0", "01:00.0"),
+    ],
+)
+def test_accesses_that_the_iommu_refused(line: str, device: str) -> None:
+    found = parsed(f"[ 1.0] {line}\n[ 2.0] {line}\n", "dmesg").dma_faults
+    assert [(fault.pci, fault.line) for fault in found] == [(device, f"[ 2.0] {line}")]

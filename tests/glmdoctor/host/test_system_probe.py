@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from glmdoctor.checks import ALL
 from glmdoctor.host.facts import Compiler, DeviceNode, KernelDriver, Memory, PciDisplay, Process, Toolchain, Unknown
 from glmdoctor.host.host import Host
 from glmdoctor.host.io import RealIO, Result
@@ -291,7 +292,7 @@ def test_a_compiler_that_does_not_answer_is_none(tmp_path):
     found = compilers(
         tmp_path, {"gcc": "echo 'xcrun: error: invalid active developer path' >&2; exit 1", "clang": banner}
     )
-    assert found.compilers == (Compiler("clang", str(tmp_path / "clang"), "apple-clang", "15.0.0"),)
+    assert found.compilers == (Compiler("clang", str(tmp_path / "clang"), "apple-clang", "15.0.0", native=True),)
 
 
 def test_one_program_under_two_names_counts_once(tmp_path):
@@ -310,3 +311,32 @@ def test_a_recorded_compiler():
         {("/usr/bin/clang", "--version"): Result(0, "Debian clang version 14.0.6", "")},
     )
     assert toolchain.toolchain(io).compilers == (Compiler("clang", "/usr/bin/clang", "clang", "14.0.6"),)
+
+
+@pytest.mark.parametrize(
+    ("answer", "native", "problem"),
+    [
+        ((1, "clang: error: the clang compiler does not support '-march=native'"), False, "clang-march-native"),
+        ((1, "error: unsupported argument 'native' to option '-march='"), False, "clang-march-native"),
+        ((0, ""), True, None),
+        ((1, "error: unable to execute command: no such file"), None, None),
+    ],
+)
+def test_a_clang_is_asked_for_this_processor(answer: tuple[int, str], native: bool | None, problem: str | None) -> None:
+    asked = ("/usr/bin/clang", "-march=native", "-fsyntax-only", "-x", "c", "-")
+    io = RecordedIO(
+        {"/usr/bin/clang": ""},
+        {"PATH": "/usr/bin"},
+        {
+            ("/usr/bin/clang", "--version"): Result(0, "clang version 14.0.6", ""),
+            asked: Result(answer[0], "", answer[1]),
+        },
+    )
+    found = toolchain.toolchain(io)
+    assert found.compilers[0].native is native
+
+    class Machine:
+        toolchain = found
+
+    check = next(check for check in ALL if check.id == "compiler.native")
+    assert [finding.problem for finding in check.run(Machine())] == [problem]  # type: ignore[arg-type]
