@@ -58,6 +58,7 @@ MACHINE = re.compile(
 COMMON_NAME = re.compile(
     r"root|user|admin|ubuntu|debian|nobody|localhost|cuda|nvidia|python|torch|linux|windows|conda|docker|jovyan"
     r"|chat|glm|chatglm|glmdoctor|glmcore|model|models|gpu|cpu|test|data|dev|app|work|ai|ml|llm|is|in|of|on|to|no|at|it"
+    r"|an|as|be|by|do|go|he|if|me|my|or|so|up|us|we|en|zh|cc|py|sh|os|ip|id|io|db|ui|tf|nn|fp|pt|bf|gb|mb|kb|ld|cu|lib"
 )
 NEAR = 60  # characters to each side that tell a version from an address
 LARGEST_VERSION = 31  # of the first number: no package or driver of four numbers has a larger one

@@ -19,7 +19,9 @@ GLMDOCTOR = {
         "",
     },
     "diagnosis": {"checks", "remedies", "findings", "host"},
-    "reports": {"repair", "actions", "explain", "findings", "messages", "knowledge", "host.facts", "private", ""},
+    "reports": {
+        "repair", "actions", "explain", "findings", "messages", "knowledge", "host.facts", "private", "people", "",
+    },
     "repair": {"diagnosis", "checks", "remedies", "actions", "findings", "host", "messages"},
     "remedies": {"readings", "actions", "findings", "knowledge", "messages", "host.facts"},
     "checks": {"readings", "findings", "knowledge", "messages", "host.facts"},
@@ -30,7 +32,8 @@ GLMDOCTOR = {
     "findings": {"messages"},
     "messages": set(),
     "private": set(),
-    "host": {"host", "host.facts", "private"},
+    "people": {"private"},
+    "host": {"host", "host.facts", "private", "people"},
 }  # fmt: skip
 GLMDOCTOR_OF_GLMCORE = {
     "plan", "config", "errors", "output", "folders", "programs", "workers", "reading", "kernels.build",

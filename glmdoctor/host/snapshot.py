@@ -14,12 +14,13 @@ import platform
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from glmdoctor.host import facts
 from glmdoctor.host.facts import Unknown
+from glmdoctor.people import hiding, in_paths, of_this_machine
 from glmdoctor.private import redacted, telling, within
 
 SCHEMA = 1
@@ -31,7 +32,7 @@ def encode(
     values: Mapping[str, object], timings: Mapping[str, float], readings: Mapping[str, object] = MappingProxyType({})
 ) -> dict[str, object]:
     """{"schema_version", "facts": {name: {"type": …, fields …}}, "timings", "readings": what plugins read}."""
-    redact = redactor()
+    redact = redactor(others=of_this_machine() | in_paths(repr((values, readings))))
     return {
         "schema_version": SCHEMA,
         "facts": {name: _plain(value, redact) for name, value in sorted(values.items())},
@@ -52,7 +53,9 @@ def _plain(value: Any, redact: Redact) -> Any:
     return redact(value) if isinstance(value, str) else value
 
 
-def redactor(home: str | None = None, user: str | None = None, host: str | None = None) -> Redact:
+def redactor(
+    home: str | None = None, user: str | None = None, host: str | None = None, others: Collection[str] = ()
+) -> Redact:
     """A function that takes home folders, names of users and machines, identities and addresses out of a text."""
     home = os.path.expanduser("~") if home is None else home
     host = platform.node() if host is None else host
@@ -62,12 +65,13 @@ def redactor(home: str | None = None, user: str | None = None, host: str | None 
     word = r"[^/\\\s:;'\"]+"  # a name of several words ends at the next folder, else at a blank
     rules.append((re.compile(rf"(/home/|/Users/|\\Users\\)(?:{word}(?: {word}){{1,3}}(?=[/\\])|{word})"), r"\1<user>"))
     rules += [(within(name), mark) for name, mark in marks.items()]
+    hide = hiding(frozenset(others), "<user>")
 
     def own(text: str) -> str:
         for pattern, mark in rules:
             # A mark such as \1<user> is a template for the rule that has the group.
             text = pattern.sub(mark, text)
-        return text
+        return hide(text)
 
     return lambda text: redacted(text, own)
 

@@ -1,7 +1,7 @@
 """What may leave this machine in a report that people paste: an allow-list for paths and addresses.
 
 A path is kept where it lies in a system folder, shortened to ``~`` below the user's home, and otherwise cut to its
-last part. Of an address only the well-known public hosts stay. Names of user and machine go where they stand alone.
+last part. Of an address only the well-known public hosts stay. Names of users and machine go where they stand alone.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from glmdoctor.people import hiding, in_paths, of_this_machine
 from glmdoctor.private import redacted, telling, within
 
+MARK = "[name]"
 SYSTEM_FOLDERS = re.compile(
     r"/(?:bin|boot|dev|etc|lib|lib32|lib64|libx32|proc|run|sbin|sys|usr|opt/(?:conda|cuda|nvidia|rocm))(?:/|$)"
 )
@@ -37,6 +39,7 @@ class Redactor:
 
     home: str = ""
     names: tuple[str, ...] = field(default=())
+    others: frozenset[str] = field(default=frozenset())  # who use the machine besides
 
     @classmethod
     def of_this_machine(cls, environ: Mapping[str, str] = os.environ) -> Redactor:
@@ -44,25 +47,26 @@ class Redactor:
         host = socket.gethostname()
         users = [environ.get(name, "") for name in ("USER", "LOGNAME", "USERNAME", "SUDO_USER")]
         candidates = {os.path.basename(home), *users, host, host.split(".")[0]}
-        return cls("" if home in ("/", "~", "") else home, tuple(telling(candidates)))
+        return cls("" if home in ("/", "~", "") else home, tuple(telling(candidates)), of_this_machine())
 
     def __call__(self, text: str) -> str:
         return redacted(text, self._without_own)
 
     def _without_own(self, text: str) -> str:
+        named_in_it = hiding(in_paths(text), MARK)
         text = LONG_KEY.sub("[secret]", text)
         if self.home:
             text = re.sub(re.escape(self.home) + r"(?![\w.-])", "~", text)
         text = WINDOWS_PATH.sub(self._windows_path, PATH.sub(self._path, text))
         for name in self.names:
-            text = within(name).sub("[name]", text)
-        return text
+            text = within(name).sub(MARK, text)
+        return named_in_it(hiding(self.others, MARK)(text))
 
     @staticmethod
     def _path(match: re.Match[str]) -> str:
         path = match.group()
         if OF_PEOPLE.fullmatch(path):
-            return "…/[name]"
+            return f"…/{MARK}"
         if SYSTEM_FOLDERS.match(path) and not OF_PEOPLE.match(path):
             return path
         last = path.rstrip("/").rsplit("/", 1)[-1]
@@ -74,4 +78,4 @@ class Redactor:
         if path.lower().startswith(WINDOWS_FOLDERS):
             return path
         parts = re.split(r"[\\/]", path.rstrip("\\/"))
-        return "…\\" + ("[name]" if len(parts) == 3 and parts[1].lower() == "users" else parts[-1])
+        return "…\\" + (MARK if len(parts) == 3 and parts[1].lower() == "users" else parts[-1])

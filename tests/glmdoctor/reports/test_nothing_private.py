@@ -7,13 +7,16 @@ import html as html_module
 import importlib
 import ipaddress
 import json
+import re
 import string
+from pathlib import Path
 from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from glmdoctor import people
 from glmdoctor.actions.change import Change
 from glmdoctor.actions.disk import Node
 from glmdoctor.actions.files import WriteFile
@@ -199,11 +202,53 @@ def test_no_report_for_others_tells_who_or_where(form: str, who: Somebody) -> No
 def test_no_snapshot_tells_who(who: Somebody) -> None:
     """Its paths stay, since the replay follows them; home folders lose their names."""
     taken_out = snapshot.redactor(f"/home/{who.user}", who.user, who.host)
-    with mock.patch.object(snapshot, "redactor", lambda: taken_out):
+    with mock.patch.object(snapshot, "redactor", lambda **_: taken_out):
         words = json.dumps(machine(who).to_snapshot(), ensure_ascii=False)
     assert "~/venv" in words and "not recorded" in words
     for sentence, private in who.sentences:
         assert seen(words, [*private, who.user, who.host]) == [], sentence
+
+
+PASSWORDS = """root:x:0:0:root:/root:/bin/bash
+sshd:x:105:65534::/run/sshd:/usr/sbin/nologin
+ollama:x:1005:1005::/usr/share/ollama:/bin/false
+nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
+zhang.san:x:1000:1000:,,,:/data/zsan/:/bin/bash
+li:x:1001:1001::/home/li:/bin/zsh
+cuda:x:1002:1002::/home/cuda:/bin/sh
+max:x:1003:1003::/home/max:/bin/sh
+c10:x:1004:1004::/home/c10:/bin/sh
+cut"""
+
+
+@pytest.fixture
+def shared_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text(PASSWORDS)
+    (tmp_path / "home" / "meimei").mkdir(parents=True)
+    monkeypatch.setattr(people, "PASSWORDS", str(tmp_path / "passwd"))
+    monkeypatch.setattr(people, "HOMES", (str(tmp_path / "home"), str(tmp_path / "none")))
+
+
+OF_OTHERS = ("zhang.san owns it", "/opt/conda/envs/cuda-li/bin", "Li's venv_MEIMEI", "zsan", "/home/bob/x and bob_env")
+ORDINARY = ("cuda-12.1 at c10::Error, torch.max(x)", "sshd, ollama and nobody", "alike, hli, lib, c10d")
+
+
+@pytest.mark.usefixtures("shared_machine")
+def test_other_users_of_the_machine_are_named_nowhere_and_words_stay() -> None:
+    redact = Redactor.of_this_machine({})
+    told = [redact(words) for words in (*OF_OTHERS, *ORDINARY)]
+    recorded = snapshot.encode({"nvml": facts.Unknown("; ".join(OF_OTHERS + ORDINARY))}, {})
+    for words in (*told, json.dumps(recorded)):
+        assert not re.search(r"zhang|zsan|\bli\b|meimei|bob", words, re.IGNORECASE), words
+    assert told[-3:] == list(ORDINARY)
+    assert all(words in json.dumps(recorded) for words in ORDINARY)
+
+
+@pytest.mark.usefixtures("shared_machine")
+def test_homes_go_whatever_they_are_called() -> None:
+    text = "/home/cuda/x /home/max /home/c10/y"
+    assert Redactor.of_this_machine({})(text) == "…/x …/[name] …/y"
+    assert snapshot.redactor(others=people.of_this_machine())(text) == "/home/<user>/x /home/<user> /home/<user>/y"
 
 
 def test_plans_as_json_hold_no_login_and_no_key() -> None:
