@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from glmcore.cli.options import cache_option, precision_option
+from glmcore.cli.terminal import say
 
 # Of answers side by side: more than anybody decodes on a CPU.
 MOST_ROWS = 64
@@ -84,7 +85,7 @@ def bench(
     figures = measure(runner, workload, backend=describe_backend(module), kernel=kernel, load_s=load_s, batches=batches)
     if runner.device.type == "cpu":
         remember_bandwidth(figures.machine_bandwidth_gb_per_s * 1e9)  # for glmcore plan, which measures nothing
-    click.echo(json.dumps(figures.to_json(), ensure_ascii=False, indent=1) if as_json else figures.text())
+    say(json.dumps(figures.to_json(), ensure_ascii=False, indent=1) if as_json else figures.text())
 
 
 def open_model(model, quant, dtype, plan_file, cache, check, **computing: Any) -> tuple[nn.Module, Plan]:

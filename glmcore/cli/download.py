@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from glmcore.cli.terminal import say
 from glmcore.plan import format_size
 
 
@@ -26,7 +27,7 @@ def download(name: str, output: str | None, files: tuple[str, ...], endpoint: st
     folder = Path(output or name.rstrip("/").rpartition("/")[2])
     fetch(name, folder, only=files, endpoint=endpoint, progress=progress)
     if files:
-        click.echo(f"{folder}: {', '.join(files)}, verified")
+        say(f"{folder}: {', '.join(files)}, verified")
         return
     with open_checkpoint(folder) as checkpoint:
-        click.echo(f"{folder}: {checkpoint.config.name}, {format_size(checkpoint.nbytes)} of weights, verified")
+        say(f"{folder}: {checkpoint.config.name}, {format_size(checkpoint.nbytes)} of weights, verified")

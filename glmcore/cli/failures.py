@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 
@@ -23,6 +24,8 @@ def told(error: Exception) -> GlmError:
         return missing(error.name or "a package")
     if isinstance(error, MemoryError):
         return GlmError("memory-short", str(error) or "out of memory", hint="try --quant int4")
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return GlmError("write-failed", "no space left on the disk", where=str(error.filename or ""))
     what = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return GlmError("internal", what, hint="--debug shows where; please report it")
 

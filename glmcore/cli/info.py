@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from glmcore.checkpoint.locate import find_folder
+from glmcore.cli.terminal import say
 from glmcore.config import ModelConfig, find_config
 from glmcore.errors import GlmError
 from glmcore.plan import Device, Precision, format_size, make_plan, pieces
@@ -27,7 +28,7 @@ def info(model: str, as_json: bool, debug: bool) -> None:
     described = describe(config) | {"fits": fits(config, present_devices())}
     if folder is not None:
         described |= {"folder": str(folder), "checkpoint": on_disk(folder), "tokenizer": tokenizer(folder, config)}
-    click.echo(json.dumps(described, ensure_ascii=False, indent=1) if as_json else table(described))
+    say(json.dumps(described, ensure_ascii=False, indent=1) if as_json else table(described))
     if folder is not None and described["checkpoint"]["error"]:
         raise SystemExit(1)
 

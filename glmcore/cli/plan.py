@@ -7,6 +7,7 @@ import json
 import click
 
 from glmcore.cli.options import cache_option
+from glmcore.cli.terminal import say
 from glmcore.config import ModelConfig, find_config
 from glmcore.errors import GlmError
 from glmcore.output import write_text
@@ -88,7 +89,7 @@ def plan(
         if not made.fits:
             raise GlmError("plan-invalid", "a plan that does not fit is not saved", hint="; ".join(made.would_fit))
         write_text(output, text + "\n")
-    click.echo(text if as_json else table(made, explain))
+    say(text if as_json else table(made, explain))
     if not made.fits:
         raise SystemExit(1)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from glmcore.cli.terminal import say
 from glmcore.plan import format_size, parse_size
 
 
@@ -30,6 +31,6 @@ def quantize(model: str, quant: str, tables: str | None, output: str, shard_size
         before = source.nbytes
         quantize_checkpoint(source, output, quant, tables=tables, shard_bytes=limit, progress=progress)
     with open_checkpoint(output) as written:
-        click.echo(
+        say(
             f"wrote {Path(output)}: {format_size(written.nbytes)} of weights in {quant}, {format_size(before)} before"
         )

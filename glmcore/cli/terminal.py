@@ -6,6 +6,7 @@ import os
 import sys
 
 from glmcore.cli.history import KEPT, History
+from glmcore.errors import GlmError
 
 CLOSED_PIPE = 141  # 128 + SIGPIPE; Windows has no such signal
 
@@ -17,8 +18,18 @@ def piped_text() -> str | None:
     return sys.stdin.buffer.read().decode("utf-8", errors="replace")
 
 
+def say(answer: str) -> None:
+    """Print what a command was asked for, with a line break."""
+    write_through(answer + "\n")
+
+
 def write_through(piece: str) -> None:
-    """Print at once; what the terminal's encoding lacks is shown as a question mark, not as a failure."""
+    """Print at once; what the terminal's encoding lacks is shown as a question mark, not as a failure.
+
+    Errors: GlmError("write-failed") where nothing can be written, as on a full disk.
+    """
+    if sys.stdout is None:
+        raise GlmError("write-failed", "standard output is closed")
     encoding = sys.stdout.encoding or "utf-8"
     try:
         sys.stdout.write(piece.encode(encoding, errors="replace").decode(encoding))
@@ -27,6 +38,8 @@ def write_through(piece: str) -> None:
         # The reader has gone: nothing more to say, and nothing left for the interpreter to flush at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(CLOSED_PIPE) from None
+    except OSError as error:
+        raise GlmError("write-failed", f"could not write: {error.strerror}", where="standard output") from error
 
 
 def read_line(prompt: str) -> str:

@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from functools import partial
 from typing import Any, NoReturn
 
@@ -43,7 +42,7 @@ def serve(app: FastAPI, bound: socket.socket, description: str, *, debug: bool) 
             signal.signal(number, signal.SIG_IGN)  # it is ending already
         app.state.line.close()
         if not app.state.line.idle_within(seconds=2):
-            sys.stdout.flush()
+            print(end="", flush=True)
             os._exit(0)  # a long prefill cannot be interrupted, and the interpreter would wait for its thread
 
 

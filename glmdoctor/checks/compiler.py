@@ -74,7 +74,7 @@ def compiler(host: Machine) -> Iterator[Finding]:
             kernel_grade(host),
             "gcc-missing",
             text("No C compiler"),
-            text("No gcc, clang or cc is on PATH; quantised models run on the CPU without the fast kernel."),
+            text("No gcc, clang or cc on PATH answers; quantised models run on the CPU without the fast kernel."),
             cc=toolchain.cc_variable,
         )
 

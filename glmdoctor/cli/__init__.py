@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -42,6 +43,11 @@ def _run(arguments: list[str] | None) -> int:
     except click.ClickException as error:
         output.note(_one_line(error))
         return error.exit_code
+    except OSError as error:
+        if error.errno != errno.ENOSPC:  # what click itself says, as --help, on a full disk
+            raise
+        output.note(f"cannot write: {error.strerror}")
+        return 1
     finally:
         output.finish()
 

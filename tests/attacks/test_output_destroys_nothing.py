@@ -96,3 +96,22 @@ def test_a_device_stays_a_device(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, *program, str(node)], capture_output=True, timeout=120, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert stat.S_ISCHR(node.lstat().st_mode) and os.listdir(tmp_path) == ["null"]
+
+
+@pytest.mark.parametrize("output", [">&-", ">/dev/full"])
+@pytest.mark.parametrize(
+    "program",
+    ["glmcore plan chatglm2-6b --device cpu=64GiB", "glmcore info .", "glmcore chat --once x --max-new-tokens 1 --model .",
+     "glmdoctor check --json --only system.cpu", "glmdoctor list", "glmdoctor snapshot"],
+)  # fmt: skip
+def test_an_answer_that_cannot_be_written_is_a_failure_in_one_line(model: Path, program: str, output: str) -> None:
+    """Standard output that was closed, or lies on a full disk."""
+    script = f"exec {sys.executable} -m {program} {output}"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    done = subprocess.run(
+        ["/bin/sh", "-c", script], cwd=model, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert "internal" not in last and ("closed" in last or "No space left" in last), done.stderr
