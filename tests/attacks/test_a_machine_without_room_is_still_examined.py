@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from glmcore import workers
+from glmcore import programs, workers
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,6 +51,13 @@ def test_check_ends_with_a_report(limit: str, tmp_path: Path) -> None:
     report = json.loads(done.stdout)
     assert done.returncode in (0, 1), done.stderr
     assert report["summary"]["crashed"] == 0
+
+
+def test_a_child_has_a_path_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without one a compiler does not find its assembler, and every instruction set is tried in vain."""
+    monkeypatch.delenv("PATH")
+    told = programs.run([sys.executable, "-c", "import os; print(os.environ['PATH'])"], 20)
+    assert told.out.strip() == programs.absolute(os.defpath)
 
 
 def test_a_snapshot_keeps_to_the_umask(tmp_path: Path) -> None:

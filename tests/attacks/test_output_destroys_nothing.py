@@ -101,7 +101,8 @@ def test_a_device_stays_a_device(tmp_path: Path) -> None:
 @pytest.mark.parametrize("output", [">&-", ">/dev/full"])
 @pytest.mark.parametrize(
     "program",
-    ["glmcore plan chatglm2-6b --device cpu=64GiB", "glmcore info .", "glmcore chat --once x --max-new-tokens 1 --model .",
+    ["glmcore plan chatglm2-6b --device cpu=64GiB", "glmcore info .",
+     "glmcore chat --once x --max-new-tokens 1 --model .",
      "glmdoctor check --json --only system.cpu", "glmdoctor list", "glmdoctor snapshot"],
 )  # fmt: skip
 def test_an_answer_that_cannot_be_written_is_a_failure_in_one_line(model: Path, program: str, output: str) -> None:
