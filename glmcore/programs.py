@@ -7,6 +7,7 @@ A Python child is isolated (``-I``), programs are found in absolute folders of P
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,8 +19,9 @@ from glmcore.folders import believed
 
 ISOLATED = Path(__file__).resolve().with_name("isolated.py")
 WORKING_FOLDER = os.path.abspath(os.sep)
+LOADERS = "LD_LIBRARY_PATH"
 # Lists of folders in which an empty or relative entry stands for (a folder below) the current one.
-FOLDER_LISTS = ("PATH", "LD_LIBRARY_PATH")
+FOLDER_LISTS = ("PATH", LOADERS)
 # Exit statuses of a program that could not be started (as shells have them) or did not end (as ``timeout`` has it).
 NO_END, NOT_STARTED = 124, 127
 
@@ -61,9 +63,19 @@ def which(name: str, path: str | None = None) -> str | None:
     return shutil.which(name, path=absolute(os.environ.get("PATH", os.defpath) if path is None else path) or os.devnull)
 
 
-def absolute(folders: str) -> str:
+def absolute(folders: str, separators: str = os.pathsep) -> str:
     """A list of folders without the empty and relative ones."""
-    return os.pathsep.join(folder for folder in folders.split(os.pathsep) if os.path.isabs(folder))
+    return os.pathsep.join(folder for folder in re.split(f"[{separators}]", folders) if os.path.isabs(folder))
+
+
+def begin_outside() -> None:
+    """Start this program anew where LD_LIBRARY_PATH leads to the current folder (a leading colon is enough).
+
+    The loader reads it once, when the program starts, and would take what torch needs, as libgomp, from there.
+    """
+    lists = folder_lists(os.environ)
+    if os.name == "posix" and not all(map(os.path.isabs, re.split("[:;]", os.environ.get(LOADERS) or "/"))):
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **lists})  # noqa: S606
 
 
 def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -76,7 +88,10 @@ def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def folder_lists(variables: Mapping[str, str]) -> dict[str, str]:
     """The lists of folders among ``variables``, without what leads to the current folder."""
-    return {name: absolute(variables[name]) for name in FOLDER_LISTS if name in variables}
+    separators = {LOADERS: ":;"}  # the loader takes both
+    return {
+        name: absolute(variables[name], separators.get(name, os.pathsep)) for name in FOLDER_LISTS if name in variables
+    }
 
 
 def run(

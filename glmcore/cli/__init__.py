@@ -12,6 +12,7 @@ from glmcore import __version__
 from glmcore.cli.failures import told
 from glmcore.errors import GlmError
 from glmcore.kernels.threads import share_cores
+from glmcore.programs import begin_outside
 
 COMMANDS = {
     "bench": "Measure prefill and decode.",
@@ -58,6 +59,7 @@ def group() -> None:
 
 def main() -> None:
     """Entry point: every failure a user can cause ends in one line and the right exit status."""
+    begin_outside()
     share_cores()
     try:
         group.main(standalone_mode=False)

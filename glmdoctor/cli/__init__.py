@@ -7,6 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from glmcore.programs import begin_outside
+
 if TYPE_CHECKING:
     import click
 
@@ -16,6 +18,7 @@ CRASHED = 3
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run ``glmdoctor`` and leave with its exit status; whatever goes wrong is one line on standard error."""
+    begin_outside()
     try:
         status = _run(arguments)
     except KeyboardInterrupt:

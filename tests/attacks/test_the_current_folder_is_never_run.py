@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from glmcore import programs
+import glmcore.cli
+import glmdoctor.cli
+from glmcore import demo, programs
 
 ROOT = Path(__file__).resolve().parents[2]
 # What the programs and the children that they start import, by themselves or through their packages.
@@ -116,6 +120,32 @@ def test_compilers_and_tools_are_not_taken_from_there(trap: Path, monkeypatch: p
     assert not [each for each in find_compilers() if not os.path.isabs(each.path) or each.path.startswith(str(trap))]
     done = started(trap, [sys.executable, "-m", "glmdoctor", "check", "--only", "compiler.found"])
     assert ran(trap) == "", done.stderr
+
+
+@pytest.mark.parametrize("folders", [":/usr/lib", "/usr/lib;."])
+def test_the_loader_takes_no_library_from_there(trap: Path, folders: str) -> None:
+    """What torch asks for, libgomp, was taken from beside the checkpoint: a leading colon is enough."""
+    if shutil.which("gcc") is None or sys.platform != "linux":
+        pytest.skip("gcc makes the library of this test")
+    shutil.copytree(demo.folder(), trap, dirs_exist_ok=True)
+    opened = f'fopen("{trap.parent}/run", "a")'
+    source = f"#include <stdio.h>\n__attribute__((constructor)) void run(void) {{ fputs(\"lib \", {opened}); }}"
+    command = ["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(trap / "libgomp.so.1")]
+    subprocess.run(command, input=source, text=True, check=True)
+    done = started(trap, [sys.executable, "-m", "glmcore", "info", "."], LD_LIBRARY_PATH=folders)
+    assert ran(trap) == "" and done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("folders", [":/usr/lib", "/usr/lib:", ".:/usr/lib", "/usr/lib;.", "::/usr/lib:"])
+@pytest.mark.parametrize("program", [glmcore.cli, glmdoctor.cli], ids=["glmcore", "glmdoctor"])
+def test_both_begin_anew_without_it(monkeypatch: pytest.MonkeyPatch, program: ModuleType, folders: str) -> None:
+    def execve(path: str, arguments: list[str], environment: dict[str, str]) -> None:
+        raise SystemExit(environment["LD_LIBRARY_PATH"])
+
+    monkeypatch.setattr(os, "execve", execve)
+    monkeypatch.setenv("LD_LIBRARY_PATH", folders)
+    with pytest.raises(SystemExit, match=r"^/usr/lib$"):
+        program.main()
 
 
 def test_children_work_in_the_root_folder(trap: Path, monkeypatch: pytest.MonkeyPatch) -> None:
