@@ -75,8 +75,9 @@ class KVCache:
 
     def reshape(self, rows: int, capacity: int, kept: Sequence[tuple[int, int, int]]) -> None:
         """So many rows of so many positions. kept: (row of now, row from now on, positions that are filled) of each."""
-        self.keys = [self._moved(tensor, rows, capacity, kept) for tensor in self.keys]
+        keys = [self._moved(tensor, rows, capacity, kept) for tensor in self.keys]
         self.values = [self._moved(tensor, rows, capacity, kept) for tensor in self.values]
+        self.keys = keys  # not before both are there: where memory runs out, all is as it was
 
     def _moved(self, tensor: Tensor, rows: int, capacity: int, kept: Sequence[tuple[int, int, int]]) -> Tensor:
         """Memory that nothing is copied to is not touched: rows that are not used take none."""

@@ -24,6 +24,8 @@ from glmcore.engine.ways.way import Reading
 
 # Seconds that nobody who is being answered waits longer than, if steps and the smallest pieces allow it.
 MAX_STALL = 0.25
+# Tokens that are read at a time where nobody asks, so that who does then waits no longer than for a step or two.
+FRESHENED = 16
 # Seconds that the thread waits for more work before it goes: OpenMP's own threads would have to be made anew.
 LINGER = 2.0
 
@@ -82,11 +84,15 @@ class Loop:
 
     def forget(self) -> None:
         """To be called when the model has been moved, and nothing is under way: what the cache held is gone."""
+        self.close(seconds=60)
+        self._lingers = True
         self.seats = Seats(self.runner.way, Prefixes(self.seats.prefixes.most_bytes))
 
     def _run(self) -> None:
-        while self._is_work():
+        while True:
             try:
+                if not self._is_work():
+                    return
                 self.turn()
             except Exception as error:  # of the loop itself: nobody is left waiting for ever
                 log.error("a step failed: %s", type(error).__name__, exc_info=error)
@@ -96,8 +102,11 @@ class Loop:
     def _is_work(self) -> bool:
         """Waits for it, a while; afterwards this thread has to go."""
         with self._changed:
+            self._changed.notify_all()
+        while self._lingers and not (self._new or self.scheduler) and self.freshen():
+            pass
+        with self._changed:
             if not (self._new or self.scheduler):
-                self._changed.notify_all()
                 self._changed.wait_for(lambda: self._new or not self._lingers, timeout=LINGER)
             for answer in self._new:
                 self.scheduler.add(answer)
@@ -106,6 +115,23 @@ class Loop:
                 self.seats.compact()
                 self._thread = None
             return bool(self.scheduler)
+
+    @torch.inference_mode()
+    def freshen(self) -> bool:
+        """Read on in a row that nobody has: an answer's tokens, as the prompt that they will be if the talk goes on.
+
+        Where answers keep more than prompts do, they would have to be read then. False where there is nothing to do.
+        """
+        if (stale := self.seats.stale()) is None:
+            return False
+        row, tokens = stale
+        rows = self.seats.rows
+        try:
+            self.runner.way.begin(row, tokens, rows.read[row]).advance(FRESHENED)
+            rows.hold(row, tokens, rows.read[row])
+        except Exception:
+            rows.hold(row, [])  # nobody waits for it: who asks reads it, and hears what is wrong
+        return True
 
     @torch.inference_mode()
     def turn(self) -> None:

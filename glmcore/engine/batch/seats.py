@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 
@@ -63,11 +64,21 @@ class Seats:
         if row is not None:
             self.free.append(row)
 
+    def stale(self) -> tuple[int, list[int]] | None:
+        """A row that nobody has and its tokens, where reading them as a prompt would leave other bits."""
+        grid = self.way.grid
+        for row in reversed(self.free if self.way.config.traits.causal else ()):
+            held = self.rows.held[row]
+            if len(held) > self.way.short and len(held) // grid * grid > self.rows.read[row]:
+                return row, list(held)
+        return None
+
     @torch.inference_mode()
     def compact(self) -> None:
         """Where nobody has a row: keep the memory of the one that was used last alone."""
         if len(self.rows) > 1 and self.free and not self.taken:
-            for row in self.free[:-1]:
-                self.prefixes.keep(self.way, row)
-            self.rows.keep_one(self.free[-1])
-            self.free = [0]
+            with suppress(MemoryError, RuntimeError):  # torch's own; there is no room to make less of it
+                for row in self.free[:-1]:
+                    self.prefixes.keep(self.way, row)
+                self.rows.keep_one(self.free[-1])
+                self.free = [0]

@@ -6,8 +6,9 @@ import pytest
 import torch
 from golden_cases import GOLDEN
 
+from glmcore.engine.batch.loop import Loop
 from glmcore.engine.batch.prefixes import Prefixes
-from glmcore.engine.batch.scheduler import Place
+from glmcore.engine.batch.scheduler import Place, Scheduler
 from glmcore.engine.batch.seats import Seats
 from glmcore.engine.runner import Runner
 from glmcore.kernels.load import load_kernel
@@ -93,3 +94,23 @@ def test_memory_is_given_back_where_nobody_asks(way) -> None:
     seats.compact()
     assert len(way.rows) == 1 and way.rows.cache.keys[0].shape[0] == 1
     assert talk(seats, *[[*prompt, 9] for prompt in texts(4)]) == [40] * 4
+
+
+@pytest.mark.parametrize("precision", ["fast", "light"])
+def test_an_answer_is_read_again_where_a_prompt_would_keep_less_of_it(precision: str) -> None:
+    """While nobody asks; whoever then goes on with the talk finds all of it, with the bits of a prompt."""
+    model = load_model(GOLDEN / "v3/int4", kernel=load_kernel(threads=1, precision=precision))
+    loop = Loop(Runner(model, model.config), Scheduler(2))
+    way, prompt = loop.runner.way, list(range(20, 50))
+    place, _ = ask(loop.seats, prompt)
+    for token in range(60, 85):
+        way.decode({loop.seats.row_of(place): token})
+    loop.seats.leave(place)
+    talk = [*prompt, *range(60, 85), 7]
+    assert way.reusable(0, talk) == (30 if precision == "fast" else 55)
+    assert [loop.freshen() for _ in range(3)] == ([True, True, False] if precision == "fast" else [False] * 3)
+    assert way.reusable(0, talk) == 55
+    afresh = Runner(model, model.config)
+    afresh.prefill(talk)
+    for mine, other in zip(way.rows.cache.keys, afresh.cache.keys, strict=True):
+        assert torch.equal(mine[0, :, :55], other[0, :, :55])

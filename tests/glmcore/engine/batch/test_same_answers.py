@@ -125,6 +125,8 @@ def served(
                 answer.cancel()
         loop.runner.way.piece = chance.randint(1, 60)
         loop.turn()
+        if chance.random() < 0.3:
+            loop.freshen()
         turn += 1
         assert turn < 5000
     assert not loop.scheduler and not loop.seats.taken and not loop._readings
