@@ -6,9 +6,12 @@ A fenced command has to be classified here: a new one fails until it is.
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import venv
@@ -22,6 +25,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 # What a command of a plain fence is given on standard input, or the reason why it is not run here.
 RUN = {"bash scripts/start.sh": "What does 'nvcc not found' mean?", ". .venv/bin/activate": ""}
+# In a shell of its own while the others ask it.
+SERVER, ASKED = "glmcore serve --port 8000", "curl -s http://127.0.0.1:8000/"
 NOT_RUN = {"bash scripts/test.sh": "it runs this very suite"}
 NEEDS = {"/models/chatglm2-6b-int4", "/models/chatglm3-6b"}  # 6B checkpoints, for which the demo model stands here
 DEMO = ROOT / "glmcore" / "demo" / "model"
@@ -42,6 +47,13 @@ def ids(text: str) -> list[str]:
         r"\[([\w.-]+(?:, [\w-]+)?)\]|^(\d+ checks): |(\d+ failed)|^(broken|healthy): |^\d\. (repaired)|(/\S+\.so\.1)$"
     )
     return ["".join(found) for found in re.findall(telling, text, re.MULTILINE)]
+
+
+def outside_environment(**more: str) -> dict[str, str]:
+    """Of a shell in which no environment is active and the programs are not on PATH."""
+    clean = [folder for folder in os.environ["PATH"].split(os.pathsep) if not (Path(folder) / "glmdoctor").exists()]
+    kept = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    return {**kept, "PATH": os.pathsep.join(clean), **more}
 
 
 @pytest.fixture(scope="module")
@@ -74,25 +86,53 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_command_is_classified() -> None:
-    assert sorted(plain_commands()) == sorted([*RUN, *NOT_RUN])
+    asked = [command for command in plain_commands() if command.startswith(ASKED)]
+    assert asked and sorted(plain_commands()) == sorted([*RUN, *NOT_RUN, SERVER, *asked])
 
 
 def test_the_commands_run_as_printed_and_in_order(clone: Path) -> None:
     """In one shell without the programs on PATH; at its end both are there, and the server's packages with them."""
-    clean = [folder for folder in os.environ["PATH"].split(os.pathsep) if not (Path(folder) / "glmdoctor").exists()]
     lines = ["set -e"]
     for command in filter(RUN.__contains__, plain_commands()):
         lines.append(f"{command} <<'END'\n{RUN[command]}\nEND" if RUN[command] else command)
     lines += ["command -v glmdoctor glmcore", "glmcore serve --help >/dev/null && echo served"]
-    environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    environment |= {"PATH": os.pathsep.join(clean), "PIP_NO_INDEX": "1"}
     done = subprocess.run(["bash", "-c", "\n".join(lines)], cwd=clone, capture_output=True, text=True, timeout=200,
-                          env=environment)  # fmt: skip
+                          env=outside_environment(PIP_NO_INDEX="1"))  # fmt: skip
     assert done.returncode == 0, done.stderr
     *answer, doctor, core, served = done.stdout.splitlines()
     assert "".join(answer).strip() and served == "served"
     assert [doctor, core] == [f"{clone}/.venv/bin/glmdoctor", f"{clone}/.venv/bin/glmcore"]
     assert f". {clone}/.venv/bin/activate" in done.stderr
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def test_the_server_answers_as_printed(clone: Path) -> None:
+    """At a port that is free here in place of the printed one; Ctrl-C ends it."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl is needed")
+    port, environment = f"{free_port()}", outside_environment()
+    begin = f". .venv/bin/activate && exec {SERVER.replace('8000', port)}"
+    with subprocess.Popen(["bash", "-c", begin], cwd=clone, env=environment, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True) as server:  # fmt: skip
+        try:
+            assert server.stdout is not None
+            serving = f"Serving on http://127.0.0.1:{port}; Ctrl-C ends it.\n"
+            assert any(line == serving for line in server.stdout)
+            for command in plain_commands():
+                if command.startswith(ASKED):
+                    done = subprocess.run(["bash", "-c", command.replace(":8000/", f":{port}/")], capture_output=True,
+                                          cwd=clone, env=environment, timeout=60)  # fmt: skip
+                    answer = json.loads(done.stdout)["choices"][0]["message"]["content"]
+                    assert done.returncode == 0 and "gcc" in answer
+            server.send_signal(signal.SIGINT)
+            assert server.wait(timeout=30) == 0
+        finally:
+            server.kill()
 
 
 def test_the_session_is_as_a_run_gives_it() -> None:

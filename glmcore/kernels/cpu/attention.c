@@ -107,14 +107,20 @@ INLINE void mix_values(const int queries, const float *weights, const float *val
 }
 
 /* One copy for each number of queries, so that all sums stay in registers. */
-#define BY(most, call)                                                \
-    for (int64_t q = 0; q < queries; q += most) switch (queries - q) { \
-        default: call(most); break;                                   \
-        case 5: call(most > 5 ? 5 : most); break;                     \
-        case 4: call(most > 4 ? 4 : most); break;                     \
-        case 3: call(3); break;                                       \
-        case 2: call(2); break;                                       \
-        case 1: call(1); break;                                       \
+#define SCORED_AT_ONCE(call)                                             \
+    for (int64_t q = 0; q < queries; q += SCORED) switch (queries - q) { \
+        default: call(SCORED); break;                                    \
+        case 2: call(2); break;                                          \
+        case 1: call(1); break;                                          \
+    }
+#define MIXED_AT_ONCE(call)                                                \
+    for (int64_t q = 0; q < queries; q += TOGETHER) switch (queries - q) { \
+        default: call(TOGETHER); break;                                    \
+        case 5: call(5); break;                                            \
+        case 4: call(4); break;                                            \
+        case 3: call(3); break;                                            \
+        case 2: call(2); break;                                            \
+        case 1: call(1); break;                                            \
     }
 
 void soften(Part part, int64_t query, float *scores, int64_t count, int64_t size) {
@@ -136,12 +142,12 @@ void attend_floats(int64_t queries, const float *query, const float *key, const 
     float scores[MOST_QUERIES * KEYS] __attribute__((aligned(64)));
 #define SHARE(from, each) ((Share){from, q / each, (queries + each - 1) / each})
 #define CALL(n) score_keys(n, query + q * size, key, size, count, SHARE(value, SCORED), scores + q * KEYS)
-    BY(SCORED, CALL)
+    SCORED_AT_ONCE(CALL)
 #undef CALL
     for (int64_t q = 0; q < queries; q++) soften(part, q, scores + q * KEYS, count, size);
 #define CALL(n) \
     mix_values(n, scores + q * KEYS, value, size, count, SHARE(key + KEYS * size, TOGETHER), part.out + q * size)
-    BY(TOGETHER, CALL)
+    MIXED_AT_ONCE(CALL)
 #undef CALL
 }
 

@@ -91,9 +91,19 @@ INLINE void block(const int bits, const int kind, const int quads, const int far
     c->q += c->rows * c->next, c->scale += parts_of(kind) * c->rows, c->start += parts_of(kind) * c->rows;
 }
 
-/* Matrix rows first, first + step, … times activation rows m, m + 1, …; the first `rows` of them are written. */
+/* The first `rows` matrix rows' totals of activation row m. */
+INLINE void put_quads(const int rows, const Weights *w, quad (*total)[SHARING], int g, int64_t m, int64_t first,
+                    int64_t step, float *y) {
+    float sums[QUAD];
+    for (int r = 0; r < rows; r++) {
+        if (r % QUAD == 0) quad_store(sums, total[r / QUAD][g]);
+        y[m * w->n + first + r * step] = finished(w, first + r * step, sums[r % QUAD]);
+    }
+}
+
+/* Matrix rows first, first + step, … times activation rows m, m + 1, …; only the first where step is 0. */
 INLINE void rows_of(const int bits, const int kind, const int quads, const int far, const int group, const Weights *w,
-                    const Activations *a, int64_t m, int64_t first, int64_t step, int rows, float *y) {
+                    const Activations *a, int64_t m, int64_t first, int64_t step, float *y) {
     int64_t stride = step * w->row_bytes;
     const uint8_t *p = w->data + first * w->row_bytes;
     uint8_t tail[MOST_SIDE][BLOCK];
@@ -101,7 +111,6 @@ INLINE void rows_of(const int bits, const int kind, const int quads, const int f
     Operand c = {a->q + m * a->stride, stride_of(kind, bits == INT8 && WORDS8 ? WORDS : DIGITS), a->scale + m,
                  a->start + m, all};
     quad total[MOST_SIDE / QUAD][SHARING];
-    float sums[QUAD];
     for (int i = 0; i < quads; i++)
         for (int g = 0; g < group; g++) total[i][g] = quad_zero();
     for (int64_t b = 0, end = w->full_blocks; b < w->blocks; end = w->blocks) {
@@ -112,51 +121,51 @@ INLINE void rows_of(const int bits, const int kind, const int quads, const int f
         for (; b < end; b++, p += bits * BLOCK / 8) block(bits, kind, quads, far, group, p, stride, &c, total);
     }
     for (int g = 0; g < group; g++)
-        for (int r = 0; r < rows; r++) {
-            if (r % QUAD == 0) quad_store(sums, total[r / QUAD][g]);
-            y[(m + g) * w->n + first + r * step] = finished(w, first + r * step, sums[r % QUAD]);
-        }
+        if (step > 0)
+            put_quads(quads * QUAD, w, total, g, m + g, first, step, y);
+        else
+            put_quads(1, w, total, g, m + g, first, step, y);
 }
 
-/* One matrix row, whatever the kinds are: those that are left of a stretch after equal parts. */
-static __attribute__((noinline)) void row_of(const Weights *w, const Activations *a, int64_t m, int64_t group,
-                                             int64_t n, float *y) {
-    rows_of(w->bits, a->kind, 1, 0, (int)group, w, a, m, n, 0, 1, y);
-}
-
-/* `count` matrix rows from `first` on. */
-INLINE void stretch_of(const int bits, const int kind, const int quads, const int far, const int group,
-                       const Weights *w, const Activations *a, int64_t m, int64_t first, int64_t count, float *y) {
-    const int rows = quads * QUAD;
-    const int64_t step = count / rows;
-    for (int64_t i = 0; i < step; i++) rows_of(bits, kind, quads, far, group, w, a, m, first + i, step, rows, y);
-    for (int64_t i = step * rows; i < count; i++) row_of(w, a, m, group, first + i, y);
-}
-
-/* All activation rows times a stretch, as many at a time as come out even. */
-#define DECODE(name, bits, kind)                                                                                    \
-    static void name(const Weights *w, const Activations *a, int64_t first, int64_t count, float *y) {              \
-        if (a->m == 1 && BROAD > NARROW && w->k >= reading.wide) {                                                          \
-            stretch_of(bits, kind, BROAD, 1, 1, w, a, 0, first, count, y);                                          \
-            return;                                                                                                 \
-        }                                                                                                           \
-        for (int64_t m = 0, group, passes = (a->m + SHARING - 1) / SHARING; passes > 0; passes--, m += group)       \
-            switch (group = (a->m - m + passes - 1) / passes) { GROUPS(bits, kind) }                                \
+/* One copy for each kind, breadth and number of activation rows. */
+typedef void DecodeRows(const Weights *, const Activations *, int64_t m, int64_t first, int64_t step, float *y);
+#define ROWS(name, bits, kind, quads, far, group)                                                                \
+    static void name(const Weights *w, const Activations *a, int64_t m, int64_t first, int64_t step, float *y) { \
+        rows_of(bits, kind, quads, far, group, w, a, m, first, step, y);                                         \
     }
-#define GROUP(bits, kind, group) stretch_of(bits, kind, NARROW, 0, group, w, a, m, first, count, y)
+#define COPIES(name, quads, far, group)                     \
+    ROWS(name##8_of4, INT4, BITS8, quads, far, group)       \
+    ROWS(name##16_of4, INT4, BITS16, quads, far, group)     \
+    ROWS(name##24_of4, INT4, BITS24, quads, far, group)     \
+    ROWS(name##8_of8, INT8, BITS8, quads, far, group)       \
+    ROWS(name##16_of8, INT8, BITS16, quads, far, group)     \
+    ROWS(name##24_of8, INT8, BITS24, quads, far, group)
+#define TABLE(name) {{name##8_of4, name##16_of4, name##24_of4}, {name##8_of8, name##16_of8, name##24_of8}}
+typedef DecodeRows *const Table[2][3]; /* [int4, int8][kind] */
+COPIES(broad, BROAD, 1, 1)
+COPIES(one, NARROW, 0, 1)
+static Table broad = TABLE(broad);
 #ifdef LANE_ROWS /* more than one row: lanes.c */
-#define GROUPS(bits, kind) default: GROUP(bits, kind, 1);
+static Table narrow[] = {TABLE(one)};
 #else
-#define GROUPS(bits, kind)                                                    \
-    case 1: GROUP(bits, kind, 1); break; case 2: GROUP(bits, kind, 2); break; \
-    case 3: GROUP(bits, kind, 3); break; default: GROUP(bits, kind, 4);
+COPIES(two, NARROW, 0, 2)
+COPIES(three, NARROW, 0, 3)
+COPIES(four, NARROW, 0, 4)
+static Table narrow[] = {TABLE(one), TABLE(two), TABLE(three), TABLE(four)};
 #endif
-DECODE(bits8_of4, INT4, BITS8)
-DECODE(bits16_of4, INT4, BITS16)
-DECODE(bits24_of4, INT4, BITS24)
-DECODE(bits8_of8, INT8, BITS8)
-DECODE(bits16_of8, INT8, BITS16)
-DECODE(bits24_of8, INT8, BITS24)
+
+/* All activation rows times a stretch, as many at a time as come out even.  Matrix rows that are left of it after equal
+ * parts are taken one by one. */
+static void few(const Weights *w, const Activations *a, int64_t first, int64_t count, float *y) {
+    const int wide = a->m == 1 && BROAD > NARROW && w->k >= reading.wide, side = (wide ? BROAD : NARROW) * QUAD;
+    const int64_t step = count / side;
+    for (int64_t m = 0, group, passes = (a->m + SHARING - 1) / SHARING; passes > 0; passes--, m += group) {
+        group = (a->m - m + passes - 1) / passes;
+        DecodeRows *const run = (wide ? broad : narrow[group - 1])[w->bits == INT8][a->kind - BITS8];
+        for (int64_t i = 0; i < step; i++) run(w, a, m, first + i, step, y);
+        for (int64_t i = step * side; i < count; i++) run(w, a, m, first + i, 0, y);
+    }
+}
 
 /* Takes the next stretch, of which `first` is told; returns how many rows it has, 0 where none is left.  As long as there
  * is much left it is long, later a share of what is left. */
@@ -181,10 +190,7 @@ EXPORT void glm_read_by(const Reading *chosen) { reading = *chosen; }
 EXPORT void glm_reading(Reading *out) { *out = (Reading){NEAR, FAR, MOST_BYTES, WIDE}; }
 
 void decode(const Weights *w, const Activations *a, float *y) {
-    typedef void Stretch(const Weights *, const Activations *, int64_t, int64_t, float *);
-    static Stretch *const all[2][3] = {{bits8_of4, bits16_of4, bits24_of4}, {bits8_of8, bits16_of8, bits24_of8}};
-    Stretch *const run = several_rows(a) ? several : all[w->bits == INT8][a->kind - BITS8];
     int64_t first, count;
-    while ((count = next_stretch(w, a, &first)) > 0) run(w, a, first, count, y);
+    while ((count = next_stretch(w, a, &first)) > 0) (several_rows(a) ? several : few)(w, a, first, count, y);
 #pragma omp barrier
 }

@@ -44,11 +44,12 @@ INLINE void block_of_rows(const int bits, const int kind, const uint8_t *p, int6
     }
 }
 
-/* Matrix rows first, first + step, … times all activation rows; the first `rows` of them are written. */
+/* Matrix rows first, first + step, … times all activation rows; only the first where step is 0. */
 INLINE void eight_rows(const int bits, const int kind, const Weights *w, const Activations *a, int64_t first,
-                       int64_t step, int rows, float *y) {
+                       int64_t step, float *y) {
     const uint8_t *p = w->data + first * w->row_bytes;
     int64_t stride = step * w->row_bytes;
+    const int rows = step > 0 ? EIGHT : 1;
     uint8_t tail[EIGHT][BLOCK];
     float sums[2][FOURS][FOUR][FOUR];
     Totals total;
@@ -67,28 +68,25 @@ INLINE void eight_rows(const int bits, const int kind, const Weights *w, const A
             y[m * w->n + first + r * step] = finished(w, first + r * step, sums[r / FOUR][m / FOUR][r % FOUR][m % FOUR]);
 }
 
-/* What is left of a stretch after equal parts is taken one by one. */
-#define SEVERAL(name, bits, kind)                                                                        \
-    static void name(const Weights *w, const Activations *a, int64_t first, int64_t count, float *y) {   \
-        const int64_t step = count / EIGHT, whole = step * EIGHT;                                        \
-        for (int64_t i = 0; i < step; i++) eight_rows(bits, kind, w, a, first + i, step, EIGHT, y);      \
-        for (int64_t i = whole; i < count; i++) one_row(w, a, first + i, y);                             \
+typedef void EightRows(const Weights *, const Activations *, int64_t, int64_t, float *);
+#define EIGHT_ROWS(name, bits, kind)                                                                   \
+    static void name(const Weights *w, const Activations *a, int64_t first, int64_t step, float *y) { \
+        eight_rows(bits, kind, w, a, first, step, y);                                                  \
     }
-static __attribute__((noinline)) void one_row(const Weights *w, const Activations *a, int64_t n, float *y) {
-    eight_rows(w->bits, a->kind, w, a, n, 0, 1, y);
-}
-SEVERAL(several8_of4, INT4, BITS8)
-SEVERAL(several16_of4, INT4, BITS16)
-SEVERAL(several24_of4, INT4, BITS24)
-SEVERAL(several8_of8, INT8, BITS8)
-SEVERAL(several16_of8, INT8, BITS16)
-SEVERAL(several24_of8, INT8, BITS24)
+EIGHT_ROWS(eight8_of4, INT4, BITS8)
+EIGHT_ROWS(eight16_of4, INT4, BITS16)
+EIGHT_ROWS(eight24_of4, INT4, BITS24)
+EIGHT_ROWS(eight8_of8, INT8, BITS8)
+EIGHT_ROWS(eight16_of8, INT8, BITS16)
+EIGHT_ROWS(eight24_of8, INT8, BITS24)
 
+/* What is left of a stretch after equal parts is taken one by one. */
 void several(const Weights *w, const Activations *a, int64_t first, int64_t count, float *y) {
-    typedef void Several(const Weights *, const Activations *, int64_t, int64_t, float *);
-    static Several *const all[2][3] = {{several8_of4, several16_of4, several24_of4},
-                                       {several8_of8, several16_of8, several24_of8}};
-    all[w->bits == INT8][a->kind - BITS8](w, a, first, count, y);
+    static EightRows *const all[2][3] = {{eight8_of4, eight16_of4, eight24_of4}, {eight8_of8, eight16_of8, eight24_of8}};
+    EightRows *const run = all[w->bits == INT8][a->kind - BITS8];
+    const int64_t step = count / EIGHT;
+    for (int64_t i = 0; i < step; i++) run(w, a, first + i, step, y);
+    for (int64_t i = step * EIGHT; i < count; i++) run(w, a, first + i, 0, y);
 }
 
 #else

@@ -107,7 +107,25 @@ def test_a_source_that_does_not_compile_stops_the_rest(only_on_path, tmp_path, m
     only_on_path("gcc", f'echo run >>{tmp_path}/runs; echo "error: no" >&2; exit 1\n')
     with pytest.raises(KernelError, match="error: no"):
         ensure_kernel(isa="plain", cache=tmp_path / "cache")
-    assert (tmp_path / "runs").read_text().split() == ["run", "run"]  # with OpenMP and without
+    assert (tmp_path / "runs").read_text().split() == ["run"] * 4  # a header and a source, with OpenMP and without
+
+
+def test_the_common_header_is_read_once(only_on_path, tmp_path):
+    """All that include it are given what the compiler kept of it, and nothing of that stays."""
+    real, path, notes = shutil.which("gcc", path=os.defpath), os.defpath, tmp_path / "notes"
+    only_on_path("gcc", f'echo "$*" >>{notes}; PATH={path} exec {real} -Winvalid-pch -Werror "$@"\n')
+    library = ensure_kernel(isa="plain", cache=tmp_path / "cache")
+    runs = notes.read_text().splitlines()
+    assert sum("c-header" in run for run in runs) == 1
+    included = {Path(run.split(" -c ")[1].split()[0]).name for run in runs if " -include " in run}
+    assert included == {path.name for path in compiler.SOURCES.glob("*.c") if '"simd.h"' in path.read_text()} != set()
+    assert {path.name for path in library.path.parent.iterdir()} == {build.LIBRARY, build.STAMP, "lock"}
+
+
+def test_a_compiler_that_keeps_no_headers_builds(only_on_path, tmp_path):
+    real, path = shutil.which("gcc", path=os.defpath), os.defpath
+    only_on_path("gcc", f'case "$*" in *c-header*) exit 1;; esac; PATH={path} exec {real} "$@"\n')
+    assert ensure_kernel(isa="plain", cache=tmp_path / "cache").openmp
 
 
 def test_two_processes_build_once(tmp_path):
