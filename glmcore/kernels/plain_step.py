@@ -132,7 +132,7 @@ class PlainLayer:
         self.up = PlainMatrix(rng, shape.bits, wide, HIDDEN, biased)
         self.down = PlainMatrix(rng, shape.bits, HIDDEN, FFN, biased)
         # Room for either type.
-        self.cache = [floats([0.0] * (SEQUENCES * shape.groups * PLACES * SIZE)) for _ in range(2)]
+        self.cache = [(ctypes.c_float * (SEQUENCES * shape.groups * PLACES * SIZE))() for _ in range(2)]
         self.kept = [BrainRows(held) if cache == abi.BRAIN else held for held in self.cache]
         self.keys: dict[tuple[int, int, int], Row] = {}
         self.values: dict[tuple[int, int, int], Row] = {}
@@ -144,11 +144,12 @@ class PlainLayer:
     def _remember(self, groups: int, rng: Numbers) -> None:
         """Keys and values of the past, which bfloat16 holds exactly; they grow, so that later parts weigh more."""
         rows = [[rng.integer(-32, 32) / 64 for _ in range(SIZE)] for _ in range(37)]
+        grown = [[[2**part * value for value in row] for row in rows] for part in range(PLACES // 128 + 1)]
         for group in range(groups):
             for place in PAST:
                 at = ((groups + group) * PLACES + place) * SIZE
                 for number, past in enumerate((self.keys, self.values)):
-                    row = [2 ** (place // 128) * value for value in rows[(place + 5 * number + group) % len(rows)]]
+                    row = grown[place // 128][(place + 5 * number + group) % len(rows)]
                     past[1, group, place] = self.kept[number][at : at + SIZE] = row
 
 
