@@ -53,7 +53,6 @@ GLMCORE = {
         "server",
         "bench",
         "engine",
-        "export",
         "place",
         "models",
         "quant",
@@ -190,6 +189,14 @@ def test_imports_follow_the_directions(package: str, allowed: dict[str, set[str]
             if part.split(".")[0] != own and part not in allowed[own] and part.split(".")[0] not in allowed[own]:
                 wrong.append(f"{path.relative_to(ROOT)} imports {name}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_every_rule_is_about_a_room_that_exists() -> None:
+    named = {(package, room) for package, rules in (("glmdoctor", GLMDOCTOR), ("glmcore", GLMCORE))
+             for part, others in rules.items() for room in {part, *others}}  # fmt: skip
+    named |= {("glmcore", module) for module in GLMDOCTOR_OF_GLMCORE}
+    places = {each: ROOT / each[0] / each[1].replace(".", "/") for each in named if each[1]}
+    assert not [each for each, path in places.items() if not path.is_dir() and not path.with_suffix(".py").exists()]
 
 
 def test_kernels_and_quantisation_form_no_circle() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from glmdoctor.actions import Action
-from glmdoctor.findings import Remedy
 from glmdoctor.messages import Text
 
 
@@ -36,6 +35,3 @@ class Plan:
     def reversible(self) -> bool:
         """Every action has its inverse; variables last as long as the program."""
         return True
-
-    def remedy(self) -> Remedy:
-        return Remedy(self.id, self.title, True, self.needs_root, self.reversible, self.commands)
