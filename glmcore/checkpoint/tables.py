@@ -1,4 +1,4 @@
-"""The table of tensors in a file of torch.save: names, types and shapes, by its pickle's opcodes. Imports no torch.
+"""The table of tensors in a file of torch.save: names, types, shapes, places, by its pickle's opcodes. No torch.
 
 Nothing is executed: of what a pickle builds, only the forms that torch writes for tensors are followed.
 """
@@ -6,16 +6,21 @@ Nothing is executed: of what a pickle builds, only the forms that torch writes f
 from __future__ import annotations
 
 import io
+import math
 import pickletools
+import struct
 import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from glmcore.checkpoint import pickles
-from glmcore.checkpoint.headers import Entry
+from glmcore.checkpoint.headers import SIZES, Entry
 
 TENSOR, PARAMETER = "torch._utils._rebuild_tensor", "torch._utils._rebuild_parameter"
-SHAPE = 2  # where a tensor's arguments (storage, offset, shape, strides …) have its shape
+Places = Mapping[str, tuple[int, int]]  # a storage's key → its first byte in the file, and the one behind it
+LOCAL = struct.Struct("<26xHH")  # of a zip archive's entry: the lengths of its name and of what stands behind that
 TYPES = {
     "Double": "F64", "Float": "F32", "Half": "F16", "BFloat16": "BF16", "Long": "I64", "Int": "I32", "Short": "I16",
     "Char": "I8", "Byte": "U8", "Bool": "BOOL",
@@ -37,6 +42,7 @@ class Machine:
     stack: list[Any] = field(default_factory=list)
     below: list[list[Any]] = field(default_factory=list)  # what lies under each mark
     memo: dict[int, Any] = field(default_factory=dict)
+    places: Places = field(default_factory=dict)
 
     def marked(self) -> list[Any]:
         above, self.stack = self.stack, self.below.pop()
@@ -49,7 +55,11 @@ class Machine:
 
 
 def read_table(file: BinaryIO) -> dict[str, Entry] | None:
-    """Name → type and shape of each tensor; None where the file is not as torch writes a table of tensors."""
+    """Name → type, shape and bytes of each tensor; None where the file is not as torch writes a table of tensors.
+
+    A view with other strides than a row's is given the bytes from its first value on. Without a zip archive, as torch
+    before 1.6 wrote, all bytes are 0 to 0.
+    """
     try:
         table = _table(file)
     except Exception:  # zipfile and pickletools raise many kinds on forged files
@@ -69,12 +79,23 @@ def _table(file: BinaryIO) -> Any:
     with zipfile.ZipFile(file) as archive:
         (name,) = (entry for entry in archive.namelist() if entry.endswith(".pkl"))
         with archive.open(name) as packed:
-            return built(io.BytesIO(packed.read(pickles.PICKLE_LIMIT)))
+            content = io.BytesIO(packed.read(pickles.PICKLE_LIMIT))
+        return built(content, dict(_storages(file, archive)))
 
 
-def built(content: BinaryIO) -> Any:
+def _storages(file: BinaryIO, archive: zipfile.ZipFile) -> Iterator[tuple[str, tuple[int, int]]]:
+    """torch names a storage's entry ``…/data/KEY`` and never compresses it (`pickles.fault` has looked)."""
+    for entry in archive.infolist():
+        folder, _, key = entry.filename.rpartition("/")
+        if folder.rpartition("/")[2] == "data":
+            file.seek(entry.header_offset)
+            begin = entry.header_offset + LOCAL.size + sum(LOCAL.unpack(file.read(LOCAL.size)))
+            yield key, (begin, begin + entry.file_size)
+
+
+def built(content: BinaryIO, places: Places = MappingProxyType({})) -> Any:
     """What one pickle holds. Raises many kinds where it holds anything else than tables, texts, numbers and tensors."""
-    machine = Machine()
+    machine = Machine(places=places)
     for opcode, argument, _ in pickletools.genops(content):
         if opcode.name == "STOP":
             break
@@ -115,7 +136,7 @@ def _call(machine: Machine, opcode: pickletools.OpcodeInfo, argument: Any) -> No
     elif name == "STACK_GLOBAL":
         stack.append(Name(".".join(machine.taken(2))))
     elif name == "REDUCE":
-        stack.append(_made(*machine.taken(2)))
+        stack.append(_made(machine.places, *machine.taken(2)))
     elif name == "BUILD":  # a table's metadata
         stack.pop()
     elif name != "BINPERSID" and not opcode.stack_before and len(opcode.stack_after) <= 1:
@@ -124,13 +145,16 @@ def _call(machine: Machine, opcode: pickletools.OpcodeInfo, argument: Any) -> No
         raise ValueError(name)
 
 
-def _made(function: Any, arguments: tuple[Any, ...]) -> Any:
+def _made(places: Places, function: Any, arguments: tuple[Any, ...]) -> Any:
     if function == "collections.OrderedDict" and not arguments:
         return {}
     if function == PARAMETER:
         return arguments[0]
     if function in (TENSOR, TENSOR + "_v2"):
-        kind = str(arguments[0][1]).removeprefix("torch.").removesuffix("Storage")
-        shape = tuple(int(size) for size in arguments[SHAPE])
-        return Entry(TYPES[kind], shape, 0, 0)
+        (_, storage, key, *_), offset, sizes = arguments[:3]
+        dtype = TYPES[str(storage).removeprefix("torch.").removesuffix("Storage")]
+        shape = tuple(int(size) for size in sizes)
+        first, last = places.get(str(key), (0, 0))
+        begin = min(first + max(0, int(offset)) * SIZES[dtype], last)
+        return Entry(dtype, shape, begin, min(begin + math.prod(shape) * SIZES[dtype], last))
     return None

@@ -147,33 +147,55 @@ def search(host: Machine) -> Iterator[Finding]:
 
 
 def code(host: Machine) -> Iterator[Finding]:
-    cpm, nvml = known(host.cpm), known(host.nvml)
+    """Machine code of cpm_kernels, and what the model's own quantization.py holds, against each card."""
+    cpm, nvml, checkpoint = known(host.cpm), known(host.nvml), model(host)
     cards = [gpu for gpu in nvml.gpus if gpu.compute_capability]
-    if not cpm.architectures or not cards:
+    own = checkpoint.gpu_code if checkpoint else ()
+    if not cards or not (cpm.architectures or own):
         yield skipped(CODE, text("There is no card, or no machine code of cpm_kernels, to compare."))
         return
-    values = {"found": ", ".join(f"{number / 10:.1f}" for number in cpm.architectures)}
-    bare = [gpu for gpu in cards if not _runs(_number(gpu), cpm.architectures)]
-    for gpu in bare:
-        yield bad(
-            Status.WARN,  # glmcore's kernels are its own
-            "cpm-kernels-arch-unsupported",
-            text("cpm_kernels has no code for this card"),
-            text(
-                "GPU {index} ({name}) is of architecture {capability}; cpm_kernels {version} has machine code for "
-                "{found} and no PTX. glmcore has kernels of its own.",
-                index=gpu.index,
-                name=gpu.name,
-                capability=f"{_number(gpu) / 10:.1f}",
-                version=cpm.version or "?",
-                **values,
-            ),
-            index=gpu.index,
-            capability=_number(gpu),
-            architectures=list(cpm.architectures),
+    bare = [gpu for gpu in cards if cpm.architectures and not _runs(_number(gpu), cpm.architectures)]
+    yield from (_bare(gpu, cpm.architectures, cpm.version or "?") for gpu in bare)
+    foreign = [gpu for gpu in cards if own and not _runs(_number(gpu), own)]
+    yield from (_bare(gpu, own, None) for gpu in foreign)
+    if not bare and not foreign:
+        found = cpm.architectures or own
+        yield ok(CODE, text("Its code for {found} fits each card.", found=_shown(found)), architectures=list(found))
+
+
+def _bare(gpu: NvmlGpu, architectures: Sequence[int], version: str | None) -> Finding:
+    """A card without code in cpm_kernels of ``version``, or where that is None in the model's own file."""
+    values = {"index": gpu.index, "name": gpu.name, "capability": _shown([_number(gpu)])}
+    if version:
+        title = text("cpm_kernels has no code for this card")
+        detail = text(
+            "GPU {index} ({name}) is of architecture {capability}; cpm_kernels {version} has machine code for "
+            "{found} and no PTX. glmcore has kernels of its own.",
+            found=_shown(architectures),
+            version=version,
+            **values,
         )
-    if not bare:
-        yield ok(CODE, text("Its code for {found} fits each card.", **values), architectures=list(cpm.architectures))
+    else:
+        title = text("The model's own quantization.py has no code for this card")
+        detail = text(
+            "GPU {index} ({name}) is of architecture {capability}; the model's own quantization.py has machine code "
+            "for {found} and no PTX. glmcore has kernels of its own.",
+            found=_shown(architectures),
+            **values,
+        )
+    return bad(
+        Status.WARN,  # glmcore's kernels are its own
+        "cpm-kernels-arch-unsupported",
+        title,
+        detail,
+        index=gpu.index,
+        capability=_number(gpu),
+        architectures=list(architectures),
+    )
+
+
+def _shown(architectures: Sequence[int]) -> str:
+    return ", ".join(f"{number / 10:.1f}" for number in architectures)
 
 
 def _number(gpu: NvmlGpu) -> int:

@@ -172,7 +172,7 @@ def hashes(host: Machine) -> Iterator[Finding]:
 def numbers(host: Machine) -> Iterator[Finding]:
     files = known(host.hashes)
     wrong = {file.name: list(file.not_finite) for file in files if file.not_finite}
-    looked_at = [file.name for file in files if file.name.endswith(".safetensors")]
+    looked_at = [file.name for file in files if file.looked_into]
     if wrong:
         file, names = next(iter(wrong.items()))
         yield bad(
@@ -190,7 +190,7 @@ def numbers(host: Machine) -> Iterator[Finding]:
     elif looked_at:
         yield ok(NUMBERS, text("Finite in each of {count} files.", count=len(looked_at)), files=looked_at)
     else:
-        yield skipped(NUMBERS, text("Only safetensors files are looked into."))
+        yield skipped(NUMBERS, text("There are no weights of safetensors or torch.save to look into."))
 
 
 def _all(files: Sequence[FileHash]) -> dict[str, object]:

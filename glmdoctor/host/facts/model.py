@@ -45,6 +45,8 @@ class Checkpoint:
     misfit: str | None = None  # the first tensor that is not as config.json asks; of safetensors files only
     # JSON file → values of its auto_map that name another repository, as "THUDM/chatglm3-6b--modeling_chatglm.X"
     code_elsewhere: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # compute capabilities (61, 80) of the machine code inside its quantization.py; () where there is none, or PTX too
+    gpu_code: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class FileHash:
     sha256: str
     expected: str | None  # None where nothing tells
     source: str  # what tells it: "hub cache" "download record" "git lfs"; ""
-    not_finite: tuple[str, ...] = ()  # of safetensors: the first weights that hold a NaN or an infinity
+    not_finite: tuple[str, ...] = ()  # the first weights that hold a NaN or an infinity
+    looked_into: bool = False  # whether its weights were looked at for those
 
 
 @dataclass(frozen=True)

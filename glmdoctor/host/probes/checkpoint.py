@@ -10,7 +10,7 @@ from pathlib import Path
 from glmcore.reading import JSON_LIMIT, parse_json
 from glmdoctor.host.facts import Checkpoint, CheckpointFile, Unknown
 from glmdoctor.host.io import IO
-from glmdoctor.host.probes import remote_code, tensors, weights
+from glmdoctor.host.probes import gpu_code, remote_code, tensors, weights
 
 SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 JSON_WITH_CODE = ("config.json", "tokenizer_config.json")
@@ -48,6 +48,7 @@ def checkpoint(io: IO, model: str | None) -> Checkpoint | Unknown:
         remote_code=remote_code.marks(io, path),
         tensors=tuple(tensors.telltale(io, path, names)),
         misfit=tensors.misfit(io, path, _weight_files(files, shards), config) if config else None,
+        gpu_code=gpu_code.gpu_code(io, path),
         code_elsewhere={name: _elsewhere(io, posixpath.join(path, name)) for name in JSON_WITH_CODE if name in names},
     )
 

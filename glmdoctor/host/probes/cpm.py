@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import posixpath
 import struct
+from collections.abc import Iterator
 
 from glmdoctor.host.facts import Cpm, CpmHit, Interpreter, Library, Loader, Unknown
 from glmdoctor.host.io import IO
@@ -21,7 +22,7 @@ LIBRARIES = ("nvrtc", "cuda", "cudart", "cublasLt")
 DEFAULT = "/usr/local/cuda"
 # Every fatbin of a release holds the same architectures; this is the smallest.
 FATBIN = "cpm_kernels/kernels/cuda/transpose.fatbin"
-FAT_MAGIC, MACHINE_CODE = 0xBA55ED50, 2
+FAT_MAGIC, PTX, MACHINE_CODE = 0xBA55ED50, 1, 2
 
 
 def cpm(io: IO, interpreter: Interpreter | Unknown, loader: Loader | Unknown) -> Cpm | Unknown:
@@ -47,17 +48,21 @@ def _architectures(io: IO, interpreter: Interpreter | Unknown) -> tuple[int, ...
 
 
 def architectures(data: bytes) -> tuple[int, ...]:
-    """Of the machine code in a fatbin: a header, then entries, each with a header of its own that names its target."""
-    found, at = set(), 0
+    """Of the machine code in a fatbin."""
+    return tuple(sorted({target for kind, target in entries(data) if kind == MACHINE_CODE}))
+
+
+def entries(data: bytes) -> Iterator[tuple[int, int]]:
+    """A fatbin's kinds of code and their targets: a header, then entries, each with a header of its own."""
+    at = 0
     with contextlib.suppress(struct.error):
         while struct.unpack_from("<I", data, at) == (FAT_MAGIC,):
             header, size = struct.unpack_from("<HQ", data, at + 6)
             entry, at = at + header, at + header + size
             while entry < at:
                 kind, header, size, target = struct.unpack_from("<H2xIQ12xI", data, entry)
-                found |= {target} if kind == MACHINE_CODE else set()
+                yield kind, target
                 entry += max(header + size, 1)
-    return tuple(sorted(found))
 
 
 def _linux(io: IO, loader: Loader, name: str) -> CpmHit:

@@ -26,6 +26,7 @@ from glmdoctor.host.probes.nvml import child
 CPU_SECONDS, GPU_SECONDS = 120.0, 180.0
 CHUNK = 1 << 23
 HASHED = ("safetensors", "torch-zip", "torch-pickle", "sentencepiece", "tiktoken")
+LOOKED_INTO = ("safetensors", "torch-zip")
 SHA256 = re.compile("[0-9a-f]{64}")
 # Called with a file's name, the bytes read so far and those of all files.
 Progress = Callable[[str, int, int], None]
@@ -71,7 +72,7 @@ def hashes(io: IO, checkpoint: Checkpoint | Unknown, progress: Progress | None) 
     total, before, found = sum(file.size for file in files), 0, []
     for file in files:
         path = posixpath.join(checkpoint.path, file.name)
-        digest, weights = hashlib.sha256(), not_finite.Scan(io, path if file.kind == "safetensors" else None)
+        digest, weights = hashlib.sha256(), not_finite.Scan(io, path if file.kind in LOOKED_INTO else None)
         for done, block in _blocks(io, path):
             digest.update(block)
             weights.read(done - len(block), block)
@@ -79,7 +80,8 @@ def hashes(io: IO, checkpoint: Checkpoint | Unknown, progress: Progress | None) 
                 progress(file.name, before + done, total)
         before += file.size
         expected, source = _expected(io, checkpoint.path, file, digest.hexdigest())
-        found.append(FileHash(file.name, file.size, digest.hexdigest(), expected, source, tuple(weights.found)))
+        numbers = (tuple(weights.found), weights.looked)
+        found.append(FileHash(file.name, file.size, digest.hexdigest(), expected, source, *numbers))
     return tuple(found)
 
 

@@ -1,4 +1,4 @@
-"""NaN and infinity among the weights of a safetensors file, found while its bytes go by; numpy is not needed.
+"""NaN and infinity among the weights of a file, found while its bytes go by; neither numpy nor torch is needed.
 
 A value is one of them where all bits of its exponent are set. Those bits are in the value's high byte and, for BF16 and
 F32, in the next one. No weight of a sound model has such a high byte: it is looked for, and only a hit is looked at.
@@ -6,7 +6,10 @@ F32, in the next one. No weight of a sound model has such a high byte: it is loo
 
 from __future__ import annotations
 
+from typing import BinaryIO
+
 from glmcore.checkpoint.headers import SIZES, Entry, read_header
+from glmcore.checkpoint.tables import read_table
 from glmdoctor.host.io import IO
 
 # Type → the high byte's bits of the exponent, those of the byte below it.
@@ -17,11 +20,15 @@ SHOWN = 4
 
 
 class Scan:
-    """``found``: the first names of weights that are not finite. ``path`` None, or what is no safetensors: nothing."""
+    """``found``: the first names of weights that are not finite; ``looked``: whether any were there to look at.
+
+    ``path`` None, or a file of another kind: nothing.
+    """
 
     def __init__(self, io: IO, path: str | None) -> None:
         self.found: list[str] = []
         self._entries = sorted(_entries(io, path), key=lambda each: each[1].begin) if path else []
+        self.looked = bool(self._entries)
 
     def read(self, at: int, block: bytes) -> None:
         """``block`` lies at the file's byte ``at``; blocks come in order. A value cut by a block's end is left out."""
@@ -40,10 +47,14 @@ class Scan:
 def _entries(io: IO, path: str) -> list[tuple[str, Entry]]:
     try:
         with io.open(path) as file:
-            header = read_header(file, io.stat(path).st_size)
+            header = _table(file) if path.endswith(".bin") else read_header(file, io.stat(path).st_size)
     except (OSError, ValueError):  # told by the checks of the files
         return []
-    return [(name, e) for name, e in header.items() if e.dtype in EXPONENTS and name.endswith(WEIGHTS)]
+    return [(n, e) for n, e in header.items() if e.dtype in EXPONENTS and n.endswith(WEIGHTS) and e.begin < e.end]
+
+
+def _table(file: BinaryIO) -> dict[str, Entry]:
+    return read_table(file) or {}
 
 
 def _hit(values: bytes, dtype: str) -> bool:

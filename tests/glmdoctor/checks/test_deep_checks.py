@@ -73,7 +73,7 @@ def test_hashes(cpu_machine: Stub) -> None:
 
 
 def test_numbers_among_the_weights(cpu_machine: Stub) -> None:
-    sound = FileHash("a.safetensors", 8, "aa", None, "")
+    sound = FileHash("a.safetensors", 8, "aa", None, "", looked_into=True)
     assert judged(cpu_machine.having(hashes=(sound,)), "deep.numbers").status is Status.OK
     found = judged(cpu_machine.having(hashes=(replace(sound, not_finite=("x.weight",)),)), "deep.numbers")
     assert (found.problem, found.status) == ("nan-logits", Status.FAIL) and "x.weight" in str(found.detail)

@@ -239,6 +239,14 @@ def test_machine_code_of_cpm_kernels(gpu_machine: Stub) -> None:
     assert judged((9, 0)).status is Status.SKIPPED
 
 
+def test_machine_code_of_the_models_own_file(gpu_machine: Stub, chatglm2: Any) -> None:
+    machine = gpu_machine.having(checkpoint=replace(chatglm2, gpu_code=(70, 80)))
+    found = finding(machine, "cpm.code")  # a card of 6.1
+    assert (found.status, found.problem) == (Status.WARN, "cpm-kernels-arch-unsupported")
+    assert "quantization.py" in str(found.title) and found.evidence["architectures"] == [70, 80]
+    assert finding(machine.having(checkpoint={"gpu_code": (61, 70)}), "cpm.code").status is Status.OK
+
+
 def test_an_entry_of_path_that_is_a_file(gpu_machine: Stub) -> None:
     windows = gpu_machine.having(os={"system": "Windows"})
     assert finding(windows, "cpm.path").status is Status.OK

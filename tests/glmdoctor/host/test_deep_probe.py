@@ -173,3 +173,30 @@ def test_hashing_finds_what_is_not_finite(tmp_path):
     (folder / "model.safetensors").write_bytes(safetensors(a_weight=("F16", F16), b_weight=("F16", F16 + b"\0\x7e")))
     [file] = [f for f in Host(model=str(folder)).hashes if f.name == "model.safetensors"]
     assert file.not_finite == ("b.weight",)
+
+
+def test_hashing_finds_what_is_not_finite_in_a_file_of_torch_save(tmp_path):
+    torch = pytest.importorskip("torch")
+    folder = plain(tmp_path / "model")
+    storage = torch.ones(4096, dtype=torch.float16)
+    storage[-1] = float("inf")
+    tensors = {
+        "a.weight": torch.ones(3, 5),
+        "b.weight": torch.tensor([1.0, float("nan")], dtype=torch.bfloat16),
+        "c.weight": storage[:2048],  # a view beside what is not finite
+        "d.weight": storage[2048:].view(32, 64),
+        "e.mask": torch.full((4,), float("-inf")),
+        "f.weight": torch.full((4,), 0x7F, dtype=torch.int8),
+    }
+    torch.save(tensors, folder / "pytorch_model.bin")
+    [file] = [f for f in Host(model=str(folder)).hashes if f.name == "pytorch_model.bin"]
+    assert file.not_finite == ("b.weight", "d.weight") and file.looked_into
+
+
+def test_a_file_of_torch_before_1_6_is_not_looked_into(tmp_path):
+    torch = pytest.importorskip("torch")
+    folder = plain(tmp_path / "model")
+    weights = {"a.weight": torch.tensor([float("nan")])}
+    torch.save(weights, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    [file] = [f for f in Host(model=str(folder)).hashes if f.name == "pytorch_model.bin"]
+    assert file.not_finite == () and not file.looked_into
