@@ -23,6 +23,13 @@ def test_the_wait_is_the_rest_the_line_and_the_promised() -> None:
     assert len(told) == 20 and LONGEST / 4 <= min(told) <= max(told) <= LONGEST
 
 
+def test_of_several_at_once_one_ends_sooner() -> None:
+    waits = Waits(parallel=4)
+    waits.note(8.0)
+    assert waits.promise(now=0, waiting=6, running_s=3) == 5 + 6 * 2
+    assert waits.promise(now=0, waiting=6, running_s=3) == 5 + 6 * 2 + 2
+
+
 def test_what_was_never_measured_takes_as_long_as_the_answer_that_is_under_way() -> None:
     assert Waits().promise(now=0, waiting=2, running_s=7) == 7 + 2 * 14
     assert Waits().promise(now=0, waiting=0, running_s=0) == 1

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
 from golden_cases import GOLDEN
 
+from glmcore.engine import graph, ways
 from glmcore.engine.batch.answer import Answer, Item, Piece
 from glmcore.engine.batch.lookup import Lookup, StepCosts
 from glmcore.engine.batch.loop import Loop
@@ -17,8 +18,12 @@ from glmcore.engine.batch.scheduler import Scheduler
 from glmcore.engine.runner import Runner
 from glmcore.engine.sampling import Sampler, Sampling
 from glmcore.engine.sequence import Sequence
+from glmcore.engine.ways import graph as graph_way
 from glmcore.kernels.load import PRECISIONS, load_kernel
+from glmcore.layout import piece_names
+from glmcore.models.prefix import Prefix
 from glmcore.place.loader import load_model
+from glmcore.place.multi_devices import place_model
 
 CASES = ["v1/int4", "v2/int8", "v3/int4", "glm4/int8"]
 FLOATS = ["v1/base", "v2/base", "v3/rope-ratio", "glm4/base"]
@@ -136,9 +141,9 @@ def served(
     return [(list(answer.sequence.output), each.sampler.seen) for each, answer in zip(asked, answers, strict=True)]
 
 
-def alone(model, config, each: Asked) -> tuple[list[int], list[torch.Tensor]]:
+def alone(model, config, each: Asked, cache: str | None) -> tuple[list[int], list[torch.Tensor]]:
     """Without anybody else, on an empty cache."""
-    loop = Loop(Runner(model, config), Scheduler(1))
+    loop = Loop(Runner(model, config, cache), Scheduler(1))
     answer = each.answer(config)
     answer.listen(no_error)
     loop.scheduler.add(answer)
@@ -147,12 +152,15 @@ def alone(model, config, each: Asked) -> tuple[list[int], list[torch.Tensor]]:
     return answer.sequence.output, each.sampler.seen
 
 
-def compare(model, seed: int, parallel: int, threads=lambda: None, count: int = 24) -> int:
+def compare(
+    model, seed: int, parallel: int, threads=lambda: None, count: int = 24, cache: str | None = None
+) -> int:  # fmt: skip
     """Returns how many tokens of prompts were not read again."""
     config, chance = model.config, random.Random(seed)
     asked = crowd(config, chance, count)
-    expected = [alone(model, config, each) for each in asked]
-    loop = Loop(Runner(model, config), Scheduler(parallel), prefix_bytes=100_000, step_costs=StepCosts({1: 1, 16: 1.1}))
+    expected = [alone(model, config, each, cache) for each in asked]
+    costs = StepCosts({1: 1, 16: 1.1})
+    loop = Loop(Runner(model, config, cache), Scheduler(parallel), prefix_bytes=100_000, step_costs=costs)
     threads()
     found = served(loop, config, asked, [tokens for tokens, _ in expected], chance)
     for each, (tokens, logits), (whole, all_logits) in zip(asked, found, expected, strict=True):
@@ -186,6 +194,49 @@ def test_answers_of_16_bit_weights_are_what_they_are_alone(case: str, monkeypatc
     monkeypatch.setattr("glmcore.engine.ways.module.CPU_CHUNK", 8)
     model = load_model(GOLDEN / case, dtype="float32", kernel=load_kernel(threads=2, precision="fast"))
     compare(model, 4, 8, count=10)
+
+
+@pytest.mark.parametrize("case", ["v1/int8", "glm4/int4"])
+def test_answers_behind_a_learnt_prefix_are_what_they_are_alone(case: str) -> None:
+    """P-Tuning's keys and values stand before every row, those that come later too."""
+    model = load_model(GOLDEN / case, kernel=load_kernel(threads=1, precision="fast"))
+    config, drawn = model.config, torch.Generator().manual_seed(3)
+    shape = (config.num_layers, config.num_kv_heads, 5, config.head_dim)
+    model.prefix = Prefix(torch.randn(shape, generator=drawn), torch.randn(shape, generator=drawn))
+    assert bool(compare(model, 5, 8, count=12)) == config.traits.causal
+
+
+def test_answers_of_a_cache_in_16_bits_are_what_they_are_alone() -> None:
+    model = load_model(GOLDEN / "v3/int4", kernel=load_kernel(threads=1, precision="light"))
+    assert compare(model, 6, 8, count=12, cache="bfloat16")
+
+
+def test_answers_of_a_model_on_two_devices_are_what_they_are_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glmcore.engine.ways.module.CPU_CHUNK", 8)
+    model = load_model(GOLDEN / "v2/base", dtype="float32")
+    names = piece_names(model.config)
+    place_model(model, {name: f"cpu:{int(2 * number >= len(names))}" for number, name in enumerate(names)})
+    assert model.hops.stages == 2
+    assert compare(model, 7, 4, count=10)
+
+
+@pytest.mark.parametrize("case", ["v1/base", "v2/base"])
+def test_a_cards_step_over_all_rows_serves_those_that_come_and_go(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step that a card records, computed here without recording; its bits depend on the number of rows."""
+    monkeypatch.setattr(graph_way, "GraphStep", graph.StaticStep)
+    monkeypatch.setattr(ways, "can_record", lambda model: True)
+    monkeypatch.setattr(graph, "LEAST", 4)
+    model = load_model(GOLDEN / case, dtype="float32")
+    config, chance = model.config, random.Random(9)
+    asked = [replace(each, sampling=Sampling(0, 1)) for each in crowd(config, chance, 10)]
+    expected = [alone(model, config, each, None) for each in asked]
+    loop = Loop(Runner(model, config), Scheduler(4))
+    found = served(loop, config, asked, [tokens for tokens, _ in expected], chance)
+    assert isinstance(loop.runner.way, ways.GraphWay)
+    for (tokens, logits), (whole, all_logits) in zip(found, expected, strict=True):
+        assert tokens == whole[: len(tokens)]
+        for mine, other in zip(logits, all_logits, strict=False):
+            torch.testing.assert_close(mine, other, atol=2e-4, rtol=2e-4)
 
 
 def test_pieces_come_as_they_are_made_and_the_ending_last() -> None:

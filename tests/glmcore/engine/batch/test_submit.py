@@ -1,0 +1,80 @@
+"""The engine as programs use it: many answers at once, by iterating, by awaiting, in a batch."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import weakref
+
+import pytest
+
+import glmcore
+from glmcore.engine.batch import loop
+from glmcore.engine.sampling import Sampling
+
+PROMPTS = ["hello", "what is libcuda?", "gcc", "我没有gcc怎么办", "显存不够"]
+GREEDY = Sampling(0, 1)
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return glmcore.load(quantize="int8", threads=1)
+
+
+@pytest.fixture(scope="module")
+def alone(engine) -> list[str]:
+    return [engine.submit(text, max_new_tokens=12, sampling=GREEDY).text() for text in PROMPTS]
+
+
+def test_a_batch_is_answered_in_its_order_and_as_one_by_one(engine, alone: list[str]) -> None:
+    assert engine.generate(PROMPTS * 5, max_new_tokens=12, temperature=0) == alone * 5
+    assert max(engine.loop.costs.steps) > 4  # some steps were for many
+
+
+def test_answers_can_be_awaited_side_by_side(engine, alone: list[str]) -> None:
+    async def ask(text: str) -> str:
+        return "".join([piece.text async for piece in engine.submit(text, max_new_tokens=12, sampling=GREEDY)])
+
+    async def all_of_them() -> list[str]:
+        return await asyncio.gather(*map(ask, PROMPTS))
+
+    assert asyncio.run(all_of_them()) == alone
+
+
+def test_threads_may_share_an_engine(engine) -> None:
+    talks = [[{"role": "user", "content": text}] for text in PROMPTS]
+    alone = [engine.chat(talk, temperature=0, max_new_tokens=12) for talk in talks]
+    found: dict[int, str] = {}
+
+    def talk(number: int) -> None:
+        found[number] = "".join(engine.stream(talks[number], temperature=0, max_new_tokens=12))
+
+    threads = [threading.Thread(target=talk, args=(number,)) for number in range(len(talks))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found[number] for number in range(len(talks))] == alone
+
+
+def test_an_answer_that_is_not_read_to_its_end_is_given_up(engine) -> None:
+    answer = engine.submit(PROMPTS[0], max_new_tokens=1500, sampling=Sampling(100, 1, 4))
+    for piece in answer:
+        assert piece.token is not None
+        break
+    assert engine.loop.idle_within(20) and answer.ending.finish_reason in ("cancelled", "stop")
+    assert answer.ending.stats.generated_tokens < 1500
+
+
+def test_an_engine_that_nobody_has_any_more_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "LINGER", 0.05)
+    engine = glmcore.load(threads=1)
+    engine.generate(["hello"], max_new_tokens=2)
+    thread, kept = engine.loop._thread, weakref.ref(engine)
+    del engine
+    if thread is not None:
+        thread.join(20)
+    del thread
+    gc.collect()
+    assert kept() is None
