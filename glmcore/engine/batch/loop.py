@@ -200,12 +200,12 @@ class Loop:
             for answer in answers:
                 self._step([answer])
             return None
-        self.costs.note_step(len(logits), time.perf_counter() - started)
         for answer, own in zip(answers, logits.split([len(each) for each in tokens.values()]), strict=True):
             try:
                 self._follow(answer, own, drafts.get(answer, []))
             except Exception as error:
                 self._fail(answer, error)
+        self.costs.note_step(len(logits), time.perf_counter() - started)
         return None
 
     def _drafts(self, answers: list[Answer]) -> dict[Answer, list[int]]:
