@@ -11,8 +11,6 @@ import stat
 from collections.abc import Mapping
 from typing import Literal
 
-import platformdirs
-
 Kind = Literal["cache", "data", "state"]
 BELOW_HOME = {"cache": ".cache", "data": ".local/share", "state": ".local/state"}
 EVERY_USER = "4294967295"  # the size of a map that leaves no user out
@@ -22,6 +20,8 @@ LOOK = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_NOFOLLOW", 0) | getat
 
 def user_folder(kind: Kind, program: str) -> str | None:
     """Where ``program`` keeps its cache, data or state of this user; None where there is no such folder."""
+    import platformdirs  # here, since every start of a program imports this module
+
     try:
         folder = getattr(platformdirs, f"user_{kind}_dir")(program, appauthor=False)
     except RuntimeError:  # as platformdirs 4.4 and later have it without a home; before that the path was relative

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,6 +55,8 @@ def own_python() -> str:
 
 def which(name: str, path: str | None = None) -> str | None:
     """The absolute path of a program (a name, or a path), in the absolute folders of ``path`` (PATH by default)."""
+    import shutil  # here and in ``run``: every start of a program imports this module, few ask it
+
     if os.path.dirname(name):
         found = shutil.which(name)
         return os.path.abspath(found) if found else None
@@ -100,6 +100,8 @@ def run(
 ) -> Done:  # fmt: skip
     """Run a program to its end, at most ``seconds`` long; one that cannot start or does not end failed, with the reason
     as its standard error. ``merged``: standard error goes to standard output."""
+    import subprocess
+
     try:
         done = subprocess.run(
             list(command), input=stdin, stdout=subprocess.PIPE,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from difflib import get_close_matches
 
 import click
 
@@ -41,6 +40,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click's, with the names that come close. Errors: click.UsageError."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches  # here, since it is rarely wanted
+
             close = get_close_matches(args[0], COMMANDS, n=3, cutoff=0.5)
             near = f"; did you mean {', '.join(close)}?" if close else ""
             raise click.UsageError(f"no such command: {args[0]}{near}", ctx)

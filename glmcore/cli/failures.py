@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import sys
-import traceback
 
 import click
 
@@ -14,6 +13,8 @@ from glmcore.errors import GlmError
 def told(error: Exception) -> GlmError:
     """``error`` with a code of ours; under ``--debug`` its traceback goes to standard error before."""
     if "--debug" in sys.argv:
+        import traceback  # here, since it is rarely wanted
+
         traceback.print_exception(error)
     if isinstance(error, GlmError):
         return error
