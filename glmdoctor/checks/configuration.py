@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from posixpath import join
 
+from glmcore.config import ModelConfig
+from glmcore.errors import GlmError
+from glmcore.layout import expected
 from glmdoctor.checks.base import Check, Machine, bad, known, ok, skipped
 from glmdoctor.findings import AutoMap, Finding, RopeTheta, Status
 from glmdoctor.host.facts import Checkpoint
@@ -12,6 +15,8 @@ from glmdoctor.messages import text
 
 AUTO_MAP = text("Where the model's own code is looked for")
 ROPE = text("Base of the rotary embedding")
+DEVICES = text("Devices for each part of the model")
+SHOWN = 3  # parts without a device that are named
 # transformers' convert_glm_weights_to_hf.py writes 10000 × rope_ratio, and finds no rope_ratio: a ratio of 1.
 LOST_BASE = 10000
 LONG = 1 << 17  # positions from which GLM-4-9B has another ratio
@@ -88,7 +93,52 @@ def _base(checkpoint: Checkpoint) -> object:
     return found or checkpoint.config.get("rope_theta", LOST_BASE)
 
 
+def device_map(host: Machine) -> Iterator[Finding]:
+    checkpoint = known(host.checkpoint)
+    if not checkpoint.device_map:
+        yield skipped(DEVICES, text("There is no device_map.json in the folder."))
+        return
+    try:
+        tensors = tuple(expected(ModelConfig.from_dict(checkpoint.config)))
+    except GlmError:
+        yield skipped(DEVICES, text("config.json does not tell which parts this model has."))
+        return
+    left_out = without_device(tensors, tuple(checkpoint.device_map))
+    if not left_out:
+        yield ok(DEVICES, text("device_map.json has a device for each of {count} tensors.", count=len(tensors)))
+        return
+    yield bad(
+        Status.WARN,  # glmcore makes a plan of its own
+        "device-map-incomplete",
+        text("device_map.json leaves parts without a device"),
+        text(
+            "{folder}/device_map.json has no device for {names} and others, {count} of {all} tensors: accelerate "
+            "refuses it. Its names may be another generation's.",
+            folder=checkpoint.path,
+            names=", ".join(left_out[:SHOWN]),
+            count=len(left_out),
+            all=len(tensors),
+        ),
+        without=list(left_out[:SHOWN]),
+        count=len(left_out),
+        map=dict(checkpoint.device_map),
+    )
+
+
+def without_device(tensors: Sequence[str], modules: Sequence[str]) -> tuple[str, ...]:
+    """Tensors of which the map names neither them nor a module that they lie in; as accelerate's check_device_map."""
+    named = set(modules)
+    return tuple(name for name in tensors if not named & {"", *_enclosing(name)})
+
+
+def _enclosing(name: str) -> Iterator[str]:
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
+
+
 CHECKS = (
+    Check("model.device-map", DEVICES, device_map, problems=("device-map-incomplete",), needs=("checkpoint",)),
     Check("model.auto-map", AUTO_MAP, auto_map, problems=("auto-map-points-to-hub",), needs=("checkpoint",)),
     Check("model.rope", ROPE, rope, problems=("hf-rope-theta-lost",), needs=("checkpoint",)),
 )

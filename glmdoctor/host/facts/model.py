@@ -45,6 +45,7 @@ class Checkpoint:
     misfit: str | None = None  # the first tensor that is not as config.json asks; of safetensors files only
     # JSON file → values of its auto_map that name another repository, as "THUDM/chatglm3-6b--modeling_chatglm.X"
     code_elsewhere: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    device_map: Mapping[str, str] = field(default_factory=dict)  # of device_map.json beside it: module → device
     # compute capabilities (61, 80) of the machine code inside its quantization.py; () where there is none, or PTX too
     gpu_code: tuple[int, ...] = ()
 

@@ -13,6 +13,7 @@ from glmdoctor.host.io import IO
 from glmdoctor.host.probes import gpu_code, remote_code, tensors, weights
 
 SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
+DEVICE_MAP = "device_map.json"
 JSON_WITH_CODE = ("config.json", "tokenizer_config.json")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
@@ -48,6 +49,7 @@ def checkpoint(io: IO, model: str | None) -> Checkpoint | Unknown:
         remote_code=remote_code.marks(io, path),
         tensors=tuple(tensors.telltale(io, path, names)),
         misfit=tensors.misfit(io, path, _weight_files(files, shards), config) if config else None,
+        device_map=_device_map(io, posixpath.join(path, DEVICE_MAP)),
         gpu_code=gpu_code.gpu_code(io, path),
         code_elsewhere={name: _elsewhere(io, posixpath.join(path, name)) for name in JSON_WITH_CODE if name in names},
     )
@@ -106,6 +108,11 @@ def _elsewhere(io: IO, path: str) -> tuple[str, ...]:
     values = mapped.values() if isinstance(mapped, dict) else ()
     flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
     return tuple(dict.fromkeys(item for item in flat if isinstance(item, str) and "--" in item))
+
+
+def _device_map(io: IO, path: str) -> dict[str, str]:
+    """What scripts hand to accelerate; {} where there is no such file, or it holds anything else than devices."""
+    return {name: str(device) for name, device in _json(io, path).items() if isinstance(device, (str, int))}
 
 
 def _shards(io: IO, path: str) -> list[str]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from synthetic import Stub
 
+from glmcore.config import NAMED
 from glmdoctor.checks import examine
 from glmdoctor.checks.remote_code import range_of
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host import facts
 from glmdoctor.host.facts import CheckpointFile, Cpm, CpmHit, KernelBuild, Tensor, Unknown
+from glmdoctor.host.host import Host
 
 GIB = 1 << 30
 OLD_CODE = (
@@ -423,6 +427,31 @@ def test_a_cache_where_no_files_can_be_kept_is_no_full_disk(cpu_machine: Stub) -
     found = {f.id: f for f in examine(machine, only=["system.disk", "system.cache"]).findings}
     assert found["system.disk"].status is Status.SKIPPED
     assert (found["system.cache"].status, found["system.cache"].problem) == (Status.WARN, "hf-cache-not-writable")
+
+
+V1_MAP = {"transformer.word_embeddings": 0, "transformer.layers.0": 0, "transformer.final_layernorm": 1, "lm_head": 1}
+V2_MAP = {"transformer.embedding": 0, "transformer.encoder": 1, "transformer.output_layer": "cpu"}
+
+
+@pytest.mark.parametrize(
+    ("devices", "status", "words"),
+    [
+        (V2_MAP, Status.OK, "tensors"),
+        ({"": 0}, Status.OK, "tensors"),
+        (V1_MAP, Status.WARN, "transformer.embedding.word_embeddings.weight"),
+        ({name: 0 for name in V2_MAP if name != "transformer.output_layer"}, Status.WARN, "output_layer.weight"),
+        ({}, Status.SKIPPED, "no device_map.json"),
+    ],
+)
+def test_a_device_map_beside_the_model(
+    cpu_machine: Stub, chatglm2: Any, tmp_path: Path, devices: dict[str, object], status: Status, words: str
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(NAMED["chatglm2-6b"].raw))
+    if devices:
+        (tmp_path / "device_map.json").write_text(json.dumps(devices))
+    found = finding(cpu_machine.having(checkpoint=Host(model=str(tmp_path)).checkpoint), "model.device-map")
+    assert (found.status, found.problem) == (status, "device-map-incomplete" if status is Status.WARN else None)
+    assert words in str(found.detail)
 
 
 def test_an_auto_map_that_leads_to_the_hub(cpu_machine: Stub, chatglm2: Any) -> None:
