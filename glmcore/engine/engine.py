@@ -24,6 +24,7 @@ from glmcore.engine.sequence import Sequence as TokenSequence
 from glmcore.engine.sequence import budget
 from glmcore.engine.stats import Stats
 from glmcore.engine.text import AnswerText
+from glmcore.errors import GlmError
 from glmcore.plan import Plan
 from glmcore.tokenizers import Tokenizer
 
@@ -114,12 +115,18 @@ class Engine:
     def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None) -> list[int]:
         return self.tokenizer.apply_chat_template(messages, tools=tools, add_generation_prompt=True)
 
-    def sampling(self, temperature: float | None, top_p: float | None, seed: int | None) -> Sampling:
-        """The generation's own settings where None is given."""
+    def sampling(self, temperature: float | None, top_p: float | None, seed: int | None, **more: Any) -> Sampling:
+        """The generation's own settings where None is given; ``more`` are Sampling's other fields.
+
+        Errors: GlmError("usage"), also for the bias of a token that the model does not have.
+        """
         own_temperature, own_top_p = DEFAULTS[self.config.generation]
-        return Sampling(
-            own_temperature if temperature is None else temperature, own_top_p if top_p is None else top_p, seed
+        made = Sampling(
+            own_temperature if temperature is None else temperature, own_top_p if top_p is None else top_p, seed, **more
         )
+        if not all(0 <= token < self.config.vocab_size for token, _ in made.logit_bias):
+            raise GlmError("usage", f"logit_bias names a token that is not below {self.config.vocab_size}")
+        return made
 
     def sequence(self, prompt: Sequence[int], max_new_tokens: int) -> TokenSequence:
         """What is to follow the ids ``prompt``, within the context. Errors: GlmError("context-full")."""
@@ -144,7 +151,7 @@ class Engine:
         Errors: GlmError("context-full"); what the model raises comes with the pieces.
         """
         ids = self.tokenizer.encode(prompt, add_special_tokens=True) if isinstance(prompt, str) else prompt
-        sampler = Sampler(sampling or self.sampling(None, None, None))
+        sampler = Sampler(sampling or self.sampling(None, None, None), ids)
         text = AnswerText(self.tokenizer, stop, shown)
         answer = Answer(self.sequence(ids, max_new_tokens), sampler, text, self.backend)
         self.stats = answer.stats

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
+from glmcore.engine.penalties import Penalties
 from glmcore.errors import GlmError
 
 # Nearly always the nucleus lies within so many candidates; where it does not, all are sorted.
@@ -14,11 +16,20 @@ CANDIDATES = 256
 
 @dataclass(frozen=True)
 class Sampling:
-    """``temperature`` 0 is greedy; ``top_p`` keeps the smallest set of tokens with that probability."""
+    """``temperature`` 0 is greedy; ``top_p`` keeps the smallest set of tokens with that probability, ``top_k`` so many
+    (0: all), ``min_p`` those with that share of the likeliest one's. ``logit_bias``: token ids and what is added to
+    their logits. The penalties are explained in ``penalties``.
+    """
 
     temperature: float = 0.8
     top_p: float = 0.8
     seed: int | None = None
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature <= 100:
@@ -27,13 +38,33 @@ class Sampling:
             )
         if not 0 < self.top_p <= 1:
             raise GlmError("usage", f"top-p is a probability above 0 and up to 1, not {self.top_p}")
+        if self.top_k < 0:
+            raise GlmError("usage", f"top-k is a number of tokens, not {self.top_k}", hint="0 keeps all")
+        if not 0 <= self.min_p <= 1:
+            raise GlmError("usage", f"min-p is a share from 0 to 1, not {self.min_p}")
+        if not 0.01 <= self.repetition_penalty <= 100:
+            raise GlmError("usage", f"a repetition penalty lies between 0.01 and 100, not {self.repetition_penalty}")
+        for penalty in (self.presence_penalty, self.frequency_penalty):
+            if not -2 <= penalty <= 2:
+                raise GlmError("usage", f"presence and frequency penalties lie between -2 and 2, not {penalty}")
+        if not all(-100 <= bias <= 100 for _, bias in self.logit_bias):
+            raise GlmError("usage", "a logit bias lies between -100 and 100")
+
+    @property
+    def changes_logits(self) -> bool:
+        """Whether anything is added to logits or taken from them before a token is chosen."""
+        penalties = (self.repetition_penalty, self.presence_penalty, self.frequency_penalty)
+        return bool(self.logit_bias) or penalties != (1, 0, 0)
 
 
 class Sampler:
-    """Draws tokens where the logits are, with its own generator, so that a seed gives the same answer again."""
+    """Draws an answer's tokens, one after the other, where the logits are; with its own generator, so that a seed gives
+    the same answer again.
+    """
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(self, sampling: Sampling, prompt: Sequence[int] = ()) -> None:
         self.sampling = sampling
+        self._penalties = Penalties(sampling, prompt) if sampling.changes_logits else None
         self._generator: torch.Generator | None = None
 
     def generator(self, device: torch.device) -> torch.Generator:
@@ -47,8 +78,14 @@ class Sampler:
         return self._generator
 
     def __call__(self, logits: torch.Tensor) -> int:
-        """One token id from logits [V]. Errors: GlmError("not-finite") where the model gave NaN or infinity."""
-        logits = logits.float()
+        """The next token's id from logits [V]. Errors: GlmError("not-finite") where the model gave NaN or infinity."""
+        if self._penalties is None:
+            return self._drawn(logits.float())
+        token = self._drawn(self._penalties.applied(logits))
+        self._penalties.note(token)
+        return token
+
+    def _drawn(self, logits: torch.Tensor) -> int:
         best = int(logits.argmax())
         if not torch.isfinite(logits[best]):  # argmax finds NaN and +inf first
             raise GlmError(
@@ -62,16 +99,17 @@ class Sampler:
         return int(ids[torch.multinomial(probabilities, 1, generator=self.generator(logits.device))])
 
     def nucleus(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The ids [n] of the smallest set whose probability reaches top_p, and their probabilities [n], of logits [V].
+        """The ids [n] that top_k, top_p and min_p keep, and their probabilities [n], of logits [V].
 
-        Both are sorted, the likeliest first; the probabilities are those within all of V.
+        Both are sorted, the likeliest first; the probabilities are those within the top_k, or all of V.
         """
-        total = torch.logsumexp(logits, dim=-1)
-        for count in (CANDIDATES, logits.numel()):
-            values, ids = logits.topk(min(count, logits.numel()))
+        most = min(self.sampling.top_k or logits.numel(), logits.numel())
+        total = torch.logsumexp(logits.topk(most).values if self.sampling.top_k else logits, dim=-1)
+        for count in (min(CANDIDATES, most), most):
+            values, ids = logits.topk(count)
             probabilities = (values - total).exp()
             before = probabilities.cumsum(-1) - probabilities
-            keep = before < self.sampling.top_p
+            keep = (before < self.sampling.top_p) & (probabilities >= self.sampling.min_p * probabilities[0])
             if not keep[-1]:
                 break
         return ids[keep], probabilities[keep]

@@ -67,7 +67,7 @@ class Answers:
         """The request in the line. What is wrong with it is said before it waits; ``prompt`` may take a while."""
         check_model(self.engine, asked.model)
         asked.check()
-        sampling = self.engine.sampling(asked.temperature, asked.top_p, asked.seed)
+        sampling = self.engine.sampling(asked.temperature, asked.top_p, asked.seed, **asked.choosing)
         ids = await asyncio.to_thread(prompt)
         allowed = budget(len(ids), limit, self.engine.context)
         return self.line.join(Task(tuple(ids), allowed, sampling, asked.stops, several))

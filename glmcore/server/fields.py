@@ -37,13 +37,13 @@ OPENAI: dict[str, Fate] = {
     "user": HARMLESS, "metadata": HARMLESS, "store": HARMLESS, "service_tier": HARMLESS, "prediction": HARMLESS,
     "safety_identifier": HARMLESS, "prompt_cache_key": HARMLESS, "prompt_cache_retention": HARMLESS,
     "n": only(1), "best_of": only(1), "echo": only(False), "suffix": only(""), "logprobs": only(False),
-    "top_logprobs": only(0), "logit_bias": only({}), "frequency_penalty": only(0), "presence_penalty": only(0),
+    "top_logprobs": only(0), "logit_bias": DONE, "frequency_penalty": DONE, "presence_penalty": DONE,
     "response_format": only({"type": "text"}), "functions": only([]), "function_call": only("none"),
     "parallel_tool_calls": only(True), "modalities": only(["text"]), "audio": only(), "web_search_options": only(),
     "reasoning_effort": only("none"), "verbosity": only("medium"),
 }  # fmt: skip
 VLLM: dict[str, Fate] = {
-    "top_k": only(0, -1), "min_p": only(0), "repetition_penalty": only(1), "length_penalty": only(1),
+    "top_k": DONE, "min_p": DONE, "repetition_penalty": DONE, "length_penalty": only(1),
     "use_beam_search": only(False), "early_stopping": only(False), "min_tokens": only(0), "ignore_eos": only(False),
     "stop_token_ids": only([]), "include_stop_str_in_output": only(False), "skip_special_tokens": only(True),
     "spaces_between_special_tokens": HARMLESS, "truncate_prompt_tokens": only(), "prompt_logprobs": only(),

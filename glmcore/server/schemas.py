@@ -23,6 +23,8 @@ def _count(tokens: int) -> int:
 
 
 StopText = Annotated[str, Field(max_length=1000)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+TokenId = Annotated[int, Field(ge=0)]
 Count = Annotated[int, AfterValidator(_count)]
 
 TOOL_CHOICES = (None, "auto", "none")
@@ -42,15 +44,29 @@ class Settings(BaseModel):
     model: str | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    temperature: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    top_p: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    temperature: Finite | None = None
+    top_p: Finite | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
     max_tokens: Count | None = None
+    top_k: Annotated[int, Field(ge=-1)] | None = None
+    min_p: Finite | None = None
+    repetition_penalty: Finite | None = None
+    presence_penalty: Finite | None = None
+    frequency_penalty: Finite | None = None
+    logit_bias: Annotated[dict[TokenId, Finite], Field(max_length=1024)] | None = None
 
     @property
     def stops(self) -> tuple[str, ...]:
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    @property
+    def choosing(self) -> dict[str, Any]:
+        """What ``Sampling`` knows beside temperature, top_p and seed, as far as it is asked for."""
+        names = ("min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        top_k = max(0, self.top_k or 0)  # -1 is all, as vLLM says it
+        return {**given, "top_k": top_k, "logit_bias": tuple((self.logit_bias or {}).items())}
 
     @property
     def wants_usage(self) -> bool:

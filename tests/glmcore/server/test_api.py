@@ -243,6 +243,31 @@ def test_fields_that_ask_for_nothing_are_taken(v2: Any) -> None:
     assert v2.chat("hi", max_tokens=2, stream=None, stop=None, tools=[], **neutral)["choices"]
 
 
+def test_a_bias_and_penalties_change_what_is_said(v2: Any) -> None:
+    plain, token = v2.chat("hi", max_tokens=8), 100
+    assert v2.chat("hi", max_tokens=8, logit_bias={str(token): 100}) != plain
+    forced = v2.chat("hi", max_tokens=8, logit_bias={str(token): 100})["choices"][0]["message"]["content"]
+    tokenizer = v2.engine.tokenizer
+    assert forced.strip() == tokenizer.decode([token] * 8).strip()
+    again = v2.chat("hi", max_tokens=8, logit_bias={"100": 100, "200": 99}, frequency_penalty=2, temperature=0)
+    assert again["choices"][0]["message"]["content"].count(tokenizer.decode([200]).strip()) >= 3
+    assert v2.chat("hi", max_tokens=8, temperature=1, top_k=1)["choices"] == plain["choices"]
+    assert v2.chat("hi", max_tokens=8, temperature=1, min_p=1)["choices"] == plain["choices"]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"logit_bias": {"-1": 1}}, {"logit_bias": {"x": 1}}, {"logit_bias": {"99999999": 1}},
+        {"logit_bias": {"5": 101}}, {"logit_bias": [5]}, {"presence_penalty": 3}, {"frequency_penalty": "much"}, {"top_k": -2}, {"min_p": 2},
+        {"repetition_penalty": 0},
+    ],
+)  # fmt: skip
+def test_a_bias_and_penalties_out_of_range_are_refused(v2: Any, field: dict[str, Any]) -> None:
+    status, reply, _ = v2.ask("POST", CHAT, user(**field))
+    assert status == 400 and reply["error"]["type"] == "invalid_request_error", reply
+
+
 def test_text_that_is_no_unicode_is_answered(v2: Any) -> None:
     body = b'{"messages": [{"role": "user", "content": "a \\ud800 b"}], "max_tokens": 2}'
     assert v2.ask("POST", CHAT, body)[0] == 200
