@@ -1,9 +1,10 @@
-"""Choosing tokens: each setting against its definition, written out here in another way (Python floats, whole sorts)."""
+"""Choosing tokens: each setting against its definition, written out here in another way, by Python's floats."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -50,9 +51,12 @@ def borderline(logits: list[float], sampling: Sampling, token: int) -> bool:
         return True
     slightly = (1 - 1e-4, 1 + 1e-4)
     varied = [
-        definition(logits, Sampling(sampling.temperature, min(1, sampling.top_p * p), top_k=sampling.top_k, min_p=min(1, sampling.min_p * m)))
-        for p in slightly for m in slightly
-    ]  # fmt: skip
+        definition(
+            logits, replace(sampling, top_p=min(1, sampling.top_p * first), min_p=min(1, sampling.min_p * second))
+        )
+        for first in slightly
+        for second in slightly
+    ]
     return any(token in kept for kept in varied) and not all(token in kept for kept in varied)
 
 

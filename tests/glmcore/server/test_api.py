@@ -259,7 +259,8 @@ def test_a_bias_and_penalties_change_what_is_said(v2: Any) -> None:
     "field",
     [
         {"logit_bias": {"-1": 1}}, {"logit_bias": {"x": 1}}, {"logit_bias": {"99999999": 1}},
-        {"logit_bias": {"5": 101}}, {"logit_bias": [5]}, {"presence_penalty": 3}, {"frequency_penalty": "much"}, {"top_k": -2}, {"min_p": 2},
+        {"logit_bias": {"5": 101}}, {"logit_bias": [5]},
+        {"presence_penalty": 3}, {"frequency_penalty": "much"}, {"top_k": -2}, {"min_p": 2},
         {"repetition_penalty": 0},
     ],
 )  # fmt: skip
