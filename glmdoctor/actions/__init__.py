@@ -13,7 +13,11 @@ from glmdoctor.actions.files import (
 )
 from glmdoctor.actions.packages import InstallPackages
 
+# All of them: what a plan may hold, and what a journal can name.
+ACTIONS = (MakeFolder, PlaceLink, RefreshLinkerCache, WriteFile, InstallPackages, FetchFile)
+
 __all__ = [
+    "ACTIONS",
     "LINKER_CACHE",
     "LINKER_SCRATCH",
     "Action",

@@ -13,26 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from glmdoctor.actions import (
-    Action,
-    Change,
-    FetchFile,
-    MakeFolder,
-    PlaceLink,
-    RefreshLinkerCache,
-    WriteFile,
-)
+from glmdoctor.actions import ACTIONS, Action, Change
 from glmdoctor.actions.disk import Node
-from glmdoctor.actions.packages import InstallPackages
 
-KINDS: Mapping[str, Callable[..., Action]] = {
-    "make-folder": MakeFolder,
-    "place-link": PlaceLink,
-    "refresh-linker-cache": RefreshLinkerCache,
-    "write-file": WriteFile,
-    "install-packages": InstallPackages,
-    "fetch-file": FetchFile,
-}
+KINDS: Mapping[str, Callable[..., Action]] = {action.kind: action for action in ACTIONS}
 OF_A_FILE = {"link", "file", "absent"}  # what an action may have found where it changes something
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 
 from glmdoctor import actions
-from glmdoctor.actions import Action, MakeFolder, PlaceLink, RefreshLinkerCache, WriteFile, digest
+from glmdoctor.actions import Action, FetchFile, MakeFolder, PlaceLink, RefreshLinkerCache, WriteFile, digest
 from glmdoctor.actions.disk import Disk
 from glmdoctor.actions.packages import InstallPackages
 from glmdoctor.repair import records
@@ -22,6 +24,7 @@ ACTIONS = [
     RefreshLinkerCache(),
     WriteFile("/a", "b", None),
     InstallPackages("/usr/bin/python3", ("a==2",), ("a==1",), ("--index-url", "https://c")),
+    FetchFile("/a", "a", "THUDM/chatglm2-6b", "0" * 64),
 ]
 
 
@@ -121,6 +124,13 @@ def test_the_linker_cache_is_rebuilt_without_touching_a_link(disk: Disk, snapsho
     assert os.path.islink(disk.root + "/lib/libdangling.so.1")
     take_back(action, changes, disk)
     assert snapshot(disk.root) == before
+
+
+def test_a_journal_can_name_every_action() -> None:
+    modules = (importlib.import_module(f"glmdoctor.actions.{found.name}") for found in iter_modules(actions.__path__))
+    classes = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+    written = {each for each in classes if hasattr(each, "as_shell") and each is not Action}
+    assert written == set(actions.ACTIONS) == {type(action) for action in ACTIONS}
 
 
 @pytest.mark.parametrize("action", ACTIONS)
