@@ -81,6 +81,28 @@ def test_the_start_file_is_written_when_asked_and_given_back(root: Any) -> None:
     assert root.tree() == before
 
 
+def test_a_home_whose_name_is_no_utf_8_is_written_as_the_bytes_it_is_and_given_back(root: Any) -> None:
+    private(root)
+    home = os.fsdecode(b"/home/caf\xe9")
+    root.environ["HOME"] = home
+    root.place(f"{home}/.bashrc").write_bytes(b"# caf\xe9\n")  # which a rewriting must keep, or leave alone
+    root.place(f"{home}/.profile").write_text("")
+    before = root.tree()
+    for shell_name, file in (("bash", ".bashrc"), ("sh", ".profile")):
+        root.environ["SHELL"] = f"/bin/{shell_name}"
+        done = root.glmdoctor("fix", "--symlink", "--start-file", "--yes", "--json")
+        assert "Traceback" not in done.stderr and "internal" not in done.stderr, done.stderr
+        content = root.place(f"{home}/{file}").read_bytes()
+        if shell_name == "bash":
+            assert content == b"# caf\xe9\n", "text that is no UTF-8 is not ours to rewrite"
+    assert b"/home/caf\xe9/.local/share/glmdoctor/cuda" in content
+    shown = subprocess.run(["sh", "-c", content + b"printf %s \"$CUDA_PATH\""], capture_output=True, check=True)
+    assert shown.stdout == os.fsencode(f"{home}/.local/share/glmdoctor/cuda")
+    while "nothing to take back" not in (undone := root.glmdoctor("undo")).stderr:
+        assert undone.returncode == 0, undone.stderr
+    assert {path: what for path, what in root.tree().items() if "/.local" not in path} == before
+
+
 def test_undo_leaves_what_the_user_wrote_since(root: Any) -> None:
     private(root)
     done = json.loads(root.glmdoctor("fix", "--symlink", "--start-file", "--yes", "--json").stdout)
