@@ -31,9 +31,9 @@ static inline vi vi_set4(const int8_t *p) {
     return _mm512_set1_epi32(word);
 }
 
-/* 16 x 16 words. */
-static inline void transpose(const uint8_t *p, int64_t stride, uint32_t *out, int64_t step) {
-    vi r[16], t[16];
+/* 16 x 16 words: row i of the result is t[i]. */
+static inline __attribute__((always_inline)) void transposed(const uint8_t *p, int64_t stride, vi *t) {
+    vi r[16];
     for (int i = 0; i < 16; i++) r[i] = vi_load(p + i * stride);
     for (int i = 0; i < 16; i += 2) {
         t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
@@ -52,9 +52,15 @@ static inline void transpose(const uint8_t *p, int64_t stride, uint32_t *out, in
         t[12 + i] = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0xdd);
     }
     for (int i = 0; i < 8; i++) {
-        _mm512_store_si512(out + i * step, _mm512_shuffle_i32x4(t[i], t[8 + i], 0x88));
-        _mm512_store_si512(out + (8 + i) * step, _mm512_shuffle_i32x4(t[i], t[8 + i], 0xdd));
+        r[i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0x88);
+        t[8 + i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0xdd);
+        t[i] = r[i];
     }
+}
+static inline void transpose(const uint8_t *p, int64_t stride, uint32_t *out, int64_t step) {
+    vi t[16];
+    transposed(p, stride, t);
+    for (int i = 0; i < 16; i++) _mm512_store_si512(out + i * step, t[i]);
 }
 
 #ifdef GLM_BF16
@@ -98,6 +104,17 @@ static inline vi low_nibbles(vi bytes) {
 }
 
 /* The nibbles of 64 bytes as 0 … 15, even columns before odd ones. */
+/* transpose with its nibbles parted: those of even columns at `out`, those of odd ones `odd` words on. */
+#define TRANSPOSE4
+static inline void transpose4(const uint8_t *p, int64_t stride, uint32_t *out, int64_t step, int64_t odd) {
+    vi t[16];
+    transposed(p, stride, t);
+    for (int i = 0; i < 16; i++) {
+        _mm512_store_si512(out + i * step, high_nibbles(t[i]));
+        _mm512_store_si512(out + odd + i * step, low_nibbles(t[i]));
+    }
+}
+
 #define OFFSET4 8
 typedef struct {
     vi v[2];

@@ -23,10 +23,14 @@ typedef struct {
     int64_t stride;
 } Rows;
 
+/* Asks for the block after the next one, into the second cache: those of a tile's rows would crowd each other out of the
+ * first. */
 static Rows rows_at(const Weights *w, int64_t first, int64_t rows, int64_t b, uint8_t copy[TILE][BLOCK]) {
     if (b < w->full_blocks && rows == TILE) {
         const uint8_t *p = w->data + first * w->row_bytes + b * w->block_bytes;
-        for (int i = 0; i < TILE; i++) prefetch(p + i * w->row_bytes, w->block_bytes, w->block_bytes);
+        for (int i = 0; i < TILE; i++)
+            for (int64_t at = 2 * w->block_bytes; at < 3 * w->block_bytes; at += 64)
+                __builtin_prefetch((const void *)((uintptr_t)(p + i * w->row_bytes) + (uintptr_t)at), 0, 2);
         return (Rows){p, w->row_bytes};
     }
     memset(copy[0], 0, TILE * BLOCK);
@@ -42,6 +46,10 @@ static void transpose_words(Rows from, int count, uint32_t (*out)[TILE]) {
 
 /* int4: bytes of value + 8, even columns before odd ones. */
 static void unpack4(Rows from, Tile tile) {
+#ifdef TRANSPOSE4
+    for (int r = 0; r < TILE; r += LANES)
+        transpose4(from.p + r * from.stride, from.stride, &tile[0][r], TILE, QUADS / 2 * TILE);
+#else
     uint32_t words[QUADS / 2][TILE] __attribute__((aligned(64)));
     transpose_words(from, QUADS / 2, words);
     for (int i = 0; i < QUADS / 2; i++)
@@ -50,6 +58,7 @@ static void unpack4(Rows from, Tile tile) {
             tile[i][r] = nibbles >> 4 & 0x0f0f0f0fu;
             tile[QUADS / 2 + i][r] = nibbles & 0x0f0f0f0fu;
         }
+#endif
 }
 
 /* int8: bytes of value + TILE_OFFSET8. */

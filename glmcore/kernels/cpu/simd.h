@@ -4,6 +4,7 @@
  *   vf_sum, vf_sum4         the sum of a vector's floats, or of each of four vectors
  *   vf_from_half, vf_from_brain   LANES numbers of float16 or bfloat16
  *   transpose               LANES x LANES words: out[column * step + row] = the word at p + row * stride + 4 * column
+ *   transpose4              where defined, the same for int4, with the nibbles parted
  *   load4, load8            one block of weights of one matrix row, unpacked to value + OFFSET4 or OFFSET8
  *   part4, part8            such a block times 128 activations of one or two digits, as partial sums in int32; WORDS8:
  *                           int8 weights are multiplied by activations in 16-bit words instead of 8-bit digits
