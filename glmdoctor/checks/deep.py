@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator, Sequence
 
@@ -21,6 +22,9 @@ CPU = text("CPU kernel on a real layer")
 GPU = text("Each card on a real product")
 HASHES = text("Hashes of the weights")
 NUMBERS = text("Numbers among the weights")
+OPENMP = text("OpenMP runtimes that torch and numpy load")
+# LLVM's runtime and Intel's are one, and refuse to be loaded twice; GNU's libgomp gets on with them and with itself.
+ONE_OF_A_KIND = re.compile(r"lib(?:i?omp5|omp)(?![a-z])")
 
 # int4 weights with float32 sums; float16 products of whole numbers that float16 holds exactly up to 2048.
 CPU_TOLERANCE, GPU_TOLERANCE = 1e-5, 1e-2
@@ -193,6 +197,23 @@ def numbers(host: Machine) -> Iterator[Finding]:
         yield skipped(NUMBERS, text("There are no weights of safetensors or torch.save to look into."))
 
 
+def openmp(host: Machine) -> Iterator[Finding]:
+    found = known(host.openmp)
+    twice = [path for path in found.runtimes if ONE_OF_A_KIND.match(posixpath.basename(path))]
+    if found.fault or len(twice) > 1:
+        what = found.fault or ", ".join(twice)
+        yield bad(
+            Status.FAIL if found.fault else Status.WARN,
+            "openmp-runtime-duplicated",
+            text("Two OpenMP runtimes in one process"),
+            text("Importing numpy and torch together: {what}", what=what),
+            fault=found.fault,
+            runtimes=list(found.runtimes),
+        )
+    else:
+        yield ok(OPENMP, text("They get on with each other."), runtimes=list(found.runtimes))
+
+
 def _all(files: Sequence[FileHash]) -> dict[str, object]:
     return {"sha256": {file.name: file.sha256 for file in files}}
 
@@ -221,6 +242,7 @@ CHECKS = (
         ),
         deep=True,
     ),
+    Check("deep.openmp", OPENMP, openmp, problems=("openmp-runtime-duplicated",), needs=("openmp",), deep=True),
     Check("deep.hashes", HASHES, hashes, problems=("truncated-checkpoint",), needs=("hashes",), deep=True),
     Check(
         "deep.numbers",

@@ -68,9 +68,18 @@ class CxxRuntime:
     needs: Mapping[str, tuple[str, ...]]  # file → GLIBCXX versions that it asks for, the oldest first
 
 
+@dataclass(frozen=True)
+class OpenMp:
+    """The OpenMP runtimes in a process that has imported numpy and torch (``--deep``)."""
+
+    runtimes: tuple[str, ...]  # their files; () on systems that do not list them
+    fault: str | None = None  # what one of them said when it ended the process
+
+
 class PythonFacts(Facts):
     interpreter = Fact(Interpreter, "python.interpreter")
     torch = Fact(Torch, "python.torch")
     flash_attention = Fact(FlashAttention, "flash_attention.flash_attention")
     bitsandbytes = Fact(Bitsandbytes, "bitsandbytes.bitsandbytes")
+    openmp = Fact(OpenMp, "openmp.openmp", slow=True)
     cxx_runtime = Fact(CxxRuntime, "cxx.cxx_runtime")

@@ -30,7 +30,7 @@ from glmdoctor.host.probes import elf
 
 CHILD = Path(__file__).resolve().parent.parent / "child"
 # The others need the standard library alone.
-WITH_PACKAGES = ("interpreter.py", "nvml.py", "gpu_run.py", "kernel_run.py")
+WITH_PACKAGES = ("interpreter.py", "nvml.py", "gpu_run.py", "kernel_run.py", "openmp_run.py")
 SONAME = "libnvidia-ml.so.1"
 LIBCUDA = "libcuda.so.1"
 TIME_LIMIT = 10.0  # seconds; a healthy nvmlInit of 8 sleeping cards takes 2 to 3
