@@ -30,6 +30,9 @@ class Traits:
     # every model (`alpha = (2 * 28) ** 0.5` of GLMBlock).
     residual_scale: float = 1.0
     scales_in_float32: bool = False  # its quantiser divides by the largest value in float32, not in the weight's type
+    framed: bool = True  # [gMASK] and <sop> stand around every input
+    thinks: bool = False  # an answer begins within <think>
+    sampling: tuple[float, float] = (0.8, 0.8)  # temperature and top_p of the original chat()
     rounds: Rounds | None = None  # how its prompts are numbered; None: each message begins with its role's token
     wide_punctuation: bool = False  # its tokenizer writes Chinese punctuation in half width, which answers mend
 
@@ -37,7 +40,7 @@ class Traits:
 TRAITS = {
     "v1": Traits(
         modules="glm1", files="glm1", causal=False, gated=False, rotary="halves", angles_in_half=True,
-        residual_scale=(2 * 28) ** 0.5, scales_in_float32=True,
+        residual_scale=(2 * 28) ** 0.5, scales_in_float32=True, sampling=(0.95, 0.7),
         rounds=Rounds(first=0, gap="\n", bare_question=True), wide_punctuation=True,
     ),
     "v2": Traits(squeezes_positions=True, angles_in_half=True, rounds=Rounds(first=1, gap="\n\n")),
@@ -45,8 +48,8 @@ TRAITS = {
     "glm4": Traits(),
     # Those that transformers computes by classes of its own, from files of its own spelling.
     "glm4-hf": Traits(files="hf"),
-    "glm-edge": Traits(files="hf"),
+    "glm-edge": Traits(files="hf", framed=False),
     "glm4-0414": Traits(files="hf", sandwich=True),
-    "glm-z1": Traits(files="hf", sandwich=True),
+    "glm-z1": Traits(files="hf", sandwich=True, thinks=True, sampling=(0.6, 0.95)),
 }  # fmt: skip
 ORIGINAL = tuple(name for name, row in TRAITS.items() if row.files != "hf")

@@ -109,7 +109,7 @@ GLMCORE = {
     "quant": {"packing", "kernels", "config", "errors", "checkpoint", "models"},
     "kernels": {"packing", "folders", "output", "programs", "workers", "config", "errors"},
     "checkpoint": {"layout", "packing", "config", "output", "reading", "errors"},
-    "tokenizers": {"chat", "config", "reading", "errors"},
+    "tokenizers": {"traits", "chat", "config", "reading", "errors"},
     "chat": {"traits", "errors"},
     "plan": {"layout", "config", "reading", "errors"},
     "demo": {"config", "errors"},

@@ -1,4 +1,5 @@
-"""GLM-4's description of its tools, word for word as in the chat_template of the release."""
+"""GLM-4's description of its tools, word for word as in the chat_template of the release; and GLM-4-0414's and GLM-Z1's,
+which know functions alone."""
 # ruff: noqa: E501
 
 from __future__ import annotations
@@ -58,14 +59,31 @@ def describe(tools: Iterable[Mapping[str, Any]]) -> str:
     return HEAD + "".join(_tool(tool, writer) for tool in tools)
 
 
+# GLM-Z1 is introduced as ChatGLM, GLM-4-0414 is not.
+INTRODUCTION = (
+    "你是一个名为 ChatGLM 的人工智能助手。你是基于智谱 AI 公司训练的语言模型 GLM-4 模型开发的，你的任务是针对用户的问题和要求提供适当的答复和支持。\n\n"
+)
+
+
+def describe_0414(tools: Iterable[Mapping[str, Any]], *, introduced: bool) -> str:
+    """The same for GLM-4-0414, and for GLM-Z1 (``introduced``)."""
+    writer = Writer()
+    described = [_function(tool, writer).removeprefix("\n") for tool in tools]
+    return (INTRODUCTION if introduced else "") + "# 可用工具" + ("\n" if introduced else "\n\n") + "\n".join(described)
+
+
 def _tool(tool: Mapping[str, Any], writer: Writer) -> str:
     kind = tool.get("type", "function")
     if kind == "function":
-        function = function_of(tool)
-        if not isinstance(function.get("name"), str):
-            raise GlmError("usage", "a function that is offered as a tool has no name", where="tools")
-        return FUNCTION.format(name=function["name"], schema=writer.indented(dict(function)))
+        return _function(tool, writer)
     if kind not in BUILT_IN:
         known = ", ".join(("function", *BUILT_IN))
         raise GlmError("usage", f"unknown kind of tool {short(kind)}", where="tools", hint=f"use one of {known}")
     return BUILT_IN[kind]
+
+
+def _function(tool: Mapping[str, Any], writer: Writer) -> str:
+    function = function_of(tool)
+    if not isinstance(function.get("name"), str):
+        raise GlmError("usage", "a function that is offered as a tool has no name", where="tools")
+    return FUNCTION.format(name=function["name"], schema=writer.indented(dict(function)))

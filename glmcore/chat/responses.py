@@ -122,4 +122,7 @@ def _v3_parameters(body: str) -> dict[str, Any]:
     return parameters
 
 
-PARSERS: dict[str, Callable[[str], Any]] = {"v3": _v3_parameters, "glm4": json.loads}
+PARSERS: dict[str, Callable[[str], Any]] = {
+    "v3": _v3_parameters,
+    **dict.fromkeys(("glm4", "glm4-hf", "glm4-0414", "glm-z1"), json.loads),
+}

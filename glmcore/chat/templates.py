@@ -16,6 +16,7 @@ from typing import Any
 from glmcore.chat import glm4_tools
 from glmcore.chat.bounds import TOO_DEEP, Writer, bounded
 from glmcore.chat.messages import Call, Message, Turn, function_of, tools_of, turns
+from glmcore.chat.reasoning import BEGIN, without_thought
 from glmcore.errors import GlmError
 from glmcore.traits import TRAITS, Rounds
 
@@ -46,20 +47,28 @@ def prompt(
     rounds = TRAITS[generation].rounds
     if rounds is not None:
         return [_rounds(chat, offered, rounds, add_generation_prompt)]
-    render = {"v3": _v3, "glm4": _glm4}[generation]
+    render = RENDERERS[generation]
+    if TRAITS[generation].sandwich:
+        chat = _in_order(chat, offered, generation)
+    elif generation == "glm-edge":
+        _refuse_tools(chat, offered, "GLM-Edge knows no tools")
+    else:
+        chat = tuple(_with_tools(chat, offered, generation))
     try:
-        segments = list(bounded(part for turn in _with_tools(chat, offered, generation) for part in render(turn)))
+        segments: list[Segment] = list(bounded(part for turn in chat for part in render(turn)))
     except RecursionError:
         raise GlmError("usage", TOO_DEEP, where="messages") from None
-    return [*segments, Special("<|assistant|>")] if add_generation_prompt else segments
+    if add_generation_prompt:
+        segments.append(Special("<|assistant|>"))
+        segments += [f"\n{BEGIN}"] if TRAITS[generation].thinks else []
+    return segments
 
 
 # ChatGLM-6B and ChatGLM2-6B: one text of numbered rounds
 
 
 def _rounds(chat: tuple[Turn, ...], tools: tuple[object, ...], rounds: Rounds, open_answer: bool) -> str:
-    if tools or any(turn.tools or turn.calls or turn.role == "observation" for turn in chat):
-        raise GlmError("usage", "ChatGLM-6B and ChatGLM2-6B know no tools", hint="use ChatGLM3 or GLM-4 for tools")
+    _refuse_tools(chat, tools, "ChatGLM-6B and ChatGLM2-6B know no tools")
     system = [turn.content for turn in chat if turn.role == "system"]
     pairs = _pairs([turn for turn in chat if turn.role != "system"])
     if open_answer and (not pairs or pairs[-1][1] is not None):
@@ -68,6 +77,11 @@ def _rounds(chat: tuple[Turn, ...], tools: tuple[object, ...], rounds: Rounds, o
         return rounds.gap.join([*system, pairs[0][0]])
     numbered = [_round(number, pair, rounds.gap, open_answer) for number, pair in enumerate(pairs, rounds.first)]
     return rounds.gap.join([*system, *numbered])
+
+
+def _refuse_tools(chat: tuple[Turn, ...], tools: tuple[object, ...], what: str) -> None:
+    if tools or any(turn.tools or turn.calls or turn.role == "observation" for turn in chat):
+        raise GlmError("usage", what, hint="use ChatGLM3 or GLM-4 for tools")
 
 
 def _pairs(chat: list[Turn]) -> list[tuple[str, str | None]]:
@@ -131,3 +145,33 @@ def _glm4(turn: Turn) -> Iterator[Segment]:
         yield from (Special(f"<|{turn.role}|>"), f"{turn.metadata}\n{turn.content}")
     for call in turn.calls:
         yield from (Special("<|assistant|>"), f"{call.name}\n{json.dumps(call.arguments, ensure_ascii=False)}")
+
+
+# GLM-4-0414, GLM-Z1 and GLM-Edge: a line for each role
+
+
+def _in_order(chat: tuple[Turn, ...], tools: tuple[Mapping[str, Any], ...], generation: str) -> tuple[Turn, ...]:
+    """Tools first, then the system's texts, then the conversation, wherever those stood."""
+    every = (*tools, *(tool for turn in chat for tool in turn.tools))
+    described = glm4_tools.describe_0414(every, introduced=generation == "glm-z1") if every else ""
+    head = [Turn("system", described)] if described else []
+    system = [replace(turn, tools=()) for turn in chat if turn.role == "system" and (turn.content or not turn.tools)]
+    return (*head, *system, *(turn for turn in chat if turn.role != "system"))
+
+
+def _lines(turn: Turn) -> Iterator[Segment]:
+    """Role, what names a tool, and the text in the next line."""
+    if turn.content or not turn.calls:
+        yield from (Special(f"<|{turn.role}|>"), f"{turn.metadata}\n{turn.content}")
+    for call in turn.calls:
+        yield from (Special("<|assistant|>"), f"{call.name}\n{json.dumps(call.arguments, ensure_ascii=False)}")
+
+
+def _z1(turn: Turn) -> Iterator[Segment]:
+    """A thought is not fed back."""
+    return _lines(turn if turn.role == "system" else replace(turn, content=without_thought(turn.content)))
+
+
+RENDERERS = {
+    "v3": _v3, "glm4": _glm4, "glm4-hf": _glm4, "glm-edge": _lines, "glm4-0414": _lines, "glm-z1": _z1,
+}  # fmt: skip

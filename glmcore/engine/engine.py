@@ -30,9 +30,6 @@ from glmcore.tokenizers import Tokenizer
 
 Message = Mapping[str, Any]
 
-# (temperature, top_p) of the original chat() of each generation.
-DEFAULTS = {"v1": (0.95, 0.7), "v2": (0.8, 0.8), "v3": (0.8, 0.8), "glm4": (0.8, 0.8)}
-
 
 class Engine:
     """A loaded model that answers, from any thread and any number of questions at once.
@@ -120,7 +117,7 @@ class Engine:
 
         Errors: GlmError("usage"), also for the bias of a token that the model does not have.
         """
-        own_temperature, own_top_p = DEFAULTS[self.config.generation]
+        own_temperature, own_top_p = self.config.traits.sampling
         made = Sampling(
             own_temperature if temperature is None else temperature, own_top_p if top_p is None else top_p, seed, **more
         )

@@ -19,7 +19,6 @@ from transformers.generation.streamers import BaseStreamer
 from glmcore.chat.messages import from_pairs
 from glmcore.chat.responses import process_response
 from glmcore.chat.stops import drop_stop
-from glmcore.engine.engine import DEFAULTS
 from glmcore.engine.sequence import common_prefix
 from glmcore.errors import GlmError
 from glmcore.huggingface.caches import CACHE_NAME
@@ -117,7 +116,7 @@ class ChatMixin:
             messages = from_pairs(history or (), query)
         else:
             messages = [*(history or ()), {"role": role, "content": query}]
-        temperature, top_p = DEFAULTS[generation]
+        temperature, top_p = TRAITS[generation].sampling
         given = {"max_length": MAX_LENGTH[generation], "num_beams": 1, "do_sample": True, "top_p": top_p,
                  "temperature": temperature, **settings}  # fmt: skip
         if not given["do_sample"]:

@@ -1,4 +1,4 @@
-"""The original tokenizers of the four generations, without remote code."""
+"""The original tokenizers of the generations, without remote code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from glmcore.errors import GlmError
 from glmcore.tokenizers.base import Tokenizer
-from glmcore.tokenizers.files import RANKED, tokenizer_file
+from glmcore.tokenizers.files import NAMES, RANKED, tokenizer_file
 
 if TYPE_CHECKING:
     from glmcore.config import ModelConfig
@@ -16,7 +16,7 @@ __all__ = ["Tokenizer", "load_tokenizer"]
 
 
 def load_tokenizer(folder: str | Path, config: ModelConfig | str) -> Tokenizer:
-    """The tokenizer in ``folder`` for a model's configuration, or for a generation: "v1", "v2", "v3" or "glm4"."""
+    """The tokenizer in ``folder`` for a model's configuration, or for a generation by its name."""
     generation = config if isinstance(config, str) else config.generation
     path = tokenizer_file(Path(folder), generation)
     tokenizer = _open(path, generation, 0 if isinstance(config, str) else config.vocab_size)
@@ -44,6 +44,10 @@ def _open(path: Path, generation: str, vocab_size: int) -> Tokenizer:
         from glmcore.tokenizers.glm4 import Glm4Tokenizer
 
         return Glm4Tokenizer(path)
+    if NAMES[generation].endswith(".json"):
+        from glmcore.tokenizers.hf import HfTokenizer
+
+        return HfTokenizer(path, generation)
     from glmcore.tokenizers.glm1 import Glm1Tokenizer, image_tokens
     from glmcore.tokenizers.glm2 import Glm2Tokenizer, Glm3Tokenizer
 

@@ -9,13 +9,18 @@ from pathlib import Path
 
 from glmcore.errors import GlmError
 from glmcore.reading import open_regular, read_bytes
+from glmcore.traits import TRAITS
 
-NAMES = {"v1": "ice_text.model", "v2": "tokenizer.model", "v3": "tokenizer.model", "glm4": "tokenizer.model"}
-# Those whose file is a list of tiktoken ranks; the others' is a sentencepiece model.
+NAMES = {
+    "v1": "ice_text.model",
+    **dict.fromkeys(("v2", "v3", "glm4"), "tokenizer.model"),
+    **{name: "tokenizer.json" for name, row in TRAITS.items() if row.files == "hf"},
+}
+# Those whose file is a list of tiktoken ranks; the others' is a sentencepiece model, or JSON by its name.
 RANKED = ("glm4",)
 FETCH = "download the file that was published with this checkpoint"
 LFS = b"version https://git-lfs"
-LIMIT = 32 << 20  # bytes; the largest, of ChatGLM-6B and GLM-4, have 2.7 MB
+LIMIT = 64 << 20  # bytes; GLM-4's have 2.7 MB, as tokenizer.json 20 MB
 
 
 def tokenizer_file(folder: Path, generation: str) -> Path:
@@ -74,6 +79,8 @@ def _look(path: Path, head: bytes, generation: str) -> None:
         raise damaged(path, "it is empty")
     if head.lstrip()[:1] == b"<":
         raise damaged(path, "it is a web page")
+    if NAMES[generation].endswith(".json") and head.lstrip()[:1] != b"{":
+        raise damaged(path, "it is no JSON")
     if is_rank_file(head) != (generation in RANKED):
         raise foreign(path, generation)
 
