@@ -79,7 +79,8 @@ def refusal(folder, generation="glm4-0414") -> str:
 @pytest.mark.parametrize(
     ("content", "code"),
     [(b"", "tokenizer-damaged"), (b"{", "tokenizer-damaged"), (b"{}", "tokenizer-damaged"),
-     (b"[1]", "tokenizer-damaged"), (b"<html>", "tokenizer-damaged"), (b"version https://git-lfs.github.com/spec/v1\n", "checkpoint-lfs-pointer")],
+     (b"[1]", "tokenizer-damaged"), (b"<html>", "tokenizer-damaged"),
+     (b"version https://git-lfs.github.com/spec/v1\n", "checkpoint-lfs-pointer")],
 )  # fmt: skip
 def test_damaged_files_are_one_line(tmp_path, content, code):
     (tmp_path / "tokenizer.json").write_bytes(content)
