@@ -16,8 +16,7 @@ from types import MappingProxyType
 from glmcore.config import ModelConfig
 
 # Tensors that the original files carry and no model needs: rotary frequencies are computed.
-# (and the shapes that compressed-tensors writes down beside packed words).
-IGNORED = ("rotary_emb.inv_freq", "rotary_pos_emb.inv_freq", ".weight_shape")
+IGNORED = ("rotary_emb.inv_freq", "rotary_pos_emb.inv_freq")
 # Adapters and heads of other tasks, which may lie beside the model's own tensors.
 OTHER_TASKS = ("transformer.prefix_encoder.", "classifier_head.")
 
@@ -27,7 +26,7 @@ class Spec:
     """What a tensor has to be: its shape as stored, and whether it is packed integers, a scale or a plain float."""
 
     shape: tuple[int, ...]
-    kind: str = "float"  # "float", "packed", "scale"; in some files packed integers are "words" of 32 bits
+    kind: str = "float"  # "float", "packed", "scale"; in some files packed integers are "words" of 32 bits beside their "shape"
     optional: bool = False
 
     @property
@@ -148,21 +147,22 @@ def in_files(config: ModelConfig) -> Mapping[str, Spec]:
 def _parts_of_hf(config: ModelConfig, name: str, spec: Spec) -> dict[str, Spec]:
     for ours, theirs in HF_NAMES:
         name = name.replace(ours, theirs)
-    spec = _as_compressed(spec)
-    if spec.kind == "packed" and config.quantization_bit == 4:
-        name, spec = f"{name}_packed", replace(spec, shape=(spec.shape[0], -(-spec.shape[1] // 4)), kind="words")
-    if FUSED not in name:
-        return {name: spec}
     rows = (config.num_heads * config.head_dim, *[config.num_kv_heads * config.head_dim] * 2)
-    return {
-        name.replace(FUSED, f".self_attn.{part}."): replace(spec, shape=(count, *spec.shape[1:]))
-        for part, count in zip(SPLIT, rows, strict=True)
-    }
+    names = [name.replace(FUSED, f".self_attn.{part}.") for part in SPLIT] if FUSED in name else [name]
+    found: dict[str, Spec] = {}
+    for part, count in zip(names, rows if len(names) > 1 else spec.shape, strict=False):
+        found |= _as_compressed(config, part, replace(spec, shape=(count, *spec.shape[1:])))
+    return found
 
 
-def _as_compressed(spec: Spec) -> Spec:
-    """As compressed-tensors keeps it: scales in a column."""
-    return replace(spec, shape=(*spec.shape, 1)) if spec.kind == "scale" else spec
+def _as_compressed(config: ModelConfig, name: str, spec: Spec) -> dict[str, Spec]:
+    """As compressed-tensors keeps it: scales in a column, int4 in words of eight with the shape beside them."""
+    if spec.kind == "scale":
+        return {name: replace(spec, shape=(*spec.shape, 1))}
+    if spec.kind != "packed" or config.quantization_bit == 8:
+        return {name: spec}
+    words = replace(spec, shape=(spec.shape[0], -(-spec.shape[1] // 4)), kind="words")
+    return {f"{name}_packed": words, f"{name}_shape": Spec((2,), "shape", optional=True)}
 
 
 def is_ignored(name: str) -> bool:

@@ -31,7 +31,8 @@ class Traits:
     residual_scale: float = 1.0
     scales_in_float32: bool = False  # its quantiser divides by the largest value in float32, not in the weight's type
     framed: bool = True  # [gMASK] and <sop> stand around every input
-    thinks: bool = False  # an answer begins within <think>
+    knows_tools: bool = True
+    thinks: bool = False  # an answer begins within <think>; its tools are introduced as by ChatGLM
     sampling: tuple[float, float] = (0.8, 0.8)  # temperature and top_p of the original chat()
     rounds: Rounds | None = None  # how its prompts are numbered; None: each message begins with its role's token
     wide_punctuation: bool = False  # its tokenizer writes Chinese punctuation in half width, which answers mend
@@ -41,14 +42,14 @@ TRAITS = {
     "v1": Traits(
         modules="glm1", files="glm1", causal=False, gated=False, rotary="halves", angles_in_half=True,
         residual_scale=(2 * 28) ** 0.5, scales_in_float32=True, sampling=(0.95, 0.7),
-        rounds=Rounds(first=0, gap="\n", bare_question=True), wide_punctuation=True,
+        knows_tools=False, rounds=Rounds(first=0, gap="\n", bare_question=True), wide_punctuation=True,
     ),
-    "v2": Traits(squeezes_positions=True, angles_in_half=True, rounds=Rounds(first=1, gap="\n\n")),
+    "v2": Traits(squeezes_positions=True, angles_in_half=True, knows_tools=False, rounds=Rounds(first=1, gap="\n\n")),
     "v3": Traits(),
     "glm4": Traits(),
     # Those that transformers computes by classes of its own, from files of its own spelling.
     "glm4-hf": Traits(files="hf"),
-    "glm-edge": Traits(files="hf", framed=False),
+    "glm-edge": Traits(files="hf", framed=False, knows_tools=False),
     "glm4-0414": Traits(files="hf", sandwich=True),
     "glm-z1": Traits(files="hf", sandwich=True, thinks=True, sampling=(0.6, 0.95)),
 }  # fmt: skip

@@ -50,7 +50,7 @@ def prompt(
     render = RENDERERS[generation]
     if TRAITS[generation].sandwich:
         chat = _in_order(chat, offered, generation)
-    elif generation == "glm-edge":
+    elif not TRAITS[generation].knows_tools:
         _refuse_tools(chat, offered, "GLM-Edge knows no tools")
     else:
         chat = tuple(_with_tools(chat, offered, generation))
@@ -153,7 +153,7 @@ def _glm4(turn: Turn) -> Iterator[Segment]:
 def _in_order(chat: tuple[Turn, ...], tools: tuple[Mapping[str, Any], ...], generation: str) -> tuple[Turn, ...]:
     """Tools first, then the system's texts, then the conversation, wherever those stood."""
     every = (*tools, *(tool for turn in chat for tool in turn.tools))
-    described = glm4_tools.describe_0414(every, introduced=generation == "glm-z1") if every else ""
+    described = glm4_tools.describe_0414(every, introduced=TRAITS[generation].thinks) if every else ""
     head = [Turn("system", described)] if described else []
     system = [replace(turn, tools=()) for turn in chat if turn.role == "system" and (turn.content or not turn.tools)]
     return (*head, *system, *(turn for turn in chat if turn.role != "system"))

@@ -6,7 +6,7 @@ read: never more than that one tensor lies in memory twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from glmcore.checkpoint.tensor_files import TensorFile, TensorInfo, open_tensor_
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError, plain
 from glmcore.layout import Spec, in_files, is_ignored, parts
-from glmcore.packing import from_words
+from glmcore.packing import from_words, to_words
 
 
 class Checkpoint:
@@ -32,11 +32,11 @@ class Checkpoint:
         self.folder, self.config = folder, config
         self._files, self.holders = files, holders
         self._parts = parts(config)
-        self.names = tuple(name for name, of in self._parts.items() if all(part in holders for part in of))
+        self.names = tuple(name for name, of in self._parts.items() if all(part in holders or spec.kind == "shape" for part, spec in of.items()))
 
     def info(self, name: str) -> TensorInfo:
         """Type and shape of a tensor, without reading it."""
-        of = self._parts[name]
+        of = self._pieces(name)
         (part, spec), *others = of.items()
         first = self.stored(part)
         if not others and spec.kind in ("float", "packed"):
@@ -45,6 +45,10 @@ class Checkpoint:
         if spec.kind == "words":
             return TensorInfo(torch.int8, (rows, 4 * first.shape[1]))
         return TensorInfo(first.dtype, (rows,) if is_column(spec) else (rows, *first.shape[1:]))
+
+    def _pieces(self, name: str) -> dict[str, Spec]:
+        """The parts whose rows a tensor has."""
+        return {part: spec for part, spec in self._parts[name].items() if spec.kind != "shape"}
 
     def stored(self, part: str) -> TensorInfo:
         """The same of a tensor by the name that it has in its file."""
@@ -60,7 +64,7 @@ class Checkpoint:
 
         Threads may read at once. Errors: GlmError("checkpoint-damaged").
         """
-        of = self._parts[name]
+        of = self._pieces(name)
         if len(of) > 1:
             return self._joined(name, first, self.info(name).shape[0] if last is None else last)
         (part, spec), *_ = of.items()
@@ -70,7 +74,7 @@ class Checkpoint:
         """Rows of a tensor that lies in several parts, one below the other."""
         info, begin = self.info(name), 0
         whole = huge_empty((last - first, *info.shape[1:]), info.dtype)
-        for part, spec in self._parts[name].items():
+        for part, spec in self._pieces(name).items():
             low, high = max(first - begin, 0), min(last - begin, spec.shape[0])
             if low < high:
                 at = begin + low - first
@@ -83,7 +87,7 @@ class Checkpoint:
 
         Threads may ask at once. Errors: GlmError("checkpoint-damaged").
         """
-        (part, spec), *others = self._parts[name].items()
+        (part, spec), *others = self._pieces(name).items()
         if others or spec.kind == "words":
             return self.tensor(name)
         return as_ours(self.holders[part].mapped(part), spec)
@@ -116,6 +120,18 @@ def as_ours(tensor: Tensor, spec: Spec) -> Tensor:
     if spec.kind == "words":
         return from_words(tensor)
     return tensor[:, 0] if is_column(spec) else tensor
+
+
+def cut(tensor: Tensor, of: Mapping[str, Spec]) -> Iterator[tuple[str, Tensor]]:
+    """A tensor of the modules as the files keep it: its parts by their names there."""
+    begin = 0
+    for name, spec in of.items():
+        if spec.kind == "shape":
+            yield name, torch.tensor([begin - first, 2 * tensor.shape[1]])
+            continue
+        first, begin = begin, begin + spec.shape[0]
+        part = tensor[first:begin]
+        yield name, to_words(part) if spec.kind == "words" else part[:, None] if is_column(spec) else part
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
@@ -167,7 +183,7 @@ def check_tensors(checkpoint: Checkpoint) -> None:
                 checkpoint, f"holds {plain(name, SHOWN)}, which config.json has no place for", _hint_for_extra(name)
             )
     for whole in parts(checkpoint.config).values():
-        kinds = {name: _short(checkpoint.stored(name)) for name in whole if name in held}
+        kinds = {n: _short(checkpoint.stored(n)) for n, s in whole.items() if n in held and s.kind != "shape"}
         if len(set(kinds.values())) > 1:
             what = ", ".join(f"{name} as {kind}" for name, kind in kinds.items())
             raise _mismatch(checkpoint, f"holds {what}, which make up one matrix", "download the weights again")
@@ -194,6 +210,8 @@ def other_spelling(config: ModelConfig, held: Iterable[str]) -> tuple[str, str] 
 def _check_tensor(checkpoint: Checkpoint, name: str, spec: Spec) -> None:
     info, bits = checkpoint.stored(name), checkpoint.config.quantization_bit
     held = f"holds {name} as {_short(info)}"
+    if spec.kind == "shape":
+        return  # says again what the words' own shape says
     if spec.kind == "words" and info.dtype != torch.int32:
         hint = "get the quantised files again"
         raise _mismatch(checkpoint, f"{held}, config.json says int4 in words of 32 bits", hint)

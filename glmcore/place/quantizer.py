@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from glmcore.checkpoint import Checkpoint, save_checkpoint
+from glmcore.checkpoint.reader import cut
 from glmcore.checkpoint.tensor_files import TensorInfo
 from glmcore.checkpoint.writer import SHARD_BYTES
 from glmcore.config import GENERATION_KEY, TABLES_KEY, ModelConfig, recognise
+from glmcore.config.hf import quantization_config
 from glmcore.errors import GlmError
-from glmcore.layout import expected, piece_of
+from glmcore.layout import Spec, in_files, parts, piece_of
 from glmcore.place.loader import in_order, stored, target_config
 
 # What embedding and head can be packed to, and its bits.
@@ -52,12 +54,15 @@ def quantize_checkpoint(
         what = "transformers' own layout has no room for a packed embedding and head"
         raise GlmError("usage", what, where=str(source.folder), hint="leave --tables away")
     config = replace(target_config(source.config, quantize), embedding_bits=TABLES.get(tables or "", 0))
-    tensors = {name: _info(source, config, name, kind) for name, kind in _kinds(source, config).items()}
+    whole_of = {part: whole for whole, of in parts(config).items() for part in of}
+    tensors = _infos(source, config, whole_of)
 
     def produce(names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
-        matrices = dict.fromkeys(name.removesuffix("_scale") for name in names)
+        wanted = set(names)
+        matrices = dict.fromkeys(whole_of[name].removesuffix("_scale") for name in names)
         for _, made in in_order(matrices, lambda name: stored(source, config, name)):
-            yield from ((name, tensor) for name, tensor in made.items() if name in names)
+            for whole, tensor in made.items():
+                yield from ((name, part) for name, part in cut(tensor, parts(config)[whole]) if name in wanted)
 
     save_checkpoint(
         folder,
@@ -72,19 +77,23 @@ def quantize_checkpoint(
     return config
 
 
-def _kinds(source: Checkpoint, config: ModelConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name → kind and shape of each tensor to be written."""
-    held = set(source.names)
-    return {n: (spec.kind, spec.shape) for n, spec in expected(config).items() if n in held or spec.kind == "scale"}
+def _infos(source: Checkpoint, config: ModelConfig, whole_of: Mapping[str, str]) -> dict[str, TensorInfo]:
+    """Name, type and shape of each tensor to be written: what the source has, and what packing adds to it."""
+    made = ("scale", "words", "shape")
+    return {
+        name: _info(source, config, whole_of[name], spec)
+        for name, spec in in_files(config).items()
+        if name in source.holders or spec.kind in made
+    }
 
 
-def _info(source: Checkpoint, config: ModelConfig, name: str, what: tuple[str, tuple[int, ...]]) -> TensorInfo:
-    kind, shape = what
-    if kind == "packed":
-        return TensorInfo(torch.int8, shape)
-    own = source.info(name.removesuffix("_scale")).dtype
-    halves = kind == "scale" and (own == torch.float32 or piece_of(config, name).is_table)
-    return TensorInfo(torch.float16 if halves else own, shape)
+def _info(source: Checkpoint, config: ModelConfig, whole: str, spec: Spec) -> TensorInfo:
+    types = {"packed": torch.int8, "words": torch.int32, "shape": torch.int64}
+    if spec.kind in types:
+        return TensorInfo(types[spec.kind], spec.shape)
+    own = source.info(whole.removesuffix("_scale")).dtype
+    halves = spec.kind == "scale" and (own == torch.float32 or piece_of(config, whole).is_table)
+    return TensorInfo(torch.float16 if halves else own, spec.shape)
 
 
 def _raw(config: ModelConfig) -> dict[str, Any]:
@@ -92,7 +101,10 @@ def _raw(config: ModelConfig) -> dict[str, Any]:
 
     Where embedding and head are packed it leads to no code of the original's, which would take integers for values.
     """
-    raw = {**config.raw, "quantization_bit": config.quantization_bit}
+    if config.traits.files == "hf":
+        raw = {**config.raw, "quantization_config": quantization_config(config.quantization_bit)}
+    else:
+        raw = {**config.raw, "quantization_bit": config.quantization_bit}
     if config.embedding_bits:
         raw[TABLES_KEY] = config.embedding_bits
         raw.pop("auto_map", None)
