@@ -32,7 +32,7 @@ class Checkpoint:
         self.folder, self.config = folder, config
         self._files, self.holders = files, holders
         self._parts = parts(config)
-        self.names = tuple(name for name, of in self._parts.items() if all(part in holders or spec.kind == "shape" for part, spec in of.items()))
+        self.names = tuple(name for name in self._parts if all(part in holders for part in self._pieces(name)))
 
     def info(self, name: str) -> TensorInfo:
         """Type and shape of a tensor, without reading it."""
@@ -124,13 +124,12 @@ def as_ours(tensor: Tensor, spec: Spec) -> Tensor:
 
 def cut(tensor: Tensor, of: Mapping[str, Spec]) -> Iterator[tuple[str, Tensor]]:
     """A tensor of the modules as the files keep it: its parts by their names there."""
-    begin = 0
+    part = tensor
     for name, spec in of.items():
-        if spec.kind == "shape":
-            yield name, torch.tensor([begin - first, 2 * tensor.shape[1]])
+        if spec.kind == "shape":  # of the words before it
+            yield name, torch.tensor([len(part), 2 * part.shape[1]])
             continue
-        first, begin = begin, begin + spec.shape[0]
-        part = tensor[first:begin]
+        part, tensor = tensor[: spec.shape[0]], tensor[spec.shape[0] :]
         yield name, to_words(part) if spec.kind == "words" else part[:, None] if is_column(spec) else part
 
 

@@ -1,4 +1,4 @@
-"""Quantised checkpoints of transformers' own layout: we read them back, and transformers with compressed-tensors does."""
+"""Quantised checkpoints of transformers' own layout: read back here, and by transformers with compressed-tensors."""
 
 from __future__ import annotations
 
@@ -75,5 +75,5 @@ def test_the_configuration_says_what_the_weights_are(tmp_path):
     raw = json.loads((folder / "config.json").read_text())
     raw.pop("quantization_config")
     (folder / "config.json").write_text(json.dumps(raw))
-    with pytest.raises(GlmError, match="has no model.layers.0.self_attn.q_proj.weight, which"):
+    with pytest.raises(GlmError, match=r"has no model\.layers\.0\.self_attn\.q_proj\.weight, which"):
         open_checkpoint(folder)
