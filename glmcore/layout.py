@@ -26,7 +26,7 @@ class Spec:
     """What a tensor has to be: its shape as stored, and whether it is packed integers, a scale or a plain float."""
 
     shape: tuple[int, ...]
-    kind: str = "float"  # or "packed", "scale"; in files of compressed-tensors "words" of 32 bits and their "shape", too
+    kind: str = "float"  # or "packed", "scale"; by compressed-tensors "words" of 32 bits and their "shape", too
     optional: bool = False
 
     @property
