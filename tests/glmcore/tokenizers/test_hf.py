@@ -6,7 +6,7 @@ import json
 
 import family_tokenizer
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
@@ -40,6 +40,7 @@ def test_ids_are_those_of_transformers(ours, theirs, text, framed):
 
 @given(text=st.text(max_size=60))
 def test_any_text_comes_back_whole_and_as_in_transformers(ours, theirs, text):
+    assume(not any(name in text for name in ours.special))
     ids = ours.encode(text)
     assert ids == theirs.encode(text, add_special_tokens=False)
     assert ours.decode(ids) == theirs.decode(ids) == text
