@@ -106,7 +106,7 @@ GLMCORE = {
         "traits",
     },
     "models": {"quant", "kernels", "config", "errors"},
-    "quant": {"packing", "kernels", "config", "errors", "checkpoint", "models"},
+    "quant": {"packing", "kernels", "config", "errors", "checkpoint"},
     "kernels": {"packing", "folders", "output", "programs", "workers", "config", "errors"},
     "checkpoint": {"layout", "packing", "config", "output", "reading", "errors"},
     "tokenizers": {"traits", "chat", "config", "reading", "errors"},

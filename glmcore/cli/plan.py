@@ -23,7 +23,7 @@ from glmcore.plan import (
     manual_placement,
     parse_device,
 )
-from glmcore.plan.planner import describe_pieces
+from glmcore.plan.reasons import describe_pieces
 
 BAR_WIDTH = 40
 

@@ -3,7 +3,8 @@
 from glmcore.plan.costs import CUDA_CONTEXT_BYTES, Piece, Precision, kv_bytes_per_token, pieces
 from glmcore.plan.devices import Device, format_size, parse_device, parse_size
 from glmcore.plan.manual import manual_placement
-from glmcore.plan.planner import DevicePlan, Plan, make_plan
+from glmcore.plan.planner import make_plan
+from glmcore.plan.record import DevicePlan, Plan
 from glmcore.plan.saved import plan_from_json
 from glmcore.plan.strategies import NUMBERED, STRATEGIES
 from glmcore.plan.types import Types

@@ -11,7 +11,7 @@ from glmcore.errors import GlmError, plain
 from glmcore.layout import piece_names
 from glmcore.plan.costs import DTYPE_BYTES, Precision
 from glmcore.plan.devices import is_device_name
-from glmcore.plan.planner import SCHEMA_VERSION, DevicePlan, Plan
+from glmcore.plan.record import SCHEMA_VERSION, DevicePlan, Plan
 from glmcore.plan.strategies import STRATEGIES
 from glmcore.reading import parse_json
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from glmcore.engine.pipeline import overlapping, prefill_chunks
 from glmcore.engine.ways.rows import Rows
 from glmcore.engine.ways.way import Way
-from glmcore.plan.planner import PREFILL_CHUNK
+from glmcore.plan.shares import PREFILL_CHUNK
 
 # Tokens of a prompt at a time on a CPU: a matrix product of so many is nearly as fast as one of more.
 CPU_CHUNK = 64

@@ -102,7 +102,7 @@ def shares_by_hand(devices, strategy_weights):
         worst = 0.0
         for number, device in enumerate(devices):
             held = chains[number][edges[number] : edges[number + 1]]
-            from glmcore.plan.planner import Load
+            from glmcore.plan.shares import Load
 
             plan = Load(SMALL, HALF, 512, 1).share(device, held)
             if plan.total_bytes > device.budget:
