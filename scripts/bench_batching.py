@@ -39,7 +39,6 @@ from glmcore.bench.workloads import prompt_ids, random_model
 from glmcore.config import find_config
 from glmcore.engine.batch.answer import Answer
 from glmcore.engine.batch.loop import Loop
-from glmcore.engine.batch.measure import measure_steps
 from glmcore.engine.batch.scheduler import Scheduler
 from glmcore.engine.runner import Runner
 from glmcore.engine.sampling import Sampler, Sampling
@@ -102,11 +101,15 @@ class Bench:
         self.config, self.name = config, f"{options.model} {options.quant} {options.precision}, {kernel.name}"
         self.runner = Runner(random_model(config, torch.float32, kernel=kernel), config)
         self.words = load_tokenizer(demo.folder(), "v2")
-        self.costs = measure_steps(self.runner.way)
+        self.last = Loop(self.runner, Scheduler(16), lookup=True)
+        self.last.measure()
+        self.costs = self.last.step_costs
 
     def loop(self, *, lookup: bool = False) -> Loop:
-        self.runner.forget()
-        return Loop(self.runner, Scheduler(16), step_costs=self.costs if lookup else None)
+        """One that remembers nothing of those before."""
+        self.last.forget()
+        self.last = Loop(self.runner, Scheduler(16), step_costs=self.costs if lookup else None)
+        return self.last
 
     def answer(self, loop: Loop, prompt: Sequence[int], tokens: int, sampler: Sampler | None = None) -> Answer:
         if not self.config.traits.causal:

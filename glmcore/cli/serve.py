@@ -78,6 +78,7 @@ def serve(
     engine = load_engine(
         **loading, max_stall=max_stall / 1000, prefix_bytes=prefix_cache, lookup=not no_lookup
     )
+    engine.loop.measure()
     run(create_app(engine, api_key, queue=queue, hosts=hosts), bound, engine.describe(), debug=debug)
 
 

@@ -14,7 +14,6 @@ from glmcore.config import ModelConfig
 from glmcore.engine.backend import describe_backend
 from glmcore.engine.batch.answer import Answer
 from glmcore.engine.batch.loop import MAX_STALL, Loop
-from glmcore.engine.batch.measure import measure_steps
 from glmcore.engine.batch.prefixes import USUAL
 from glmcore.engine.batch.room import Room
 from glmcore.engine.batch.scheduler import Scheduler
@@ -49,12 +48,11 @@ class Engine:
         self.stats = Stats(backend=backend)
         self.loop = Loop(
             runner, Scheduler(parallel or runner.way.together, room.fits), max_stall=max_stall,
-            prefix_bytes=prefix_bytes, step_costs=measure_steps(runner.way) if lookup else None,
+            prefix_bytes=prefix_bytes, lookup=lookup,
         )  # fmt: skip
 
     def placed(self) -> None:
         """To be called when the model has been moved: what the cache held is forgotten."""
-        self.runner.forget()
         self.loop.forget()
         self.plan = None
         self.backend = describe_backend(self.runner.model)

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 GRAMS = (5, 3)
 MOST = 15
 # What a guess is worth before anything is known of an answer, and after that was given up; what a new one counts.
-FIRST, NEW = 0.5, 0.5
-# Tokens for which nothing is drafted where it did not pay.
-PAUSE = 64
+FIRST, NEW = 0.7, 0.5
+# Tokens for which nothing is drafted where it did not pay; twice as many each time that it did not again.
+PAUSE, LONGEST_PAUSE = 64, 1024
 # By so much a step with drafts must be better than one without: what was measured is not exact.
 MARGIN = 1.05
 
@@ -26,7 +26,7 @@ class Lookup:
     def __init__(self, tokens: Sequence[int]) -> None:
         self.tokens: list[int] = []
         self.chance = FIRST  # that a token of a draft is right
-        self.pause = 0
+        self.pause, self._next_pause = 0, PAUSE
         self._ends: dict[tuple[int, ...], int] = {}  # some tokens → the place behind where they stood last
         for token in tokens:
             self.push(token)
@@ -56,10 +56,13 @@ class Lookup:
         """Of the last draft so many tokens were right."""
         rate = right / (right + (right < drafted))
         self.chance += NEW * (rate - self.chance)
+        if right == drafted:
+            self._next_pause = PAUSE
 
     def give_up(self) -> None:
         """Drafting does not pay here; it is tried again later."""
-        self.pause, self.chance = PAUSE, FIRST
+        self.pause, self.chance = self._next_pause, FIRST
+        self._next_pause = min(2 * self._next_pause, LONGEST_PAUSE)
 
 
 class StepCosts:

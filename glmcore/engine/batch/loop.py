@@ -15,12 +15,13 @@ from glmcore.engine.batch.answer import Answer, Piece
 from glmcore.engine.batch.costs import LEAST, Costs
 from glmcore.engine.batch.lookup import FIRST, Lookup, StepCosts, worth
 from glmcore.engine.batch.lookup import MOST as MOST_DRAFTED
+from glmcore.engine.batch.measure import step_times
 from glmcore.engine.batch.prefixes import USUAL, Prefixes
 from glmcore.engine.batch.scheduler import Scheduler
 from glmcore.engine.batch.seats import Seats
 from glmcore.engine.runner import Runner
 from glmcore.engine.sequence import common_prefix
-from glmcore.engine.ways.way import Reading
+from glmcore.engine.ways.way import Reading, Way
 
 # Seconds that nobody who is being answered waits longer than, if steps and the smallest pieces allow it.
 MAX_STALL = 0.25
@@ -35,17 +36,19 @@ log = logging.getLogger("glmcore")
 class Loop:
     """Answers what is submitted, from any thread, on one model.
 
-    step_costs: what drafts are weighed by; nothing is drafted where None.
+    step_costs: what drafts are weighed by; nothing is drafted where None. lookup: whether to measure them first, while
+    nobody asks or in ``measure``.
     Only ever one thread computes: OpenMP would keep a team of threads for each that did. It comes with the first work
     and goes a while after the last.
     """
 
     def __init__(
         self, runner: Runner, scheduler: Scheduler[Answer], *, max_stall: float = MAX_STALL,
-        prefix_bytes: int = USUAL, step_costs: StepCosts | None = None,
+        prefix_bytes: int = USUAL, step_costs: StepCosts | None = None, lookup: bool = False,
     ) -> None:  # fmt: skip
         self.runner, self.scheduler, self.max_stall = runner, scheduler, max_stall
-        self.costs, self.step_costs = Costs(), step_costs
+        self.costs, self.step_costs, self.lookup = Costs(), step_costs, lookup
+        self._timing = step_times(runner.way) if lookup else None
         self.seats = Seats(runner.way, Prefixes(prefix_bytes))
         self._readings: dict[Answer, Reading] = {}
         self._new: list[Answer] = []
@@ -85,8 +88,15 @@ class Loop:
     def forget(self) -> None:
         """To be called when the model has been moved, and nothing is under way: what the cache held is gone."""
         self.close(seconds=60)
+        self.runner.forget()
         self._lingers = True
+        self._timing = step_times(self.runner.way) if self.lookup else None
         self.seats = Seats(self.runner.way, Prefixes(self.seats.prefixes.most_bytes))
+
+    @property
+    def way(self) -> Way:
+        """The one whose rows the seats are."""
+        return self.seats.way
 
     def _run(self) -> None:
         while True:
@@ -103,7 +113,7 @@ class Loop:
         """Waits for it, a while; afterwards this thread has to go."""
         with self._changed:
             self._changed.notify_all()
-        while self._lingers and not (self._new or self.scheduler) and self.freshen():
+        while self._lingers and not (self._new or self.scheduler) and (self.freshen() or self._time_one()):
             pass
         with self._changed:
             if not (self._new or self.scheduler):
@@ -116,6 +126,19 @@ class Loop:
                 self._thread = None
             return bool(self.scheduler)
 
+    def measure(self) -> None:
+        """Time what drafts are weighed by, before anything is submitted."""
+        while self._time_one():
+            pass
+
+    def _time_one(self) -> bool:
+        """One of the steps that are still to be timed; False where there is none."""
+        if self._timing is None:
+            return False
+        self.step_costs = self._timing.time_one()
+        self._timing = None if self.step_costs else self._timing
+        return True
+
     @torch.inference_mode()
     def freshen(self) -> bool:
         """Read on in a row that nobody has: an answer's tokens, as the prompt that they will be if the talk goes on.
@@ -125,9 +148,9 @@ class Loop:
         if (stale := self.seats.stale()) is None:
             return False
         row, tokens = stale
-        rows = self.seats.rows
+        rows = self.way.rows
         try:
-            self.runner.way.begin(row, tokens, rows.read[row]).advance(FRESHENED)
+            self.way.begin(row, tokens, rows.read[row]).advance(FRESHENED)
             rows.hold(row, tokens, rows.read[row])
         except Exception:
             rows.hold(row, [])  # nobody waits for it: who asks reads it, and hears what is wrong
@@ -142,7 +165,7 @@ class Loop:
         while answer := self.scheduler.admit():
             self._welcome(answer)
         rows = len(self.scheduler.answering)
-        self._read(self.costs.tokens_beside(rows, self.max_stall) if rows else self.runner.way.piece)
+        self._read(self.costs.tokens_beside(rows, self.max_stall) if rows else self.way.piece)
         if self.scheduler.answering:
             self._step(list(self.scheduler.answering))
 
@@ -151,7 +174,7 @@ class Loop:
         answer.begun = time.perf_counter()
         for other in self.scheduler.reading[:-1]:
             shared = common_prefix(other.sequence.prompt, answer.sequence.prompt)
-            if shared >= LEAST and self.runner.config.traits.causal:
+            if shared >= LEAST and self.way.config.traits.causal:
                 answer.follow(other, shared)
                 return
 
@@ -178,7 +201,7 @@ class Loop:
         if reading is None:
             row, kept = self.seats.take(answer, answer.sequence.prompt)
             answer.stats.reused_tokens = kept
-            reading = self._readings[answer] = self.runner.way.begin(row, answer.sequence.prompt, kept)
+            reading = self._readings[answer] = self.way.begin(row, answer.sequence.prompt, kept)
             answer.left = reading.left
         before = reading.left
         logits = reading.advance(tokens)
@@ -193,7 +216,7 @@ class Loop:
         drafts = self._drafts(answers)
         tokens = {self.seats.row_of(each): [each.sequence.output[-1], *drafts.get(each, ())] for each in answers}
         try:
-            logits = self.runner.way.follow(tokens)
+            logits = self.way.follow(tokens)
         except Exception as error:
             if len(answers) == 1:
                 return self._fail(answers[0], error)
@@ -211,14 +234,14 @@ class Loop:
     def _drafts(self, answers: list[Answer]) -> dict[Answer, list[int]]:
         """What may come next, of those of whom it pays to guess."""
         drafts: dict[Answer, list[int]] = {}
-        if self.step_costs is None or not self.runner.way.drafts:
+        if self.step_costs is None or not self.way.drafts:
             return drafts
         rows = len(answers)
         for answer in answers:
             if answer.lookup is None:
                 answer.lookup = Lookup(answer.sequence.prompt + tuple(answer.sequence.output))
             left = answer.sequence.max_new_tokens - len(answer.sequence.output) - 1
-            most = min(MOST_DRAFTED, left, self.runner.way.together - rows)
+            most = min(MOST_DRAFTED, left, self.way.together - rows)
             if most < 1 or answer.lookup.pause or not (found := answer.lookup.draft(most)):
                 continue
             count = worth(self.step_costs, rows, len(answers), answer.lookup.chance, len(found))
@@ -231,7 +254,7 @@ class Loop:
 
     def _without_marks(self, tokens: list[int]) -> list[int]:
         """Up to a token that would move ChatGLM-6B's positions."""
-        config = self.runner.config
+        config = self.way.config
         marks = () if config.traits.causal else (config.gmask_token_id, config.mask_token_id, config.bos_token_id)
         return tokens[: next((place for place, token in enumerate(tokens) if token in marks), len(tokens))]
 
@@ -242,7 +265,7 @@ class Loop:
             if drawn[-1] != guess or guess in answer.sequence.stop_ids:
                 break
             drawn.append(self._drawn(answer, own))
-        self.runner.way.rows.add(self.seats.row_of(answer), [answer.sequence.output[-1], *drawn[:-1]])
+        self.way.rows.add(self.seats.row_of(answer), [answer.sequence.output[-1], *drawn[:-1]])
         stats = answer.stats
         stats.decode_steps += 1
         stats.decode_s = time.perf_counter() - answer.first_known

@@ -1,4 +1,4 @@
-"""What a step costs by its rows, measured when a model has been loaded."""
+"""What a step costs by its rows, measured before a server begins, or else while nobody asks."""
 
 from __future__ import annotations
 
@@ -25,11 +25,24 @@ def step_seconds(native: NativeModel, cache: KVCache, rows: int, context: int) -
     return time.perf_counter() - started
 
 
-@torch.inference_mode()
-def measure_steps(way: Way) -> StepCosts | None:
-    """The least of some rounds; None where several tokens in a step would not save reading the weights."""
+class StepTimes:
+    """Steps of some numbers of rows, timed one by one; ``costs`` are the least of each once all are timed."""
+
+    def __init__(self, native: NativeModel, dtype: torch.dtype) -> None:
+        self.native = native
+        self.cache = KVCache(native.config, max(ROWS), 1, dtype)
+        self.least: dict[int, float] = {}
+        self.left = [rows for _ in range(ROUNDS) for rows in ROWS]
+
+    @torch.inference_mode()
+    def time_one(self) -> StepCosts | None:
+        rows = self.left.pop()
+        self.least[rows] = min(step_seconds(self.native, self.cache, rows, 0), self.least.get(rows, float("inf")))
+        return None if self.left else StepCosts(self.least)
+
+
+def step_times(way: Way) -> StepTimes | None:
+    """None where several tokens in a step would not save reading the weights."""
     if not isinstance(way, NativeWay) or not way.native.quantised:
         return None
-    cache = KVCache(way.config, max(ROWS), 1, way.rows.cache.keys[0].dtype)
-    turns = [{rows: step_seconds(way.native, cache, rows, 0) for rows in ROWS} for _ in range(ROUNDS)]
-    return StepCosts({rows: min(turn[rows] for turn in turns) for rows in ROWS})
+    return StepTimes(way.native, way.rows.cache.keys[0].dtype)
