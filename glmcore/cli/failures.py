@@ -20,7 +20,7 @@ def told(error: Exception) -> GlmError:
         return error
     if isinstance(error, click.ClickException):
         words = error.format_message().replace("is not a valid integer range", "is no whole number")
-        return GlmError("usage", words, hint="see --help")
+        return GlmError("usage", words.rstrip("."), hint="see --help")
     if isinstance(error, ModuleNotFoundError):
         return missing(error.name or "a package")
     if isinstance(error, MemoryError):

@@ -4,6 +4,7 @@ others add. One table decides, so that nothing that would change an answer is ig
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -99,6 +100,6 @@ def refuse_unless_neutral(name: str, value: Any) -> None:
     fate = FIELDS.get(name, HARMLESS)  # clients add fields of their own, which nobody here could carry out
     if fate == HARMLESS or (isinstance(fate, Only) and fate.takes(value)):
         return
-    values = " or ".join(map(repr, fate.values)) if isinstance(fate, Only) else ""
+    values = " or ".join(map(json.dumps, fate.values)) if isinstance(fate, Only) else ""
     taken = f"; only {values} is taken" if values else ""
     raise ApiError(400, f"{name} is not supported{taken}", param=name, code="unsupported_parameter")

@@ -15,6 +15,7 @@ from glmcore import cli
         (["chta"], "no such command: chta; did you mean chat"),
         (["xyzzy"], "no such command: xyzzy"),
         (["chat", "--threads", "two"], "'two' is no whole number"),
+        (["chat", "--xyzzy"], "No such option '--xyzzy', see --help"),
     ],
 )
 def test_a_slip_is_told_in_one_line(typed: list[str], words: str, monkeypatch, capsys) -> None:
