@@ -123,7 +123,7 @@ def as_ours(tensor: Tensor, spec: Spec) -> Tensor:
 
 
 def cut(tensor: Tensor, of: Mapping[str, Spec]) -> Iterator[tuple[str, Tensor]]:
-    """A tensor of the modules as the files keep it: its parts by their names there."""
+    """A tensor of the modules, [N, ...], as the files keep it: its parts, rows of it, by their names there."""
     part = tensor
     for name, spec in of.items():
         if spec.kind == "shape":  # of the words before it

@@ -23,6 +23,13 @@ def test_the_doctor_has_few_rooms_and_no_circle() -> None:
     assert house.circles(found) == []
 
 
+@pytest.mark.parametrize("package", house.PACKAGES)
+def test_every_room_is_told_of(package: str) -> None:
+    told = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    asked = {name for row in told.splitlines() if row.startswith("| `") for name in row.split("|")[1].split("`")[1::2]}
+    assert house.arrows(ROOT, package)[0] <= asked
+
+
 def test_the_core_has_no_circle() -> None:
     assert house.circles(house.arrows(ROOT, "glmcore")[1]) == []
 
