@@ -26,7 +26,7 @@
 #define WIDE 8192
 #endif
 #ifndef NEAR
-#define NEAR 256
+#define NEAR 384
 #endif
 #ifndef FAR
 #define FAR 1024

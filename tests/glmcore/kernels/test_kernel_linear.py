@@ -69,7 +69,7 @@ def test_however_weights_are_read_the_bits_are_the_same(kernel, bits):
 
 def test_another_way_of_reading_has_to_be_faster_by_more_than_chance():
     own, near, far = (256, 1, 1, 1), (512, 1, 1, 1), (1024, 1, 1, 1)
-    assert reading.choose({own: [1.0, 1.0, 3.0], near: [0.97, 0.97, 2.9], far: [0.5, 1.2, 3.3]}) == own
+    assert reading.choose({own: [1.0, 1.0, 3.0], near: [0.96, 0.96, 2.85], far: [0.5, 1.2, 3.3]}) == own
     # The machine was three times as slow in the last round, for all of them.
     assert reading.choose({own: [1.0, 1.0, 3.0], near: [0.9, 0.9, 2.6], far: [0.8, 0.8, 2.4]}) == far
 
