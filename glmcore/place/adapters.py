@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from glmcore.checkpoint.files import find_weights, refuse_stand_in
@@ -21,7 +22,7 @@ from glmcore.checkpoint.headers import SHOWN
 from glmcore.checkpoint.tensor_files import TensorFile, open_tensor_file
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError, plain
-from glmcore.layout import expected
+from glmcore.layout import in_files, parts
 from glmcore.models.prefix import Prefix, prefix_of
 from glmcore.quant.lora import add_low_rank
 from glmcore.reading import read_json
@@ -31,6 +32,8 @@ LORA_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 LORA_NAME = re.compile(r"(?:base_model\.model\.)?(?P<layer>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight")
 # Variants of LoRA that compute something else.
 OTHER_FORMS = ("use_dora", "fan_in_fan_out", "lora_bias")
+
+Pair = tuple[Tensor, Tensor, float]  # [rank, in], [out, rank], and the factor of their product
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def _open_lora(folder: Path, config: ModelConfig) -> LoRA:
     refuse_stand_in(path)
     file = open_tensor_file(path)
     try:
-        return LoRA(_lora_layers(file, settings, config))
+        return LoRA(_as_modules(_lora_layers(file, settings, config), config))
     finally:
         file.close()
 
@@ -129,11 +132,11 @@ def _lora_layers(file: TensorFile, settings: _Settings, config: ModelConfig) -> 
         pairs.setdefault(found["layer"], {})[found["side"]] = name
     if not pairs:
         raise _error(folder, f"{file.path.name} holds no LoRA", "train or download the adapter again")
-    shapes = expected(dataclasses.replace(config, quantization_bit=0))
+    shapes = in_files(dataclasses.replace(config, quantization_bit=0))
     layers = {}
     for layer, sides in pairs.items():
         spec, shown = shapes.get(f"{layer}.weight"), plain(layer, SHOWN)
-        if spec is None or len(spec.shape) != 2 or "embedding" in layer:
+        if spec is None or len(spec.shape) != 2 or "embed" in layer:
             raise _error(
                 folder, f"changes {shown}, which is no linear layer of {config.name} ({config.generation})",
                 f"it was trained for {str(settings.raw.get('base_model_name_or_path') or 'another model')[:80]}",
@@ -141,6 +144,31 @@ def _lora_layers(file: TensorFile, settings: _Settings, config: ModelConfig) -> 
         rank = _check_pair(file, sides, layer, spec.shape, folder)
         layers[layer] = (file.read(sides["A"]), file.read(sides["B"]), settings.scaling(layer, rank))
     return layers
+
+
+def _as_modules(layers: dict[str, Pair], config: ModelConfig) -> dict[str, Pair]:
+    """The layers by the modules' names; query, key and value of transformers' own layout are one module there.
+
+    A matrix of their joined rows has the sum of their ranks, and each factor within its rows.
+    """
+    joined: dict[str, Pair] = {}
+    for whole, of in parts(dataclasses.replace(config, quantization_bit=0)).items():
+        rows = {part.removesuffix(".weight"): spec.shape[0] for part, spec in of.items()}
+        if not (rows.keys() & layers.keys()):
+            continue
+        name = whole.removesuffix(".weight")
+        joined[name] = layers[next(iter(rows))] if len(rows) == 1 else _joined(layers, rows)
+    return joined
+
+
+def _joined(layers: dict[str, Pair], rows: Mapping[str, int]) -> Pair:
+    """Those of ``layers`` that are in ``rows`` (their output rows, in order), as one."""
+    downs, ups = [], []
+    for part, count in rows.items():
+        down, up, scaling = layers.get(part) or (torch.zeros(0, 0), torch.zeros(count, 0), 1.0)
+        downs += [down.float()] if len(down) else []
+        ups.append(up.float() * scaling)
+    return torch.cat(downs), torch.block_diag(*ups), 1.0
 
 
 def _check_pair(file: TensorFile, sides: Mapping[str, str], layer: str, shape: tuple[int, ...], folder: Path) -> int:
