@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,24 @@ HELP = """\
 QUOTES = '"""'
 
 
+class Thoughts:
+    """What a model thinks before it answers, shown dimmed where the output is a terminal; it is not remembered."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write, self._open = write, False
+        self._marks = ("\x1b[2m", "\x1b[22m\n\n") if sys.stdout.isatty() else ("", "\n\n")
+
+    def write(self, thought: str) -> None:
+        self._write(thought if self._open else self._marks[0] + thought)
+        self._open = True
+
+    def end(self) -> None:
+        """Before the answer, or where it was stopped."""
+        if self._open:
+            self._write(self._marks[1])
+            self._open = False
+
+
 class Session:
     """A conversation with one engine. An answer that was stopped stays in it as far as it came."""
 
@@ -43,11 +62,14 @@ class Session:
         """Stream the answer to ``text`` through ``write`` and remember both."""
         question = {"role": "user", "content": text}
         pieces: list[str] = []
+        thoughts = Thoughts(write)
         try:
-            for piece in self.engine.stream([*self.messages, question], **self.settings):
+            for piece in self.engine.stream([*self.messages, question], think=thoughts.write, **self.settings):
+                thoughts.end()
                 pieces.append(piece)
                 write(piece)
         finally:
+            thoughts.end()
             if pieces:
                 self.turns += [question, {"role": "assistant", "content": "".join(pieces)}]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from glmcore.chat.answer import AnswerStream
 from glmcore.chat.messages import tool_names
+from glmcore.chat.reasoning import Reasoning
 from glmcore.chat.responses import clean_text, parse_call
 from glmcore.config import ModelConfig
 from glmcore.engine.backend import describe_backend
@@ -73,13 +74,13 @@ class Engine:
         stop: Sequence[str] = (),
         tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> str | dict[str, Any]:
-        """The answer to OpenAI-shaped ``messages``: text, or with ``tools`` a message with tool calls.
+        """The answer to OpenAI-shaped ``messages``: text, or with ``tools`` a message with tool calls. No thoughts.
 
         ``temperature`` 0 is greedy; None for it and ``top_p`` means the generation's own. ``messages`` are not changed.
         """
         answer = self.submit(self.prompt(messages, tools), max_new_tokens=max_new_tokens, stop=stop,
                              sampling=self.sampling(temperature, top_p, seed))  # fmt: skip
-        text = answer.text()
+        _, text = Reasoning(self.config.generation).push(answer.text())
         call = parse_call(text, self.config.generation, tool_names(messages, tools))
         if call is None:
             return clean_text(text, self.config.generation)
@@ -96,14 +97,23 @@ class Engine:
         seed: int | None = None,
         stop: Sequence[str] = (),
         tools: Sequence[Mapping[str, Any]] | None = None,
+        think: Callable[[str], None] = lambda thought: None,
     ) -> Iterator[str]:
-        """The answer in pieces whose join is the answer; no piece ends within a character."""
-        cleaned = AnswerStream(self.config.generation)
+        """The answer in pieces whose join is the answer; no piece ends within a character.
+
+        ``think`` is told the thoughts that come before it, where the model has any.
+        """
+        cleaned, reasoning = AnswerStream(self.config.generation), Reasoning(self.config.generation)
         answer = self.submit(self.prompt(messages, tools), max_new_tokens=max_new_tokens, stop=stop,
                              sampling=self.sampling(temperature, top_p, seed))  # fmt: skip
         for piece in answer:
-            if text := cleaned.push(piece.text):
+            thought, said = reasoning.push(piece.text)
+            if thought:
+                think(thought)
+            if text := cleaned.push(said):
                 yield text
+        if thought := reasoning.flush():
+            think(thought)
         if rest := cleaned.flush():
             yield rest
 

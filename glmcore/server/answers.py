@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from sse_starlette import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
+from glmcore.chat.messages import Call
 from glmcore.engine.engine import Engine
 from glmcore.engine.sequence import budget
 from glmcore.errors import GlmError
@@ -150,7 +151,7 @@ async def chat_events(job: Job, head: replies.Head, deltas: Deltas, wants_usage:
     calls = 0
     async for delta in all_deltas(job, deltas):
         yield event(replies.chat_delta(delta, calls))
-        calls += not isinstance(delta, str)
+        calls += isinstance(delta, Call)
     yield event({}, finish_reason(job, deltas))
     if wants_usage:
         yield head.chunk([], usage=usage(job))

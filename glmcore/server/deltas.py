@@ -6,30 +6,35 @@ from collections.abc import Collection
 
 from glmcore.chat.answer import AnswerStream
 from glmcore.chat.messages import Call
+from glmcore.chat.reasoning import Reasoning, Thought
 from glmcore.chat.responses import parse_call
 from glmcore.chat.stops import held_back
 
 # Between the messages of one answer, where the model says something and then calls, or calls twice.
 NEXT_MESSAGE = "<|assistant|>"
 
-Delta = str | Call
+Delta = str | Call | Thought
 
 
 class Deltas:
     """``push`` generated text as it comes, ``finish`` at its end.
 
     A message whose first line is the name of an offered tool is held back until it is whole; where it does not parse as
-    a call, it is text. Everything else passes at once, cleaned as the original cleans it.
+    a call, it is text. Everything else passes at once, cleaned as the original cleans it; a thought by itself.
     """
 
     def __init__(self, generation: str, tools: Collection[str] = ()) -> None:
         self.generation, self.tools = generation, tools
         self.calls = 0
-        self._clean = AnswerStream(generation)
+        self._clean, self._reasoning = AnswerStream(generation), Reasoning(generation)
         self._held = ""
         self._is_text = not tools  # whether the message that is coming is known to be no call
 
     def push(self, text: str) -> list[Delta]:
+        thought, text = self._reasoning.push(text)
+        return [*thoughts(thought), *self._push(text)]
+
+    def _push(self, text: str) -> list[Delta]:
         if not self.tools:
             return self._say(text)
         deltas: list[Delta] = []
@@ -46,7 +51,7 @@ class Deltas:
     def finish(self) -> list[Delta]:
         rest = self._end_message(self._held)
         cleaned = self._clean.flush()
-        return [*rest, cleaned] if cleaned else rest
+        return [*thoughts(self._reasoning.flush()), *rest, *([cleaned] if cleaned else [])]
 
     def _say(self, text: str) -> list[Delta]:
         said = self._clean.push(text)
@@ -64,3 +69,7 @@ class Deltas:
             return self._say(message)
         self.calls += 1
         return [call]
+
+
+def thoughts(text: str) -> list[Delta]:
+    return [Thought(text)] if text else []

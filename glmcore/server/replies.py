@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from glmcore.chat.messages import Call
+from glmcore.chat.reasoning import Thought
 from glmcore.engine.stats import Stats
 from glmcore.server.deltas import Delta
 
@@ -50,13 +51,17 @@ def message(deltas: Iterable[Delta]) -> dict[str, Any]:
     parts = list(deltas)
     text = "".join(part for part in parts if isinstance(part, str))
     calls = [_call(part) for part in parts if isinstance(part, Call)]
-    if not calls:
-        return {"role": "assistant", "content": text}
-    return {"role": "assistant", "content": text or None, "tool_calls": calls}
+    thought = "".join(part.text for part in parts if isinstance(part, Thought))
+    said: dict[str, Any] = {"role": "assistant", "content": text}
+    if thought:
+        said["reasoning_content"] = thought
+    return said | {"content": text or None, "tool_calls": calls} if calls else said
 
 
 def chat_delta(delta: Delta, index: int) -> dict[str, Any]:
     """One delta of a stream; ``index`` counts the tool calls so far."""
+    if isinstance(delta, Thought):
+        return {"reasoning_content": delta.text}
     return {"content": delta} if isinstance(delta, str) else {"tool_calls": [{"index": index, **_call(delta)}]}
 
 

@@ -46,5 +46,5 @@ def test_logits_are_those_of_peft(tmp_path, case, targets):
 
 def test_an_adapter_of_another_shape_is_one_line(tmp_path):
     trained("glm-edge", tmp_path, ["k_proj"])  # one group of keys, where the other has two
-    with pytest.raises(GlmError, match="self_attn.k_proj has matrices"):
+    with pytest.raises(GlmError, match=r"self_attn\.k_proj has matrices"):
         open_adapter(tmp_path, load_model(FAMILY / "glm4-hf").config)

@@ -1,0 +1,79 @@
+"""GLM-Z1's thoughts: apart from the answer however the text is cut, and never in the next prompt."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glmcore.chat.messages import Call
+from glmcore.chat.reasoning import Reasoning, Thought
+from glmcore.cli.repl import Session
+from glmcore.server import replies
+from glmcore.server.deltas import Deltas
+
+TEXT = "\n好的，1 < 2 and </thin is no end.\n \n</think>\n\nThe answer: 3 < 4.</think>"
+THOUGHT, ANSWER = "好的，1 < 2 and </thin is no end.", "The answer: 3 < 4.</think>"
+
+
+def parts(text, cuts):
+    places = sorted({0, *(cut % (len(text) + 1) for cut in cuts), len(text)})
+    return [text[a:b] for a, b in zip(places, places[1:], strict=False)]
+
+
+@given(cuts=st.lists(st.integers(0, 200), max_size=30))
+def test_however_it_is_cut(cuts):
+    reasoning, thoughts, answers = Reasoning("glm-z1"), "", ""
+    for piece in parts(TEXT, cuts):
+        thought, answer = reasoning.push(piece)
+        thoughts, answers = thoughts + thought, answers + answer
+    assert (thoughts + reasoning.flush(), answers) == (THOUGHT, ANSWER)
+
+
+@pytest.mark.parametrize("generation", ["v1", "glm4", "glm4-hf", "glm4-0414", "glm-edge"])
+def test_others_do_not_think(generation):
+    assert Reasoning(generation).push(TEXT) == ("", TEXT)
+
+
+def test_a_thought_that_is_cut_short_is_no_answer():
+    reasoning = Reasoning("glm-z1")
+    assert reasoning.push("<think>\nstill at i") == ("still at i", "")
+    assert reasoning.push("t </th") == ("t", "") and reasoning.flush() == " </th"
+
+
+def test_the_api_says_it_as_reasoning_content():
+    deltas = Deltas("glm-z1")
+    found = [delta for piece in parts(TEXT, range(0, 200, 7)) for delta in deltas.push(piece)] + deltas.finish()
+    assert replies.message(found) == {"role": "assistant", "content": ANSWER, "reasoning_content": THOUGHT}
+    assert replies.chat_delta(Thought("hm"), 0) == {"reasoning_content": "hm"}
+
+
+def test_a_call_after_a_thought_is_a_call():
+    deltas = Deltas("glm-z1", ["get_weather"])
+    found = deltas.push('I need it.</think>\n\nget_weather\n{"city": "北京"}') + deltas.finish()
+    assert found == [Thought("I need it."), Call("get_weather", {"city": "北京"})]
+
+
+class Engine:
+    """A double: an engine that thinks aloud."""
+
+    def stream(self, messages, think, **settings):
+        think("hm, ")
+        think("yes")
+        yield "Yes."
+        yield " Yes!"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_chat_dims_thoughts_and_forgets_them(monkeypatch, terminal):
+    stdout = io.StringIO()
+    stdout.isatty = lambda: terminal
+    monkeypatch.setattr(sys, "stdout", stdout)
+    session, written = Session(Engine(), None, {}), []
+    session.answer("Well?", written.append)
+    dimmed = "\x1b[2mhm, yes\x1b[22m\n\nYes. Yes!"
+    assert "".join(written) == (dimmed if terminal else "hm, yes\n\nYes. Yes!")
+    assert session.turns[-1] == {"role": "assistant", "content": "Yes. Yes!"}
