@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import sys
 
 import pytest
@@ -21,7 +22,7 @@ THOUGHT, ANSWER = "好的，1 < 2 and </thin is no end.", "The answer: 3 < 4.</t
 
 def parts(text, cuts):
     places = sorted({0, *(cut % (len(text) + 1) for cut in cuts), len(text)})
-    return [text[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [text[a:b] for a, b in itertools.pairwise(places)]
 
 
 @given(cuts=st.lists(st.integers(0, 200), max_size=30))
