@@ -21,8 +21,8 @@ OPENMP = "-fopenmp"
 # What most sources begin with. The compiler's own header of vector instructions takes 0.15 s each time it is read (gcc
 # 12, AMD Zen 4, 2026-11-28), so it is read once and kept as a precompiled header, which gcc and clang find by its name.
 HEADER = "simd.h"
-# Whose compilation begins before all others', so that no processor is left to wait for it at the end.
-SLOWEST = ("lanes", "decode")
+# Whose compilation begins before all others', so that no processor waits for it at the end, or for the header before.
+SLOWEST = "lanes.c"
 COMPILE_SECONDS = 120
 NOT_RUN = programs.NO_END, programs.NOT_STARTED
 
@@ -70,13 +70,20 @@ def compile_library(compiler: Compiler, options: Sequence[str], target: Path) ->
 
     ``target``'s folder takes the objects and what the compiler writes for itself. Raises ``KernelError``.
     """
-    sources = sorted(SOURCES.glob("*.c"), key=lambda path: (path.stem not in SLOWEST, -path.stat().st_size))
-    with_header = [path for path in sources if f'#include "{HEADER}"' in path.read_text(encoding="utf-8")]
+    sources = sorted(SOURCES.glob("*.c"), key=_rank)
     steps = _Steps(compiler, (*FLAGS, *options), target.parent)
-    first = [steps.precompile, *(partial(steps.compile, path) for path in sources if path not in with_header)]
-    then = [partial(steps.compile_with_header, path) for path in with_header]
-    logs = [log for stage in (first, then) for log in workers.each(lambda step: step(), stage, usable_cpus())]
+    runs = [steps.precompile, *(partial(steps.compile, path) for path in sources)]
+    logs = workers.each(lambda run: run(), runs, usable_cpus())
     return "\n".join(filter(None, [*logs, steps.link(sources, target)]))
+
+
+def _rank(source: Path) -> tuple[bool, bool, int]:
+    """Smaller is earlier: the slowest, what waits for no header, then the longest."""
+    return source.name != SLOWEST, _has_header(source), -source.stat().st_size
+
+
+def _has_header(source: Path) -> bool:
+    return f'#include "{HEADER}"' in source.read_text(encoding="utf-8")
 
 
 class _Steps:
@@ -84,7 +91,7 @@ class _Steps:
 
     def __init__(self, compiler: Compiler, flags: Sequence[str], scratch: Path) -> None:
         self.compiler, self.flags, self.scratch = compiler, flags, scratch
-        self.failed = threading.Event()
+        self.failed, self.tried = threading.Event(), threading.Event()  # tried: to precompile
         self.precompiled: Path | None = None
 
     def precompile(self) -> str:
@@ -92,24 +99,26 @@ class _Steps:
         header = self.scratch / HEADER
         header.write_text(f'#include "{SOURCES / HEADER}"\n', encoding="utf-8")
         made = header.with_name(f"{HEADER}.gch")
-        code, shown, words = self._ran(("-x", "c-header", str(header)), made)
-        if code in NOT_RUN:
-            raise self._failure(code, shown, words)
-        if code == 0:
-            self.precompiled = header
-        else:
-            made.unlink(missing_ok=True)
+        try:
+            code, shown, words = self._ran(("-x", "c-header", str(header)), made)
+            if code in NOT_RUN:
+                raise self._failure(code, shown, words)
+            if code == 0:
+                self.precompiled = header
+            else:
+                made.unlink(missing_ok=True)
+        finally:
+            self.tried.set()
         return ""
 
-    def compile(self, source: Path, *options: str) -> str:
-        """Returns the compiler's warnings."""
+    def compile(self, source: Path) -> str:
+        """Returns the compiler's warnings. All but the slowest wait for their header."""
+        if _has_header(source) and source.name != SLOWEST:
+            self.tried.wait()
         if self.failed.is_set():
             return ""
-        return self._run((*options, "-c", str(source)), self._object(source))[1]
-
-    def compile_with_header(self, source: Path) -> str:
-        """The same where ``precompile`` has ended."""
-        return self.compile(source, *(("-include", str(self.precompiled)) if self.precompiled else ()))
+        header = ("-include", str(self.precompiled)) if self.precompiled and _has_header(source) else ()
+        return self._run((*header, "-c", str(source)), self._object(source))[1]
 
     def link(self, sources: Sequence[Path], made: Path) -> str:
         """Returns the command, which shows the flags of all, and what it said."""
