@@ -23,7 +23,7 @@ from typing import Any
 
 from glmcore.folders import user_folder
 from glmdoctor.actions import Action, Changes, missing_folders
-from glmdoctor.actions.disk import Disk, Node
+from glmdoctor.actions.disk import ABSENT, Disk, Node
 from glmdoctor.messages import Text, text
 from glmdoctor.repair import chain
 from glmdoctor.repair.records import action_from_json, action_to_json, change_from_json, change_to_json, node_from_json
@@ -114,21 +114,19 @@ class Store:
         self.disk, self.folder = disk, posixpath.join(folder, "runs")
 
     def ids(self) -> list[str]:
-        """Oldest first; of files only this user's own: root must not restore what somebody else wrote down.
-
-        What is no file is named too, for it is damage that ``read`` tells of without following it.
-        """
-        names = [name for name in self.disk.names(self.folder) if name.endswith(ENDING)]
-        return [run for run in (name.removesuffix(ENDING) for name in names) if self._is_one(self._path(run))]
-
-    def _is_one(self, path: str) -> bool:
-        return self.disk.is_mine(path) or self.disk.node(path).kind != "file"
+        """Oldest first. What is no journal of this user's, or gone, is named too: ``read`` tells of the damage."""
+        stems = (name.removesuffix(end) for name in self.disk.names(self.folder) for end in (ENDING, LAST)
+                 if name.endswith(end))  # fmt: skip
+        return sorted(set(stems))
 
     def read(self, run: str) -> Run:
         """The run's file. Raises ``Damaged`` where it is anything else than what was written there."""
         path, found = self._path(run), Run(run)
         try:
-            follow(found, self.disk.read(path, chain.LIMIT))
+            content = self.disk.read(path, chain.LIMIT)
+            if not self.disk.is_mine(path):  # root must not follow it
+                raise Damaged(path, text("others could have changed it"), found)
+            follow(found, content)
             self._insist_on_the_end(found)
         except Newer:
             raise Damaged(path, text("a newer glmdoctor wrote it"), found, newer=True) from None
@@ -167,16 +165,19 @@ class Store:
         return found
 
     def put_aside(self, path: str) -> str:
-        """Give a damaged file a name that is no run's; the name. What it holds is kept."""
-        names = (path + ".damaged" + (f"-{number}" if number > 1 else "") for number in count(1))
-        place = next(name for name in names if self.disk.node(name).kind == "absent")
-        self.disk.rename(path, place)
+        """Give what is there of a damaged journal a name that is no run's; the name. What it holds is kept."""
+        there = [name for name in (_last(path), path) if not self.disk.holds(name, ABSENT)]
+        for name in there:
+            places = (name + ".damaged" + (f"-{number}" if number > 1 else "") for number in count(1))
+            place = next(free for free in places if self.disk.holds(free, ABSENT))
+            self.disk.rename(name, place)
         return place
 
     def aside(self, run: str) -> list[str]:
         """The names under which damaged files of a run lie."""
-        start = run + ENDING + ".damaged"
-        return [posixpath.join(self.folder, name) for name in self.disk.names(self.folder) if name.startswith(start)]
+        starts = tuple(run + ending + ".damaged" for ending in (LAST, ENDING))
+        found = [name for name in self.disk.names(self.folder) if name.startswith(starts)]
+        return [posixpath.join(self.folder, name) for name in sorted(found, key=lambda name: ENDING in name)]
 
     def writer(self, run: str) -> Writer:
         """For a new run."""

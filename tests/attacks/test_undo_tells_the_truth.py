@@ -353,6 +353,20 @@ def test_every_line_is_held_by_the_chain(tmp_path: Path) -> None:
             continue
 
 
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.chmod(0o666)], ids=["gone", "open to others"])
+def test_a_journal_that_is_gone_or_was_open_to_others_is_said_once(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    """It was passed over: "there is nothing to take back", exit 0, with the repair in place."""
+    root = tmp_path / "root"
+    repaired(root)
+    after = tree(root)
+    change(root / JOURNAL[1:])
+    status, words = undo(root)
+    assert status == 1 and f"{JOURNAL} cannot be followed" in words and ".damaged" in words, words
+    assert tree(root) == after and undo(root) == (0, "glmdoctor: there is nothing to take back\n")
+
+
 class Pip(Idle):
     """A double: an interpreter that has numpy, and installs nothing."""
 

@@ -232,5 +232,6 @@ def test_root_takes_nothing_back_that_another_user_wrote_down(disk: Disk) -> Non
     carry_out(disk, prepare([PLAN], disk, "R1-1")[0])
     os.chown(disk.root + f"{STATE}/runs/R1.jsonl", 12345, 12345)
     with executor.locked(disk, STATE) as store:
-        assert store.ids() == [] and recovery.undo(store) is None
+        assert store.runs() == [] and recovery.undo(store) is None
+        assert [str(each.why) for each in store.damaged()] == ["others could have changed it"]
     assert os.readlink(disk.root + "/lib/libcuda.so.1") == "libcuda.so.535"
