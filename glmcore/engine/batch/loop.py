@@ -25,6 +25,8 @@ from glmcore.engine.ways.way import Reading, Way
 
 # Seconds that nobody who is being answered waits longer than, if steps and the smallest pieces allow it.
 MAX_STALL = 0.25
+# Of that, what a piece and a step are to take: what they cost is not the same each time.
+AIM = 0.9
 # Tokens that are read at a time where nobody asks, so that who does then waits no longer than for a step or two.
 FRESHENED = 16
 # Seconds that the thread waits for more work before it goes: OpenMP's own threads would have to be made anew.
@@ -165,7 +167,7 @@ class Loop:
         while answer := self.scheduler.admit():
             self._welcome(answer)
         rows = len(self.scheduler.answering)
-        self._read(self.costs.tokens_beside(rows, self.max_stall) if rows else self.way.piece)
+        self._read(self.costs.tokens_beside(rows, AIM * self.max_stall) if rows else self.way.piece)
         if self.scheduler.answering:
             self._step(list(self.scheduler.answering))
 
@@ -203,10 +205,10 @@ class Loop:
             answer.stats.reused_tokens = kept
             reading = self._readings[answer] = self.way.begin(row, answer.sequence.prompt, kept)
             answer.left = reading.left
-        before = reading.left
+        before, beside = reading.left, bool(self.scheduler.answering)
         logits = reading.advance(tokens)
         self.scheduler.read(answer, reading.left)
-        if before > reading.left:
+        if beside and before > reading.left:  # where nobody waits pieces are larger, and a token of them costs less
             self.costs.note_reading(before - reading.left, time.perf_counter() - started)
         return logits
 
