@@ -70,8 +70,9 @@ def _file_problem(checkpoint: Checkpoint, file: CheckpointFile) -> str | None:
 
 
 def _no_tokenizer(checkpoint: Checkpoint, file: CheckpointFile) -> bool:
-    """GLM-4's tokenizer.model is a text of ranks; the others' are sentencepiece models."""
-    wanted = "tiktoken" if checkpoint.generation == "glm4" else "sentencepiece"
+    """GLM-4's tokenizer.model is a text of ranks, tokenizer.json is JSON; the others' are sentencepiece models."""
+    ranked = checkpoint.generation == "glm4"
+    wanted = "json" if file.name.endswith(".json") else "tiktoken" if ranked else "sentencepiece"
     return file.kind not in (wanted, "missing") or file.fault is not None
 
 

@@ -111,10 +111,12 @@ def _differences(checkpoint: Checkpoint) -> Iterator[str]:
     # A shard that is gone, damaged or something else tells of no layers; that is said elsewhere.
     shards = [file for file in checkpoint.files if file.name.endswith(WEIGHTS) and not TRAINING.match(file.name)]
     complete = all(file.kind in TENSORS and not file.fault for file in shards)
-    wanted = config.get("num_layers")
+    wanted = config.get("num_layers", config.get("num_hidden_layers"))
     if layers and complete and wanted not in (None, len(layers)):
         yield f"num_layers {wanted}, {len(layers)} layers in the files"
-    hidden, inner = config.get("hidden_size"), config.get("ffn_hidden_size", config.get("inner_hidden_size"))
+    widths = ("ffn_hidden_size", "inner_hidden_size", "intermediate_size")
+    inner = next((config[key] for key in widths if key in config), None)
+    hidden = config.get("hidden_size")
     vocabulary = config.get("padded_vocab_size", config.get("vocab_size"))
     for tensor in checkpoint.tensors:
         expected = (hidden, inner) if tensor.name in layers else (vocabulary, hidden)

@@ -11,7 +11,11 @@ WEIGHTS = (".bin", ".safetensors", ".pt", ".pth")
 # Kinds of files that hold tensors.
 PICKLES = ("torch-zip", "torch-pickle")
 TENSORS = ("safetensors", *PICKLES)
-TOKENIZERS = {"v1": "ice_text.model", "v2": "tokenizer.model", "v3": "tokenizer.model", "glm4": "tokenizer.model"}
+TOKENIZERS = {
+    "v1": "ice_text.model",
+    **dict.fromkeys(("v2", "v3", "glm4"), "tokenizer.model"),
+    **dict.fromkeys(("glm4-hf", "glm-edge", "glm4-0414", "glm-z1"), "tokenizer.json"),
+}
 
 # What a training run leaves beside the weights; loading a model does not touch it.
 TRAINING = re.compile(r"training_args|optimizer|scheduler|rng_state|scaler|trainer")

@@ -86,9 +86,10 @@ def _json(io: IO, path: str) -> dict[str, object]:
 def _generation(config: Mapping[str, object], folder: str | None) -> tuple[str | None, int | None]:
     """Generation and bits of quantisation; None and None for a config.json that is missing or of another model."""
     from glmcore.config import ModelConfig, recognise
+    from glmcore.config.generation import MODEL_TYPES
     from glmcore.errors import GlmError
 
-    if not config or config.get("model_type", "chatglm") != "chatglm":
+    if not config or config.get("model_type", "chatglm") not in MODEL_TYPES:
         return None, None
     place = Path(folder) if folder else None
     try:

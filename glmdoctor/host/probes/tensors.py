@@ -11,7 +11,7 @@ from glmcore.checkpoint.headers import SHOWN, Entry, read_header
 from glmcore.checkpoint.tables import read_table
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError, plain
-from glmcore.layout import expected, is_ignored
+from glmcore.layout import in_files, is_ignored
 from glmdoctor.host.facts import Tensor
 from glmdoctor.host.io import IO
 
@@ -19,6 +19,7 @@ WEIGHTS = (".safetensors", ".bin")
 # The embedding tells vocabulary and width, the last projection of each layer the rest.
 TELLTALE = re.compile(
     r"transformer\.(embedding\.)?word_embeddings\.weight|.*\.layers\.\d{1,4}\.mlp\.dense_4h_to_h\.weight"
+    r"|model\.embed_tokens\.weight|model\.layers\.\d{1,4}\.mlp\.down_proj\.weight"
 )
 
 
@@ -42,7 +43,7 @@ def misfit(io: IO, folder: str, names: Iterable[str], config: Mapping[str, objec
             return None
         held |= header
     try:
-        wanted = expected(ModelConfig.from_dict(config, folder=Path(io.place(folder)))) if held else {}
+        wanted = in_files(ModelConfig.from_dict(config, folder=Path(io.place(folder)))) if held else {}
     except GlmError:
         return None
     for name, spec in wanted.items():

@@ -131,3 +131,14 @@ def test_the_published_names_are_known(name, generation, billions):
 
 def test_all_published_names_have_a_generation_that_fits_their_files():
     assert all((config.traits.files == "hf") == (config.raw["model_type"] != "chatglm") for config in NAMED.values())
+
+
+@pytest.mark.parametrize("quantize", [None, "int8", "int4"])
+def test_the_plan_knows_the_bytes(case, quantize):
+    from glmcore.place.loader import plan_on_cpu, target_config
+
+    config = target_config(ModelConfig.from_folder(FAMILY / case), quantize)
+    planned = sum(share.weights_bytes for share in plan_on_cpu(config, "float32").devices)
+    model = load_model(FAMILY / case, quantize=quantize, dtype="float32")
+    held = {t.data_ptr(): t.nbytes for t in (*model.parameters(), *model.buffers())}
+    assert sum(held.values()) == pytest.approx(planned, rel=0.03)
