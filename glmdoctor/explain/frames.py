@@ -22,7 +22,7 @@ PATH, NAME = 240, 80  # characters of a path or an exception's name that are rea
 AROUND_PATHS = " '\"\n\r<>|"
 IN_NAMES = ascii_letters + digits + "_."
 IN_CODE = ("except ", "raise ")  # an exception in a line of code is not yet one
-INSTALLED = re.compile(r".*(?:(?:site|dist)-packages|lib/python3(?:\.\d+)?|lib(?=/ctypes/))/", re.IGNORECASE)
+INSTALLED = ("site-packages/", "dist-packages/")
 REMOTE = "transformers_modules/"
 SENTENCE = "raised: "
 
@@ -53,17 +53,23 @@ def _sentences(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _frame(text: str, frame: re.Match[str]) -> str:
-    before = max(0, frame.start() - PATH)
-    start = max(text.rfind(mark, before, frame.start()) for mark in AROUND_PATHS) + 1
-    return f"{_module(text[max(start, before) : frame.start()])}.py {frame[1].rpartition('.')[2]}"
+    before = text[max(0, frame.start() - PATH) : frame.start()]
+    start = max(map(before.rfind, AROUND_PATHS)) + 1
+    return f"{_module(before[start:])}.py {frame[1].rpartition('.')[2]}"
 
 
 @lru_cache(4096)
 def _module(path: str) -> str:
-    """A file as its package names it; code that came with a model, or belongs to no package, by its name alone."""
+    """A file without its ending, as its package names it; code that came with a model, or alone, by its name.
+
+    A package's own file is named with its folder: ``ctypes/__init__``.
+    """
     path = path.replace("\\", "/")
-    inside = INSTALLED.sub("", path)
-    return path.rpartition("/")[2] if REMOTE in path or inside == path else inside
+    for folder in INSTALLED:
+        if folder in path and REMOTE not in path:
+            return path.rpartition(folder)[2]
+    above, _, name = path.rpartition("/")
+    return name if name != "__init__" else f"{above.rpartition('/')[2]}/{name}"
 
 
 def _exception(text: str, match: re.Match[str]) -> str:

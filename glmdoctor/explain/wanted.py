@@ -16,8 +16,8 @@ from glmdoctor.explain.signatures import Pattern
 SEARCH = 20  # looking through a page for one pattern
 CROWD = 5000  # telling which of many likely patterns a page may hold
 FEW = 64  # likely patterns up to which each is searched for at once; of more, the pairs of words are compared first
-MOST = 500_000  # effort at the beginning, and at most
-REFILL = 1000  # that each page brings
+MOST = 400_000  # effort at the beginning, and at most
+REFILL = 700  # that each page brings
 
 STEM = 4  # letters that several fragments share
 
