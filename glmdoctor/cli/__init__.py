@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from glmcore.errors import plain
 from glmcore.programs import begin_outside
 
 if TYPE_CHECKING:
@@ -77,4 +78,4 @@ def _leave_interrupted() -> NoReturn:
 
 
 def _described(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    return plain(f"{type(error).__name__}: {error}")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from glmdoctor.messages import language_of
+from glmcore.errors import plain
+from glmdoctor.messages import LONGEST, language_of
 
 if TYPE_CHECKING:
     from glmdoctor.reports.terminal import Line
@@ -90,8 +91,8 @@ def _discard_rest() -> None:
 
 
 def note(message: str) -> None:
-    """One line of progress or advice."""
-    print(f"glmdoctor: {message}", file=sys.stderr, flush=True)
+    """One line of progress or advice, whatever names of files or arguments it holds."""
+    print(f"glmdoctor: {plain(message, LONGEST)}", file=sys.stderr, flush=True)
 
 
 def hear_glmcore() -> None:

@@ -255,3 +255,18 @@ def test_the_first_build_is_said_on_a_pipe_and_once(tmp_path: Path) -> None:
     assert first.stderr == "glmdoctor: building the CPU kernel, once; this takes a few seconds\n"
     assert json.loads(first.stdout)["findings"][0]["evidence"]["cached"] is False
     assert second.stderr == "" and json.loads(second.stdout)["findings"][0]["evidence"]["cached"] is True
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["\x1b[2Jx"], ["explain", "/\x1b[2Jx"], ["run", "\x1b]0;x\x07"], ["check", "--only", "\x1b[2J\nx"],
+     ["check", "--snapshot", "\x1b[2Jx"], ["check", "--python", "\x1b[2Jx"], ["explain", "x" * 100_000]],
+)  # fmt: skip
+def test_an_argument_does_not_drive_the_terminal(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    from glmdoctor.cli import main
+
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    out, err = capfd.readouterr()
+    assert left.value.code in (1, 2, 127) and not out
+    assert "internal" not in err and err.endswith("\n") and err[:-1].isprintable() and len(err) < 5000, err
