@@ -39,7 +39,7 @@ from glmcore.kernels.threads import default_threads
 
 SCRIPTS = Path(__file__).resolve().parent
 PEERS = SCRIPTS / "peers"
-CHILD_SECONDS = 400
+CHILD_SECONDS = 900
 LOADS = 5
 # Large, or with a ratio so far from its goal that a round less loses nothing.
 MOST_ROUNDS = {"v1": 1, "glm4": 2, "int8": 2, "llama.cpp Q8_0": 2, "OpenVINO": 2, "onnxruntime": 2, "original": 1}
