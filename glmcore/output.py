@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -86,7 +85,7 @@ def _write_into(path: str | Path, content: bytes) -> None:
 def _opened(path: str | Path) -> BinaryIO:
     own = _own_stream(path)
     if own is not None:  # opened a second time, it would be written from its beginning
-        sys.stdout.flush()
+        print(end="", flush=True)  # also where standard output is closed
         return open(os.dup(own), "wb")
     file = open(path, "wb", opener=lambda name, flags: os.open(name, flags | INTO, 0o666))  # noqa: SIM115
     if INTO:

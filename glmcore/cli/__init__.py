@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -61,6 +62,7 @@ def group() -> None:
 def main() -> None:
     """Entry point: every failure a user can cause ends in one line and the right exit status."""
     begin_outside()
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (closed by the caller, `2>&-`)
     share_cores()
     try:
         group.main(standalone_mode=False)

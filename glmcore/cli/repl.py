@@ -33,7 +33,7 @@ class Thoughts:
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write, self._open = write, False
-        self._marks = ("\x1b[2m", "\x1b[22m\n\n") if sys.stdout.isatty() else ("", "\n\n")
+        self._marks = ("\x1b[2m", "\x1b[22m\n\n") if sys.stdout and sys.stdout.isatty() else ("", "\n\n")
 
     def write(self, thought: str) -> None:
         self._write(thought if self._open else self._marks[0] + thought)
