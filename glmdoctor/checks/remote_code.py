@@ -95,7 +95,11 @@ def floor(host: Machine) -> Iterator[Finding]:
     checkpoint, installed = known(host.checkpoint), _transformers(host)
     rows = {row["generation"]: row["specifier"] for row in versions()["remote_code_floor"]["rows"]}
     wanted = rows.get(checkpoint.generation or "")
-    if not checkpoint.remote_code or installed is None or wanted is None:
+    classes = {row["generation"]: row for row in versions()["transformers_classes"]["rows"]}
+    own = classes.get(checkpoint.generation or "")
+    if own and installed is not None and not checkpoint.remote_code:
+        yield _class_there(own, installed)
+    elif not checkpoint.remote_code or installed is None or wanted is None:
         yield skipped(FLOOR, NO_TRANSFORMERS if checkpoint.remote_code else NONE_BROUGHT)
     elif admits(wanted, installed):
         yield ok(FLOOR, text("{version} is new enough.", version=installed), version=installed)
@@ -112,6 +116,25 @@ def floor(host: Machine) -> Iterator[Finding]:
             installed=installed,
             needs=wanted,
         )
+
+
+def _class_there(row: dict[str, Any], installed: str) -> Finding:
+    """Whether transformers has the class of a checkpoint that brings no code, being in transformers' own layout."""
+    if admits(row["specifier"], installed):
+        return ok(FLOOR, text("{version} is new enough.", version=installed), version=installed)
+    return bad(
+        Status.WARN,
+        "tf-too-old",
+        text("transformers is too old for the model's class"),
+        text(
+            "Installed is {version}; {name} came with transformers{wanted}. glmcore loads the checkpoint without it.",
+            version=installed,
+            name=row["class"],
+            wanted=row["specifier"],
+        ),
+        installed=installed,
+        needs=row["specifier"],
+    )
 
 
 def module(host: Machine) -> Iterator[Finding]:

@@ -377,6 +377,26 @@ def test_what_breaks_by_the_installed_transformers(
     assert bad == problems
 
 
+@pytest.mark.parametrize(
+    ("generation", "installed", "problem"),
+    [
+        ("glm4-hf", "4.45.2", "tf-too-old"), ("glm4-hf", "4.46.0", None), ("glm-edge", "4.44.0", "tf-too-old"),
+        ("glm4-0414", "4.51.2", "tf-too-old"), ("glm4-0414", "4.51.3", None), ("glm-z1", "4.51.0", "tf-too-old"),
+    ],
+)  # fmt: skip
+def test_a_transformers_that_does_not_have_the_class_yet(
+    cpu_machine: Stub, chatglm2: Any, generation: str, installed: str, problem: str | None
+) -> None:
+    family = replace(chatglm2, generation=generation, remote_code=())
+    found = finding(with_packages(cpu_machine, transformers=installed).having(checkpoint=family), "remote-code.floor")
+    assert found.problem == problem
+    if problem:
+        assert "glmcore loads the checkpoint without it" in str(found.detail) and "ForCausalLM" in str(found.detail)
+    bare = {name: version for name, version in cpu_machine.interpreter.packages.items() if name != "transformers"}
+    without = cpu_machine.having(checkpoint=family, interpreter={"packages": bare})
+    assert finding(without, "remote-code.floor").status is Status.SKIPPED
+
+
 def test_newer_code_needs_less(chatglm2: Any) -> None:
     newer = replace(chatglm2, generation="glm4", remote_code=("present", "model-without-generation-mixin"))
     assert range_of(newer) == ">=4.40,<4.50"
