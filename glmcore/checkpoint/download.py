@@ -110,7 +110,8 @@ def _tell(progress: Progress | None, done: int, total: int) -> None:
 
 
 def _repository(name: str) -> str:
-    repository = name if "/" in name else f"{OWNER}/{name}"
+    # The models of April 2025 are the only ones whose repositories are written in capitals.
+    repository = name if "/" in name else f"{OWNER}/{name.upper() if name.endswith('-0414') else name}"
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repository, re.ASCII):
         raise GlmError("usage", f"{name!r} is no name of a model", hint="write for example chatglm2-6b or owner/name")
     return repository

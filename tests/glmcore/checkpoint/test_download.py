@@ -380,6 +380,20 @@ def test_names_that_are_none(name: str, hub: Hub, tmp_path: Path):
         download("chatglm2-6b", tmp_path, endpoint="file:///etc")
 
 
+@pytest.mark.parametrize(
+    ("name", "repository"),
+    [
+        ("chatglm2-6b", "THUDM/chatglm2-6b"), ("glm-edge-1.5b-chat", "THUDM/glm-edge-1.5b-chat"),
+        ("glm-4-9b-0414", "THUDM/GLM-4-9B-0414"), ("glm-z1-32b-0414", "THUDM/GLM-Z1-32B-0414"), ("o/X", "o/X"),
+    ],
+)  # fmt: skip
+def test_short_names_are_those_of_their_repositories(name: str, repository: str, hub: Hub, tmp_path: Path):
+    hub.statuses = [404]
+    with pytest.raises(GlmError):
+        fetch(hub, tmp_path, name)
+    assert hub.requests[0][0].startswith(f"/api/models/{repository}/")
+
+
 def test_weights_are_taken_in_one_format():
     names = ["config.json", "pytorch_model-1-of-1.bin", "pytorch_model.bin.index.json", "model-1-of-1.safetensors",
              "model.safetensors.index.json", "tokenizer.model", "optimizer.bin", "sub/model.safetensors"]  # fmt: skip
