@@ -185,7 +185,7 @@ class Machine:
     def folder_of_size(self, path: Path, size: str) -> None:
         """A file system of its own, as small as "64k", lies at ``path`` (a folder outside ``/usr`` and ``/etc``)."""
         path.mkdir(parents=True, exist_ok=True)
-        self.steps.append(("mount", "-t", "tmpfs", "-o", f"size={size}", "lab", str(path)))
+        self.steps.append(("mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "lab", str(path)))
 
     def mounted_with(self, path: Path, options: str) -> None:
         """``path`` is mounted with ``options``, as "ro" or "noexec"."""

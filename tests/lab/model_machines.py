@@ -175,6 +175,19 @@ def long_glm(machine: Machine, base: float) -> None:
     machine.arguments += ["--only", "model.rope"]
 
 
+def device_map_that_leaves_layers_out(machine: Machine) -> None:
+    device_map(machine, {"transformer.embedding": 0, "transformer.encoder.layers.0": 0})
+
+
+def device_map_of_everything(machine: Machine) -> None:
+    device_map(machine, {"": "cpu"})
+
+
+def device_map(machine: Machine, devices: dict[str, object]) -> None:
+    (with_model(machine) / "device_map.json").write_text(json.dumps(devices))
+    machine.arguments += ["--only", "model.device-map"]
+
+
 def index_that_names_a_folder(machine: Machine) -> None:
     folder = with_model(machine)
     (folder / SHARDS[1]).unlink()
@@ -320,6 +333,8 @@ CASES = (
     Case(code_on_the_hub, {"model.auto-map": "auto-map-points-to-hub"}),
     Case(rope_lost_in_the_conversion, {"model.rope": "hf-rope-theta-lost"}),
     Case(rope_kept_in_the_conversion, clears=("model.rope",)),
+    Case(device_map_that_leaves_layers_out, {"model.device-map": "device-map-incomplete"}),
+    Case(device_map_of_everything, clears=("model.device-map",)),
     Case(index_that_names_a_folder, {"model.files": "missing-shard"}),
     Case(no_such_folder, {"model.path": "model-path-wrong"}),
     Case(file_for_a_folder, {"model.path": "model-path-wrong"}),

@@ -31,6 +31,10 @@ SHOWN_ELSEWHERE = {
     ("system.commit", "windows-pagefile-too-small"): "Windows: synthetic machines of test_model_checks.py",
     ("model.path", "non-ascii-path"): "Windows: synthetic machines of test_model_checks.py",
     ("deep.cpu", "cpu-kernel-not-loaded"): "a kernel that only errs on large layers: test_deep_checks.py",
+    ("deep.openmp", "openmp-runtime-duplicated"): "a second torch: real libraries of test_openmp_probe.py",
+    ("gpu.peers", "p2p-hang"): "an IOMMU's fault is the kernel's own log: test_gpu_health_checks.py",
+    ("compiler.native", "clang-march-native"): "a compiler that refuses a flag: test_system_probe.py",
+    ("hub.links", "windows-symlink-privilege"): "Windows: recorded machines of test_links_probe.py",
     ("model.metal", "mps-oom"): "macOS: test_apple_checks.py",
     ("torch.metal", "mps-op-unsupported"): "macOS: test_apple_checks.py",
     # What hides inside a container, where this lab may run, is told by test_fake_roots.py.
@@ -48,6 +52,10 @@ NOT_CLEARED = {
     "model.metal": "asked on macOS alone",
     "torch.metal": "asked on macOS alone",
     "deep.gpu": CARD_IN_USE,
+    "deep.openmp": "no torch in the lab's Python: test_openmp_probe.py",
+    "gpu.peers": "asked where two cards are: test_gpu_health_checks.py",
+    "compiler.native": "asked of clang alone: test_system_probe.py",
+    "hub.links": "asked on Windows alone",
 }
 
 

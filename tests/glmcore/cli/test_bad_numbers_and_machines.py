@@ -94,7 +94,7 @@ def test_a_full_cache_is_gone_around_or_said(tmp_path, full, said):
     """The kernel is then kept among the temporary files; where these are full as well, torch computes."""
     small, other = tmp_path / "small", tmp_path / "other"
     small.mkdir(), other.mkdir()
-    inside = f'mount -t tmpfs -o size=16k none "{small}" && exec "$@"'
+    inside = f'mount -t tmpfs -o size=16k,mode=700 none "{small}" && exec "$@"'
     places = {"XDG_CACHE_HOME": str(other), "TMPDIR": str(other)} | dict.fromkeys(full, str(small))
     done = chat("--quant", "int4", before=("unshare", "--mount", "sh", "-c", inside, "sh"), **places)
     if "mount:" in done.stderr or "unshare:" in done.stderr:
