@@ -140,6 +140,7 @@ class Loop:
         try:
             self.step_costs = self._timing.time_one()
         except Exception:
+            log.debug("no step could be timed, nothing is drafted", exc_info=True)
             self._timing = None  # nobody waits for it: who asks hears what is wrong with the model
         if self.step_costs:
             self._timing = None
@@ -159,6 +160,7 @@ class Loop:
             self.way.begin(row, tokens, rows.read[row]).advance(FRESHENED)
             rows.hold(row, tokens, rows.read[row])
         except Exception:
+            log.debug("a row could not be read on", exc_info=True)
             rows.hold(row, [])  # nobody waits for it: who asks reads it, and hears what is wrong
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Generic, TypeVar, overload
 
@@ -39,7 +40,7 @@ class Fact(Generic[T]):
         return machine._read(self)
 
 
-class Facts:
+class Facts(ABC):
     """Some facts of a machine. How they are read is left to ``Host``."""
 
     @classmethod
@@ -57,5 +58,6 @@ class Facts:
         """The names of the facts that every examination may read."""
         return tuple(name for name, fact in cls.table().items() if not fact.slow)
 
+    @abstractmethod
     def _read(self, fact: Fact[T]) -> T | Unknown:
-        raise NotImplementedError
+        """What the fact's probe gives."""
