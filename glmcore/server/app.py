@@ -17,13 +17,13 @@ from starlette.routing import Route
 from glmcore.engine.engine import Engine
 from glmcore.errors import GlmError
 from glmcore.server.answers import Answers, check_model
+from glmcore.server.dialects.openai import add_openai
 from glmcore.server.errors import ApiError, from_glm_error, from_validation
 from glmcore.server.figures import Figures, LiveMetrics, stats_report
 from glmcore.server.guard import Guard
 from glmcore.server.line import Line
 from glmcore.server.nearest import nearest
 from glmcore.server.page import add_page
-from glmcore.server.schemas import ChatRequest, CompletionRequest
 from glmcore.server.waits import WAITING
 
 
@@ -47,7 +47,7 @@ def create_app(
     app.state.line = line
     app.add_middleware(Guard, api_key=api_key, hosts=hosts)
     add_error_handlers(app)
-    add_answers(app, Answers(engine, line))
+    add_openai(app, Answers(engine, line))
     add_reports(app, engine, figures, line)
     add_page(app)
     return app
@@ -87,16 +87,6 @@ def no_route(app: FastAPI, request: Request) -> str:
     path = nearest(request.url.path, routes)
     methods = "/".join(sorted(set(routes[path] or ()) - {"HEAD"}))
     return f"there is no {request.method} {request.url.path[:100]} here; the nearest is {methods} {path}"
-
-
-def add_answers(app: FastAPI, answers: Answers) -> None:
-    @app.post("/v1/chat/completions")
-    async def chat(asked: ChatRequest, request: Request) -> Response:
-        return await answers.chat(asked, request)
-
-    @app.post("/v1/completions")
-    async def complete(asked: CompletionRequest, request: Request) -> Response:
-        return await answers.complete(asked, request)
 
 
 def add_reports(app: FastAPI, engine: Engine, figures: Figures, line: Line) -> None:

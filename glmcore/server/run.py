@@ -14,9 +14,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from glmcore.server.address import url_of
-from glmcore.server.answers import CUT_S
 from glmcore.server.connections import ACCEPTS, IDLE_S, Connection, most_connections
 from glmcore.server.line import Line
+from glmcore.server.streams import CUT_S
 
 # Seconds that answers have to come to their end once the server is told to end.
 GRACE_S = 5
