@@ -31,6 +31,7 @@ CODES: dict[str, str] = {
     "not-finite": "the model produced NaN or infinite values",
     "packages-missing": "a Python package that this needs is not installed",
     "download-failed": "the hub could not be reached or sent something else",
+    "dump-invalid": "what is to be compared is no dump of an engine, or a damaged one",
     "write-failed": "a file could not be written",
     "address-unusable": "the address to serve on is taken or not one of this machine",
     "internal": "a bug in glmcore",
@@ -73,7 +74,8 @@ class GlmError(Exception):
 
     @property
     def exit_status(self) -> int:
-        return 2 if self.code == "usage" else 1
+        """2 for wrong usage; for what cannot be compared, too, as 1 says there that two things differ."""
+        return 2 if self.code in ("usage", "dump-invalid") else 1
 
     def __str__(self) -> str:
         return ", ".join(part for part in (self.what, self.where, self.hint) if part)

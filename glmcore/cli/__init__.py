@@ -18,6 +18,7 @@ COMMANDS = {
     "bench": "Measure prefill and decode.",
     "chat": "Chat with a model; without --model with the demo model.",
     "download": "Fetch a checkpoint from the hub or a mirror.",
+    "golden": "Compare two dumps of an engine, or one with the original code's tensors.",
     "info": "Say what a checkpoint is and what it needs.",
     "plan": "Say which device holds which piece, byte by byte.",
     "quantize": "Write an int8 or int4 checkpoint in the original layout.",
