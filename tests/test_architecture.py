@@ -50,6 +50,7 @@ GLMCORE = {
     "cli": {
         "machine",
         "programs",
+        "compiled",
         "server",
         "bench",
         "engine",
@@ -88,6 +89,10 @@ GLMCORE = {
         "errors",
         "demo",
         "versions",
+    },
+    "compiled": {
+        "layout", "engine", "place", "models", "quant", "packing", "kernels", "checkpoint", "plan", "config", "output",
+        "folders", "reading", "programs", "errors", "",
     },
     "place": {"layout", "models", "quant", "kernels", "checkpoint", "plan", "config", "reading", "errors"},
     "huggingface": {
@@ -137,6 +142,7 @@ WITHOUT_TORCH = [
     "glmcore/engine/batch/lookup.py", "glmdoctor",
     "glmcore/folders.py", "glmcore/programs.py", "glmcore/isolated.py", "glmcore/workers.py", "glmcore/startup.py",
     *(f"glmcore/checkpoint/{name}.py" for name in ("__init__", "headers", "pickles", "tables")),
+    *(f"glmcore/compiled/{name}.py" for name in ("__init__", "manifest", "digest", "checks")),
     "glmcore/tokenizers/ranks.py",
     *(f"glmcore/server/{name}.py" for name in ("__init__", "address", "deltas", "errors", "guard", "schemas")),
 ]  # fmt: skip

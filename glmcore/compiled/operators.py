@@ -1,0 +1,114 @@
+"""The products that a graph leaves to glmcore: packed matrices, and 16 bits beside activations in float32.
+
+They are operators of torch's registry, so that a graph keeps them as one call, which a compiled engine makes through
+the registry again: whoever opens an engine imports this module and says what computes (``computing``). On the CPU that
+is the verified kernel, or torch where none can be built; on a card the graph holds the Triton kernels themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glmcore.packing import dequantize
+from glmcore.quant.halves import VALUES, HalfLinear
+from glmcore.quant.linear import FALLBACK_ROWS, QuantLinear
+
+if TYPE_CHECKING:
+    from glmcore.kernels.load import Kernel
+
+# Rows of activations of which the kernel keeps what it keeps of an answer's (PRECISE_ROWS in cpu/glm.h).
+ANSWER_ROWS = 16
+
+
+@dataclass
+class Computing:
+    """What multiplies on the CPU of this process, and whether all rows are to keep what an answer's keep."""
+
+    kernel: Kernel | None = None
+    precise: bool = False
+
+
+computing = Computing()
+
+
+@torch.library.custom_op("glmcore::packed_linear", mutates_args=())
+def packed_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, bits: int) -> Tensor:
+    """[..., K] times packed int8 [N, K·bits/8]ᵀ, plus bias, in the type of ``x``; scale and bias float32 [N]."""
+    if computing.kernel is None:
+        return by_torch(x, weight, scale, bias, bits)
+    rows = x.reshape(-1, x.shape[-1])
+    if len(rows) <= ANSWER_ROWS or not computing.precise:
+        return computing.kernel.linear(x, weight, scale, bias, bits=bits)
+    parts = [computing.kernel.linear(part, weight, scale, bias, bits=bits) for part in rows.split(ANSWER_ROWS)]
+    return torch.cat(parts).view(*x.shape[:-1], len(weight))
+
+
+@packed_linear.register_fake
+def _(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, bits: int) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])
+
+
+@torch.library.custom_op("glmcore::half_linear", mutates_args=())
+def half_linear(x: Tensor, weight: Tensor) -> Tensor:
+    """[..., K] float32 times [N, K]ᵀ of 16 bits, in float32."""
+    if computing.kernel is not None and computing.kernel.takes16(x, weight):
+        return computing.kernel.linear16(x, weight)
+    y = x.new_empty(*x.shape[:-1], len(weight))
+    count = max(1, VALUES // x.shape[-1])
+    for start in range(0, len(weight), count):
+        y[..., start : start + count] = F.linear(x, weight[start : start + count].to(x.dtype))
+    return y
+
+
+@half_linear.register_fake
+def _(x: Tensor, weight: Tensor) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])
+
+
+def by_torch(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, bits: int) -> Tensor:
+    """``packed_linear`` by plain torch operators."""
+    parts = zip(weight.split(FALLBACK_ROWS), scale.split(FALLBACK_ROWS), strict=True)
+    y = torch.cat([F.linear(x, dequantize(packed, factor, bits, x.dtype)) for packed, factor in parts], dim=-1)
+    return y if bias is None else y + bias.to(x.dtype)
+
+
+class PackedLinear(nn.Module):
+    """A ``QuantLinear`` as one operator of the graph; its weight, scale and bias."""
+
+    def __init__(self, source: QuantLinear) -> None:
+        super().__init__()
+        self.bits = source.bits
+        for name in ("weight", "weight_scale", "bias"):
+            self.register_buffer(name, getattr(source, name))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] → [..., out] in the type of ``x``."""
+        return torch.ops.glmcore.packed_linear(x, self.weight, self.weight_scale, self.bias, self.bits)
+
+
+class WideningLinear(nn.Module):
+    """A ``HalfLinear`` as one operator of the graph."""
+
+    def __init__(self, source: HalfLinear) -> None:
+        super().__init__()
+        self.weight, self.bias = source.weight, source.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] → [..., out] in the type of ``x``."""
+        y = torch.ops.glmcore.half_linear(x, self.weight)
+        return y if self.bias is None else y + self.bias
+
+
+def with_operators(model: nn.Module) -> nn.Module:
+    """``model`` with these operators in place of modules that choose what computes when they are called."""
+    for name, module in list(model.named_modules()):
+        kind = PackedLinear if isinstance(module, QuantLinear) else WideningLinear
+        if isinstance(module, (QuantLinear, HalfLinear)):
+            parent, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(parent), attribute, kind(module))
+    return model
