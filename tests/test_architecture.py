@@ -145,6 +145,7 @@ WITHOUT_TORCH = [
     *(f"glmcore/compiled/{name}.py" for name in ("__init__", "manifest", "digest", "checks")),
     "glmcore/tokenizers/ranks.py",
     *(f"glmcore/server/{name}.py" for name in ("__init__", "address", "deltas", "errors", "guard", "schemas")),
+    "glmcore/server/dialects/failures.py",
 ]  # fmt: skip
 
 

@@ -15,18 +15,22 @@ class StopMatcher:
 
     def __init__(self, stops: Sequence[str] = ()) -> None:
         self.stops = tuple(stop for stop in ([stops] if isinstance(stops, str) else stops) if stop)
-        self.stopped = False
+        self.found: str | None = None  # the stop text that has appeared
         self._held = ""
+
+    @property
+    def stopped(self) -> bool:
+        return self.found is not None
 
     def push(self, text: str) -> str:
         """The text that is certain not to belong to a stop text."""
         if self.stopped:
             return ""
         self._held += text
-        found = [place for place in map(self._held.find, self.stops) if place >= 0]
+        found = [(place, stop) for stop in self.stops if (place := self._held.find(stop)) >= 0]
         if found:
-            self.stopped = True
-            return self._let_go(min(found), forget_rest=True)
+            place, self.found = min(found)
+            return self._let_go(place, forget_rest=True)
         return self._let_go(len(self._held) - held_back(self._held, self.stops))
 
     def flush(self) -> str:

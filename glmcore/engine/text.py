@@ -25,6 +25,11 @@ class AnswerText:
         """Whether a stop text has appeared, before which the text ends."""
         return self._matcher.stopped
 
+    @property
+    def found(self) -> str | None:
+        """The stop text that has appeared."""
+        return self._matcher.found
+
     def push(self, token: int) -> str:
         name = self._names.get(token)
         text = self._detokenizer.push(token) if name is None else self._detokenizer.flush() + name

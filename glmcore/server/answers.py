@@ -46,6 +46,11 @@ class Telling:
         return self.job.ending
 
     @property
+    def stop(self) -> str | None:
+        """The stop text that ended it."""
+        return self.job.answer.words.found
+
+    @property
     def finish_reason(self) -> str:
         return "tool_calls" if self.deltas and self.deltas.calls else self.ending.finish_reason
 

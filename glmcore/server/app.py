@@ -1,4 +1,4 @@
-"""The routes of the server, and its failures in OpenAI's form."""
+"""The routes of the server, and its failures."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from starlette.routing import Route
 from glmcore.engine.engine import Engine
 from glmcore.errors import GlmError
 from glmcore.server.answers import Answers, check_model
+from glmcore.server.dialects.anthropic import add_anthropic
+from glmcore.server.dialects.failures import refused
 from glmcore.server.dialects.openai import add_openai
 from glmcore.server.errors import ApiError, from_glm_error, from_validation
 from glmcore.server.figures import Figures, LiveMetrics, stats_report
@@ -47,38 +49,37 @@ def create_app(
     app.state.line = line
     app.add_middleware(Guard, api_key=api_key, hosts=hosts)
     add_error_handlers(app)
-    add_openai(app, Answers(engine, line))
+    answers = Answers(engine, line)
+    add_openai(app, answers)
+    add_anthropic(app, answers)
     add_reports(app, engine, figures, line)
     add_page(app)
     return app
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Every failure in OpenAI's form."""
-
-    def reply(error: ApiError) -> JSONResponse:
-        return JSONResponse(error.body(), error.status, error.headers)
+    """Every failure in the form of the dialect that was spoken."""
 
     @app.exception_handler(ApiError)
-    async def api_error(_: Request, error: ApiError) -> JSONResponse:
-        return reply(error)
+    async def api_error(request: Request, error: ApiError) -> JSONResponse:
+        return refused(request.url.path, error)
 
     @app.exception_handler(GlmError)
-    async def glm_error(_: Request, error: GlmError) -> JSONResponse:
-        return reply(from_glm_error(error))
+    async def glm_error(request: Request, error: GlmError) -> JSONResponse:
+        return refused(request.url.path, from_glm_error(error))
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return reply(from_validation(error.errors()))
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return refused(request.url.path, from_validation(error.errors()))
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
         what = no_route(app, request) if error.status_code in (404, 405) else error.detail
-        return reply(ApiError(error.status_code, what, headers=error.headers))
+        return refused(request.url.path, ApiError(error.status_code, what, headers=error.headers))
 
     @app.exception_handler(Exception)
-    async def unforeseen(_: Request, error: Exception) -> JSONResponse:
-        return reply(ApiError(500, f"internal error: {type(error).__name__}", code="internal"))
+    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
+        return refused(request.url.path, ApiError(500, f"internal error: {type(error).__name__}", code="internal"))
 
 
 def no_route(app: FastAPI, request: Request) -> str:

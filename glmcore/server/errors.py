@@ -29,6 +29,14 @@ class ApiError(Exception):
         self.status, self.message, self.param, self.code = status, message, param, code
         self.headers = dict(headers or {})
 
+    def renamed(self, words: Mapping[str, str]) -> ApiError:
+        """The same to clients that have other words for fields."""
+        if self.param not in words:
+            return self
+        own = words[self.param]
+        message = self.message.replace(self.param, own)
+        return ApiError(self.status, message, param=own, code=self.code, headers=self.headers)
+
     def body(self) -> dict[str, Any]:
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
         param = None if self.param is None else printable(self.param)

@@ -95,9 +95,9 @@ def refuse_what_is_not_done(extra: Mapping[str, Any], within: str = "") -> None:
             refuse_unless_neutral(within + name, value)
 
 
-def refuse_unless_neutral(name: str, value: Any) -> None:
+def refuse_unless_neutral(name: str, value: Any, fates: Mapping[str, Fate] = FIELDS) -> None:
     """Errors: ApiError(400) for a field that is not carried out, unless its value asks for nothing."""
-    fate = FIELDS.get(name, HARMLESS)  # clients add fields of their own, which nobody here could carry out
+    fate = fates.get(name, HARMLESS)  # clients add fields of their own, which nobody here could carry out
     if fate == HARMLESS or (isinstance(fate, Only) and fate.takes(value)):
         return
     values = " or ".join(map(json.dumps, fate.values)) if isinstance(fate, Only) else ""

@@ -7,10 +7,10 @@ from collections.abc import Collection
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glmcore.server.address import is_loopback
+from glmcore.server.dialects.failures import refused
 from glmcore.server.errors import ApiError
 
 # Far more text than any of the contexts holds, little enough to be parsed at once.
@@ -21,7 +21,8 @@ TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES // 2**20} MiB"
 
 
 class Guard:
-    """An ASGI middleware. With a key every path but OPEN_PATHS asks for it, as ``Authorization: Bearer KEY``.
+    """An ASGI middleware. With a key every path but OPEN_PATHS asks for it, as ``Authorization: Bearer KEY`` or, as
+    Anthropic's clients send it, ``x-api-key: KEY``.
 
     Without one the Host header must name this machine, or be one of ``hosts``: no web page can reach the server under a
     name of its own.
@@ -30,22 +31,21 @@ class Guard:
     def __init__(self, app: ASGIApp, api_key: str | None, hosts: Collection[str]) -> None:
         self.app = app
         self.hosts = frozenset(host.lower() for host in hosts)
-        self.expected = f"Bearer {api_key}".encode() if api_key else None
+        self.key = api_key.encode() if api_key else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        refusal = self.refusal(scope)
-        if refusal is not None:
-            response = JSONResponse(refusal.body(), refusal.status, refusal.headers)
-            await response(scope, receive, send)
+        error = self.refusal(scope)
+        if error is not None:
+            await refused(scope["path"], error)(scope, receive, send)
             return
         await self.app(scope, limited(receive), send)
 
     def refusal(self, scope: Scope) -> ApiError | None:
         headers = Headers(scope=scope)
-        if self.expected is None:
+        if self.key is None:
             host = host_name(headers.get("host", "localhost"))
             if not (is_loopback(host) or host.lower() in self.hosts):
                 what = f"this server answers to names of this machine only; --allowed-host {host} allows this one"
@@ -58,8 +58,10 @@ class Guard:
         return None
 
     def has_key(self, headers: Headers) -> bool:
-        given = headers.get("authorization", "").encode("latin-1")
-        return self.expected is not None and secrets.compare_digest(given, self.expected)
+        """Compared in constant time."""
+        key = self.key or b""
+        pairs = (("authorization", b"Bearer " + key), ("x-api-key", key))
+        return any(secrets.compare_digest(headers.get(name, "").encode("latin-1"), whole) for name, whole in pairs)
 
 
 def host_name(header: str) -> str:

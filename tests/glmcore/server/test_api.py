@@ -214,13 +214,10 @@ def user(**settings: Any) -> dict[str, Any]:
         (COMPLETIONS, {"prompt": "a", "best_of": 3}, 400, "best_of"),
         ("/v1/nothing", {}, 404, "/v1/nothing"),
         ("/health", {}, 405, "there is no POST /health here; the nearest is GET /health"),
-        ("/api/chat", {}, 404, "POST /v1/chat/completions"),
-        ("/api/generate", {}, 404, "POST /v1/completions"),
         ("/chat/completions", {}, 404, "POST /v1/chat/completions"),
         ("/v1/chat/completion", {}, 404, "POST /v1/chat/completions"),
         ("/v1/v1/chat/completions", {}, 404, "POST /v1/chat/completions"),
         ("/v1/responses", {}, 404, "POST /v1/chat/completions"),
-        ("/api/tags", {}, 404, "GET /v1/models"),
         ("/" + "x" * 5000, {}, 404, "the nearest is"),
     ],
 )

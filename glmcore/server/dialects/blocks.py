@@ -1,0 +1,62 @@
+"""An answer as a row of blocks: texts, thoughts, and calls of tools, of which most dialects tell."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+from glmcore.chat.messages import Call
+from glmcore.chat.reasoning import Thought
+from glmcore.server.answers import Telling
+from glmcore.server.deltas import Delta
+
+
+@dataclass
+class Block:
+    """What has come of it; the text of a call is its arguments as JSON."""
+
+    kind: Literal["text", "thought", "call"]
+    number: int  # of the answer's blocks, from 0
+    name: str = ""  # of the function that is called
+    parts: list[str] = field(default_factory=list)
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.parts)
+
+
+class Step(Enum):
+    BEGIN, PART, END = range(3)
+
+
+async def steps(telling: Telling) -> AsyncIterator[tuple[Step, Block, str]]:
+    """Each block as it begins, its parts with their text, and as it ends. Errors: those of ``telling``."""
+    block: Block | None = None
+    async for delta in telling:
+        kind, name, text = taken(delta)
+        if block is None or block.kind != kind or kind == "call":
+            if block is not None:
+                yield Step.END, block, ""
+            block = Block(kind, 0 if block is None else block.number + 1, name)
+            yield Step.BEGIN, block, ""
+        block.parts.append(text)
+        yield Step.PART, block, text
+    if block is not None:
+        yield Step.END, block, ""
+
+
+async def blocks(telling: Telling) -> list[Block]:
+    """All of them, whole."""
+    return [block async for step, block, _ in steps(telling) if step is Step.END]
+
+
+def taken(delta: Delta) -> tuple[Literal["text", "thought", "call"], str, str]:
+    """Kind of block, name of a function, text."""
+    if isinstance(delta, Call):
+        return "call", delta.name, json.dumps(delta.arguments, ensure_ascii=False, allow_nan=False)
+    return ("thought", "", delta.text) if isinstance(delta, Thought) else ("text", "", delta)

@@ -1,0 +1,66 @@
+"""A request in a dialect's own words, brought into the core's, which are those of OpenAI's chat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from glmcore.errors import GlmError
+from glmcore.server.answers import Answers, Telling
+from glmcore.server.errors import ApiError, from_glm_error, from_validation
+from glmcore.server.fields import FIELDS, Fate, refuse_unless_neutral
+from glmcore.server.schemas import ChatRequest
+
+# What clients may add to a request of any dialect, as it is called in the core.
+SAMPLING = frozenset({
+    "temperature", "top_p", "top_k", "min_p", "seed", "stop", "repetition_penalty", "presence_penalty",
+    "frequency_penalty", "logit_bias",
+})  # fmt: skip
+
+
+class Asked(BaseModel):
+    """What a dialect reads of a request. Its other fields are the core's own, or what ``fields`` says of them."""
+
+    model_config = ConfigDict(extra="allow")
+
+    # Fields that this dialect has another word for: the core's → its own.
+    words: ClassVar[Mapping[str, str]] = {}
+    # What becomes of those that only this dialect has, and those that mean something else in it.
+    fates: ClassVar[Mapping[str, Fate]] = {}
+
+    def in_core(self) -> dict[str, Any]:
+        """The fields that were read, as those of a ChatRequest; None is not asked for. Errors: ApiError(400)."""
+        raise NotImplementedError
+
+
+async def begun(answers: Answers, asked: Asked) -> Telling:
+    """Its answer, in the line. Errors: ApiError, in the dialect's words."""
+    with in_words_of(asked):
+        return await answers.chat(understood(asked))
+
+
+def understood(asked: Asked) -> ChatRequest:
+    """Errors: ApiError(400), GlmError("usage")."""
+    core = {name: value for name, value in asked.in_core().items() if value is not None}
+    for name, value in (asked.model_extra or {}).items():
+        if name in SAMPLING and name not in core:
+            core[name] = value
+        elif value is not None:
+            refuse_unless_neutral(name, value, {**FIELDS, **asked.fates})
+    try:
+        return ChatRequest.model_validate(core)
+    except ValidationError as error:
+        raise from_validation([{**error.errors()[0], "loc": ("body", *error.errors()[0]["loc"])}]) from None
+
+
+@contextmanager
+def in_words_of(asked: Asked) -> Iterator[None]:
+    try:
+        yield
+    except GlmError as error:
+        raise from_glm_error(error).renamed(asked.words) from error
+    except ApiError as error:
+        raise error.renamed(asked.words) from error
