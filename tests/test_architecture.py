@@ -49,6 +49,7 @@ GLMCORE = {
     "machine": {"folders", "output", "plan", "kernels"},
     "cli": {
         "machine",
+        "folders",
         "programs",
         "compiled",
         "server",

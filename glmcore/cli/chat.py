@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from glmcore.cli.options import model_options
-from glmcore.cli.terminal import piped_text, write_through
+from glmcore.cli.terminal import piped_text
 from glmcore.errors import GlmError
 
 
@@ -30,17 +30,19 @@ def chat(
     **loading: Any,
 ) -> None:
     """Chat with a model."""
+    from glmcore.cli.conversation import Conversation
+    from glmcore.cli.display import display
     from glmcore.cli.loading import load_engine
-    from glmcore.cli.repl import Repl, Session
+    from glmcore.cli.repl import Repl
+    from glmcore.cli.settings import Settings
 
     text = once if once is not None else piped_text()
     if text is not None and not text.strip():
         raise GlmError("usage", "there is nothing to answer", hint="give a text to --once or on standard input")
     engine = load_engine(**loading)
-    settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
-    session = Session(engine, system, settings)
+    settings = Settings(engine, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
+    conversation = Conversation(engine, system, settings)
     if text is not None:
-        session.answer(text, write=write_through)
-        write_through("\n")
-        return
-    Repl(session).run()
+        conversation.answer(text, display())
+    else:
+        Repl(conversation).run()

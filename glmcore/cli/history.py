@@ -8,8 +8,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-import platformdirs
-
+from glmcore.folders import user_folder
 from glmcore.output import replacing
 
 KEPT = 1000  # messages
@@ -19,12 +18,9 @@ FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | ge
 
 
 def history_file() -> Path | None:
-    """In the user's state folder; None where there is none (platformdirs raises so, or gives a relative path)."""
-    try:
-        folder = platformdirs.user_state_path("glmcore")
-    except (RuntimeError, OSError, KeyError):
-        return None
-    return folder / "chat_history" if folder.is_absolute() else None
+    """In the user's state folder; None where there is none."""
+    folder = user_folder("state", "glmcore")
+    return Path(folder) / "chat_history" if folder else None
 
 
 class History:

@@ -1,123 +1,79 @@
-"""The interactive chat: a session that holds the messages, and the loop that reads lines and commands."""
+"""The interactive chat: reads messages and commands until the end of input."""
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from glmcore.cli.completion import completions
+from glmcore.cli.conversation import Conversation
+from glmcore.cli.display import display, unseen_keys
 from glmcore.cli.failures import told
 from glmcore.cli.history import History, history_file
+from glmcore.cli.settings import LENGTH, OWN, SETTINGS
 from glmcore.cli.terminal import LineEditing, read_line, write_through
-from glmcore.errors import GlmError
-from glmcore.output import write_text
+from glmcore.errors import GlmError, plain
 
-if TYPE_CHECKING:
-    from glmcore.engine.engine import Engine
-
-HELP = """\
-/help           this list
-/clear          forget the conversation
-/system TEXT    instructions before the conversation (without TEXT: none)
-/save FILE      write the conversation as JSON
-/stats          figures of the last answer
-/exit           leave (Ctrl-D too); Ctrl-C stops an answer
-\"""             begins and ends a message of several lines; a paste of several lines is one message"""
-QUOTES = '"""'
-
-
-class Thoughts:
-    """What a model thinks before it answers, shown dimmed where the output is a terminal; it is not remembered."""
-
-    def __init__(self, write: Callable[[str], None]) -> None:
-        self._write, self._open = write, False
-        self._marks = ("\x1b[2m", "\x1b[22m\n\n") if sys.stdout and sys.stdout.isatty() else ("", "\n\n")
-
-    def write(self, thought: str) -> None:
-        self._write(thought if self._open else self._marks[0] + thought)
-        self._open = True
-
-    def end(self) -> None:
-        """Before the answer, or where it was stopped."""
-        if self._open:
-            self._write(self._marks[1])
-            self._open = False
-
-
-class Session:
-    """A conversation with one engine. An answer that was stopped stays in it as far as it came."""
-
-    def __init__(self, engine: Engine, system: str | None, settings: dict[str, Any]) -> None:
-        self.engine, self.system, self.settings = engine, system, settings
-        self.turns: list[dict[str, str]] = []
-
-    @property
-    def messages(self) -> list[dict[str, str]]:
-        instructions = [{"role": "system", "content": self.system}] if self.system else []
-        return [*instructions, *self.turns]
-
-    def answer(self, text: str, write: Callable[[str], None]) -> None:
-        """Stream the answer to ``text`` through ``write`` and remember both."""
-        question = {"role": "user", "content": text}
-        pieces: list[str] = []
-        thoughts = Thoughts(write)
-        try:
-            for piece in self.engine.stream([*self.messages, question], think=thoughts.write, **self.settings):
-                thoughts.end()
-                pieces.append(piece)
-                write(piece)
-        finally:
-            thoughts.end()
-            if pieces:
-                self.turns += [question, {"role": "assistant", "content": "".join(pieces)}]
-
-    def save(self, path: Path) -> None:
-        """Write the messages as JSON, whole or not at all."""
-        write_text(path, json.dumps(self.messages, ensure_ascii=False, indent=1) + "\n")
+# Command → its argument, and what it does.
+COMMANDS = {
+    "help": ("", "this list"),
+    "clear": ("", "forget the conversation"),
+    "undo": ("", "take back the file that waits, or the last question and answer"),
+    "regen": ("", "answer the last question again"),
+    "file": ("PATH", "put a file's text into the next question"),
+    "system": ("TEXT", "instructions before the conversation (without TEXT: none)"),
+    "set": ("NAME VALUE", "temperature, top_p, seed, max_new_tokens, …; without NAME what is set"),
+    "save": ("FILE", "write the conversation as JSON"),
+    "load": ("FILE", "go on with a conversation that was saved"),
+    "tokens": ("", "how much of the context is used"),
+    "stats": ("", "figures of the last answer"),
+    "exit": ("", "leave (Ctrl-D too); Ctrl-C stops an answer"),
+}
+NAME = "glm"
+QUOTES, MORE = '"""', "\\"
+HELP = "\n".join(f"{f'/{name} {argument}':<17}{about}" for name, (argument, about) in COMMANDS.items()) + (
+    f"\n{QUOTES}              begins and ends a message of several lines; a paste of several lines is one message\n"
+    f"{MORE}                at a line's end: the message goes on\n"
+    "Tab completes commands and paths, Ctrl-R searches what was typed before."
+)
+ALIKE = 0.75  # from here on a word with text after it is a mistyped command rather than a message
 
 
 class Repl:
-    """Reads a line, answers it or carries out a command, until the end of input."""
+    """A conversation from the keyboard."""
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.commands = {
-            "help": self.help,
-            "clear": self.clear,
-            "system": self.set_system,
-            "save": self.save,
-            "stats": self.stats,
-        }
+    def __init__(self, conversation: Conversation) -> None:
+        self.conversation = conversation
 
     def run(self) -> None:
-        self.editing = LineEditing(History(history_file()))
-        write_through(f"{self.session.engine.describe()}\nType a question, or /help.\n")
+        arguments = {"set": [*SETTINGS, "system"]}
+        self.editing = LineEditing(
+            History(history_file()), lambda line: completions(line, list(COMMANDS), arguments)
+        )  # fmt: skip
+        write_through(f"{self.conversation.engine.describe()}\nType a question, or /help.\n")
         while True:
             try:
-                line = read_line("you> ")
+                line = read_line("you> ").strip()
             except EOFError:
                 write_through("\n")
                 return
             except KeyboardInterrupt:
                 write_through("\n(Ctrl-D or /exit leaves)\n")
                 continue
-            if line.strip() in ("/exit", "/quit"):
+            if line.partition(" ")[0] in ("/exit", "/quit"):
                 return
-            self.handle(line.strip())
+            self.handle(line)
 
     def handle(self, line: str) -> None:
         """What was typed or pasted; no failure of it ends the chat."""
         try:
+            line = read_on(line)
+            if line:
+                self.editing.remember(line)
             if line.startswith(QUOTES):
-                line = read_on(line)
-                self.editing.remember(line)
                 self.ask(line[len(QUOTES) : -len(QUOTES)].strip())
-            elif line:
-                self.editing.remember(line)
-                if not self.obey(line):
-                    self.ask(line)
+            elif line and not self.obey(line):
+                self.ask(line)
         except KeyboardInterrupt:
             write_through("\n(stopped)\n")
         except EOFError:
@@ -127,47 +83,78 @@ class Repl:
 
     def ask(self, text: str) -> None:
         if text:
-            write_through("glm> ")
-            self.session.answer(text, write_through)
-            write_through("\n")
+            with unseen_keys():
+                self.conversation.answer(text, display(NAME))
 
     def obey(self, line: str) -> bool:
-        """Carry a command out. A line that only looks like one, say a path, is none; a lone word may be mistyped."""
+        """Carry a command out. A line that only looks like one, say a path, is none; a word may be mistyped."""
         name, _, argument = line.removeprefix("/").partition(" ")
-        if not line.startswith("/") or "\n" in line:
+        if not line.startswith("/") or ("\n" in line and name != "system"):
             return False
-        if name in self.commands:
-            self.commands[name](argument.strip())
-        elif line == f"/{name}" and name.isalpha():
-            write_through(f"There is no /{name}.\n{HELP}\n")
-        else:
+        if name in COMMANDS:
+            getattr(self, f"do_{name}")(argument.strip())
+            return True
+        near = get_close_matches(name, COMMANDS, n=1, cutoff=ALIKE if argument else 0.5)
+        if not name.isalpha() or (argument and not near):
             return False
+        meant = f"Did you mean /{near[0]}? " if near else ""
+        write_through(f"There is no /{name}. {meant}/help lists the commands; {QUOTES} before it makes it a message.\n")
         return True
 
-    def help(self, argument: str) -> None:
+    def do_help(self, argument: str) -> None:
         write_through(HELP + "\n")
 
-    def clear(self, argument: str) -> None:
-        self.session.turns.clear()
+    def do_clear(self, argument: str) -> None:
+        self.conversation.clear()
         write_through("(the conversation is empty)\n")
 
-    def set_system(self, argument: str) -> None:
-        self.session.system = argument or None
+    def do_undo(self, argument: str) -> None:
+        write_through(f"(taken back: {plain(self.conversation.undo(), 60)})\n")
+
+    def do_regen(self, argument: str) -> None:
+        with unseen_keys():
+            self.conversation.answer_again(display(NAME))
+
+    def do_file(self, argument: str) -> None:
+        path = named(argument, "/file report.txt")
+        tokens = self.conversation.attach(path)
+        write_through(f"({plain(path.name)}: {tokens} tokens, go with the next question; /undo takes them back)\n")
+
+    def do_system(self, argument: str) -> None:
+        self.conversation.system = argument or None
         write_through(f"(system: {argument or 'none'})\n")
 
-    def save(self, argument: str) -> None:
-        """Write the conversation to the file that is named. Errors: GlmError("usage", "write-failed")."""
-        if not argument:
-            raise GlmError("usage", "/save needs a file", hint="for example /save talk.json")
-        try:
-            path = Path(argument).expanduser()
-        except RuntimeError as error:  # ~NAME of nobody
-            raise GlmError("usage", str(error), where=argument) from error
-        self.session.save(path)
-        write_through(f"(saved {len(self.session.messages)} messages)\n")
+    def do_set(self, argument: str) -> None:
+        """Errors: GlmError("usage") for a name or value that makes no sense."""
+        settings = self.conversation.settings
+        name, _, value = argument.partition(" ")
+        if name == "system":
+            self.do_system(value.strip())
+        elif name and not value:
+            raise GlmError("usage", f"/set {plain(name)} needs a value", hint=f"{OWN} is the model's own")
+        else:
+            if name:
+                settings.set(name, value.strip())
+            write_through(f"{settings.listed()}\n")
 
-    def stats(self, argument: str) -> None:
-        stats = self.session.engine.stats
+    def do_save(self, argument: str) -> None:
+        self.conversation.save(named(argument, "/save talk.json"))
+        write_through(f"(saved {len(self.conversation.messages)} messages)\n")
+
+    def do_load(self, argument: str) -> None:
+        self.conversation.load(named(argument, "/load talk.json"))
+        write_through(f"(loaded {len(self.conversation.messages)} messages, {self.conversation.tokens()} tokens)\n")
+
+    def do_tokens(self, argument: str) -> None:
+        context, used = self.conversation.engine.context, self.conversation.tokens()
+        longest = self.conversation.settings.given.get("max_new_tokens", LENGTH)
+        write_through(
+            f"({used} tokens of a context of {context}; {max(0, context - used)} are left for questions and answers, "
+            f"an answer takes {longest} at most)\n"
+        )
+
+    def do_stats(self, argument: str) -> None:
+        stats = self.conversation.engine.stats
         if not stats.prompt_tokens:
             write_through("(no answer yet)\n")
             return
@@ -180,7 +167,23 @@ class Repl:
 
 
 def read_on(line: str) -> str:
-    """The line that begins with three quotes, with those after it up to one that ends with three."""
-    while len(line) < 2 * len(QUOTES) or not line.rstrip().endswith(QUOTES):
-        line += "\n" + read_line("...> ")
-    return line.rstrip()
+    """The message that begins with ``line``: up to closing quotes where it opens them, else while lines end in a
+    backslash, which goes.
+    """
+    if line.startswith(QUOTES):
+        while len(line) < 2 * len(QUOTES) or not line.endswith(QUOTES):
+            line += "\n" + read_line("...> ").rstrip()
+        return line
+    while line.endswith(MORE):
+        line = line.removesuffix(MORE) + "\n" + read_line("...> ").rstrip()
+    return line
+
+
+def named(argument: str, example: str) -> Path:
+    """The file that a command names. Errors: GlmError("usage")."""
+    if not argument:
+        raise GlmError("usage", "a file has to be named", hint=f"for example {example}")
+    try:
+        return Path(argument).expanduser()
+    except RuntimeError as error:  # ~NAME of nobody
+        raise GlmError("usage", str(error), where=argument) from error

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 from glmcore.cli.history import KEPT, History
 from glmcore.errors import GlmError
 
 CLOSED_PIPE = 141  # 128 + SIGPIPE; Windows has no such signal
+GNU_KEYS = ("set enable-bracketed-paste on", "set show-all-if-ambiguous on", "tab: complete")
+LIBEDIT_KEYS = ("bind ^I rl_complete", "bind ^R em-inc-search-prev")
 
 
 def piped_text() -> str | None:
@@ -49,24 +52,29 @@ def read_line(prompt: str) -> str:
 
 
 class LineEditing:
-    """Arrow keys, the right width of Chinese and emoji, and pasting many lines as one come from readline.
+    """Arrow keys, search with Ctrl-R, completion with Tab, the right width of Chinese and emoji, and pasting many lines
+    as one come from readline.
 
     Where Python has none, lines are read as they are. GNU readline knows where a paste ends (Python turns that off);
     with libedit a paste of several lines is as many messages.
     """
 
-    def __init__(self, history: History) -> None:
-        self.history = history
+    def __init__(self, history: History, completions: Callable[[str], list[str]]) -> None:
+        self.history, self._completions = history, completions
         sys.stdin.reconfigure(errors="surrogateescape")
         try:
             import readline
         except ImportError:
-            self._remember = None
+            self._readline = None
             return
-        readline.parse_and_bind("set enable-bracketed-paste on")
+        self._readline = readline
+        gnu = "libedit" not in (readline.__doc__ or "")
+        for line in GNU_KEYS if gnu else LIBEDIT_KEYS:
+            readline.parse_and_bind(line)
+        readline.set_completer_delims(" /")
+        readline.set_completer(self._complete)
         readline.set_auto_history(False)
         readline.set_history_length(KEPT)
-        self._remember = readline.add_history
         for message in history.load():
             self._recall(message)
 
@@ -76,5 +84,12 @@ class LineEditing:
         self.history.add(message)
 
     def _recall(self, message: str) -> None:
-        if self._remember is not None and "\0" not in message:
-            self._remember(message)
+        if self._readline is not None and "\0" not in message:
+            self._readline.add_history(message)
+
+    def _complete(self, word: str, number: int) -> str | None:
+        """readline asks for the first, second, … word that may stand in place of ``word``; in a question, a tab."""
+        before = self._readline.get_line_buffer()[: self._readline.get_endidx()]
+        kept = len(before) - len(word)
+        found = [line[kept:] for line in self._completions(before)] if before.startswith("/") else [f"{word}\t"]
+        return found[number] if number < len(found) else None

@@ -98,14 +98,15 @@ class Engine:
         stop: Sequence[str] = (),
         tools: Sequence[Mapping[str, Any]] | None = None,
         think: Callable[[str], None] = lambda thought: None,
+        **more: Any,
     ) -> Iterator[str]:
         """The answer in pieces whose join is the answer; no piece ends within a character.
 
-        ``think`` is told the thoughts that come before it, where the model has any.
+        ``think`` is told the thoughts that come before it, where the model has any; ``more`` as for `sampling`.
         """
         cleaned, reasoning = AnswerStream(self.config.generation), Reasoning(self.config.generation)
         answer = self.submit(self.prompt(messages, tools), max_new_tokens=max_new_tokens, stop=stop,
-                             sampling=self.sampling(temperature, top_p, seed))  # fmt: skip
+                             sampling=self.sampling(temperature, top_p, seed, **more))  # fmt: skip
         for piece in answer:
             thought, said = reasoning.push(piece.text)
             if thought:

@@ -38,6 +38,8 @@ class Sampling:
             )
         if not 0 < self.top_p <= 1:
             raise GlmError("usage", f"top-p is a probability above 0 and up to 1, not {self.top_p}")
+        if self.seed is not None and not -(2**63) <= self.seed < 2**63:  # what torch.Generator takes
+            raise GlmError("usage", f"a seed has 64 bits, unlike {self.seed}")
         if self.top_k < 0:
             raise GlmError("usage", f"top-k is a number of tokens, not {self.top_k}", hint="0 keeps all")
         if not 0 <= self.min_p <= 1:

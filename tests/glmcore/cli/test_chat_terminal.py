@@ -104,7 +104,7 @@ def test_commands_and_turns(chat: pexpect.spawn, tmp_path: Path) -> None:
     say(chat, f"/save {tmp_path / 'talk.json'}")
     saved = json.loads((tmp_path / "talk.json").read_text(encoding="utf-8"))
     assert [message["role"] for message in saved] == ["user", "assistant", "user", "assistant"]
-    assert saved[0]["content"] == "你好 👋" and saved[1]["content"] in first.replace("\r", "")
+    assert saved[0]["content"] == "你好 👋" and saved[1]["content"]
     assert "(system: be brief)" in say(chat, "/system be brief")
     assert "empty" in say(chat, "/clear")
     assert "There is no /nonsense" in say(chat, "/nonsense")
@@ -138,11 +138,12 @@ def test_a_paste_is_one_message(chat: pexpect.spawn, tmp_path: Path) -> None:
 
 def test_only_known_commands_are_commands(chat: pexpect.spawn, tmp_path: Path) -> None:
     path = "/usr/lib/x86_64-linux-gnu/libcuda.so.1: file too short"
-    assert "glm> " in say(chat, path) and "glm> " in say(chat, "/etc/hosts") and "glm> " in say(chat, "/saved it")
+    assert "glm> " in say(chat, path) and "glm> " in say(chat, "/etc/hosts") and "glm> " in say(chat, "/home it")
     assert "glm> " not in say(chat, "/nonsense")
+    assert "Did you mean /regen?" in say(chat, "/regenn") and "Did you mean /save?" in say(chat, "/saved it")
     paste(chat, "/clear\nis a command")
     say(chat, "")
-    assert questions(chat, tmp_path) == [path, "/etc/hosts", "/saved it", "/clear\nis a command"]
+    assert questions(chat, tmp_path) == [path, "/etc/hosts", "/home it", "/clear\nis a command"]
 
 
 def test_three_quotes_begin_and_end_a_long_message(chat: pexpect.spawn, tmp_path: Path) -> None:
@@ -160,6 +161,105 @@ def test_three_quotes_begin_and_end_a_long_message(chat: pexpect.spawn, tmp_path
     chat.sendeof()
     chat.expect_exact(PROMPT)
     assert questions(chat, tmp_path) == ["What does\n/help\n\ndo?\nsay it", "/etc"]
+
+
+def test_a_backslash_goes_on_with_the_message(chat: pexpect.spawn, tmp_path: Path) -> None:
+    chat.sendline("What does\\")
+    chat.expect_exact("...> ")
+    chat.sendline("this do\\")
+    chat.expect_exact("...> ")
+    assert "glm> " in say(chat, "here?")
+    assert questions(chat, tmp_path) == ["What does\nthis do\nhere?"]
+
+
+def test_settings_undo_and_another_answer(chat: pexpect.spawn, tmp_path: Path) -> None:
+    shown = say(chat, "/set")
+    assert "temperature        0 " in shown and "max_new_tokens     24" in shown and "seed               none" in shown
+    assert "error[usage]: nothing has been asked yet" in say(chat, "/undo")
+    assert "nothing has been asked yet" in say(chat, "/regen")
+    for wrong, complaint in (
+        ("temprature 1", "did you mean temperature?"), ("top_k 1.5", "top_k is a whole number, not 1.5"),
+        ("temperature -1", "makes no sense"), ("temperature nan", "is a number, not nan"), ("top_p", "needs a value"),
+        ("max_new_tokens 0", "above 0"), ("seed 99999999999999999999", "64 bits"), ("colour red", "temperature, top_p"),
+    ):  # fmt: skip
+        assert complaint in say(chat, f"/set {wrong}").replace("\r\n", ""), wrong
+    say(chat, "/set temperature 5")
+    assert "temperature        5 " in say(chat, "/set max_new_tokens 4")
+    say(chat, "first")
+    say(chat, "second")
+    [_, first, _, second] = [message["content"] for message in saved(chat, tmp_path)]
+    assert "glm> " in say(chat, "/regen")
+    again = [message["content"] for message in saved(chat, tmp_path)]
+    assert again[:3] == ["first", first, "second"] and again[3] not in ("", second)
+    assert "(taken back: second)" in say(chat, "/undo") and len(saved(chat, tmp_path)) == 2
+    assert "temperature        0.8 " in say(chat, "/set temperature default").replace("0.95", "0.8 ")
+
+
+def test_files_and_conversations(chat: pexpect.spawn, tmp_path: Path) -> None:
+    (tmp_path / "my notes.txt").write_text("显存不够\n```\ncode\n```\n", encoding="gb18030")
+    (tmp_path / "kernel.so").write_bytes(b"\x7fELF\2\0")
+    (tmp_path / "talk.json").write_text("[1]")
+    os.mkfifo(tmp_path / "pipe")
+    for wrong, complaint in (
+        ("/file kernel.so", "is no text"), ("/file", "has to be named"), ("/file nowhere", "read: No such file"),
+        ("/file pipe", "not a regular file"), ("/load pipe", "not a regular file"),
+        ("/load talk.json", "must be a dict"), ("/load my notes.txt", "is no JSON"),
+        ("/file ~nobody-of-this-name/x", "error[usage]"),
+    ):  # fmt: skip
+        assert complaint in say(chat, wrong).replace("\r\n", ""), wrong
+    assert "my notes.txt: " in say(chat, "/file my notes.txt")
+    assert "(taken back: my notes.txt)" in say(chat, "/undo")
+    say(chat, "/file my notes.txt")
+    before = say(chat, "/tokens")
+    say(chat, "What is it?")
+    say(chat, "And then?")
+    fenced = "my notes.txt:\n````\n显存不够\n```\ncode\n```\n````\n\nWhat is it?"
+    assert questions(chat, tmp_path) == [fenced, "And then?"]
+    say(chat, "/system be brief")
+    kept = saved(chat, tmp_path)
+    assert say(chat, "/tokens") != before
+    say(chat, "/clear")
+    say(chat, "/system")
+    assert f"(loaded {len(kept)} messages" in say(chat, "/load talk.json")
+    assert saved(chat, tmp_path) == kept and "(taken back: And then?)" in say(chat, "/undo")
+
+
+def test_tab_completes_and_control_r_searches(chat: pexpect.spawn, tmp_path: Path) -> None:
+    (tmp_path / "some folder").mkdir()
+    (tmp_path / "some folder" / "a file.txt").write_text("hello")
+    assert "a file.txt: " in say(chat, "/fi\tso\ta\t")
+    assert "temperature        3 " in say(chat, "/se\ttemp\t3")
+    say(chat, "what is gcc?")
+    say(chat, "something else")
+    chat.send("\x12gcc\r")
+    chat.expect_exact("reverse-i-search")
+    chat.expect_exact("glm> ")
+    chat.expect_exact(PROMPT)
+    assert questions(chat, tmp_path)[-1] == "what is gcc?" and len(questions(chat, tmp_path)) == 3
+
+
+def test_a_terminal_that_cannot_draw_gets_the_text(tiny: Path, tmp_path: Path) -> None:
+    child = begin(tiny, tmp_path, TERM="dumb")
+    try:
+        shown = say(child, "hello").replace("\r", "")
+        assert f"glm> {saved(child, tmp_path)[1]['content']}\n" in shown
+    finally:
+        child.close(force=True)
+
+
+def test_keys_typed_during_an_answer_wait_unseen(endless: Path, tmp_path: Path) -> None:
+    child = begin(endless, tmp_path, "--max-new-tokens", "400")
+    try:
+        child.sendline("hello")
+        child.expect_exact("glm> ")
+        child.sendline("/tokens")
+        child.expect_exact(PROMPT)
+        assert "/tokens" not in child.before
+        child.expect_exact("of a context of")
+        child.expect_exact(PROMPT)
+        assert len(questions(child, tmp_path)) == 1
+    finally:
+        child.close(force=True)
 
 
 def test_history_lasts_between_runs_and_is_private(chat: pexpect.spawn, tiny: Path, tmp_path: Path) -> None:
