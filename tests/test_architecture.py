@@ -72,7 +72,7 @@ GLMCORE = {
         "reading",
         "",
     },
-    "server": {"engine", "chat", "plan", "config", "errors", "demo", "programs", ""},
+    "server": {"engine", "tokenizers", "chat", "plan", "config", "errors", "demo", "programs", ""},
     "bench": {"layout", "engine", "place", "models", "quant", "kernels", "checkpoint", "plan", "config", "errors"},
     "engine": {
         "layout",

@@ -11,9 +11,13 @@ def drop_stop(ids: Sequence[int], stop_ids: Collection[int]) -> list[int]:
 
 
 class StopMatcher:
-    """Lets text through until one of the stop texts appears, and holds back what may be the beginning of one."""
+    """Lets text through until one of the stop texts appears, and holds back what may be the beginning of one.
 
-    def __init__(self, stops: Sequence[str] = ()) -> None:
+    keeps: whether it lets the stop text itself through, too.
+    """
+
+    def __init__(self, stops: Sequence[str] = (), keeps: bool = False) -> None:
+        self.keeps = keeps
         self.stops = tuple(stop for stop in ([stops] if isinstance(stops, str) else stops) if stop)
         self.found: str | None = None  # the stop text that has appeared
         self._held = ""
@@ -30,7 +34,7 @@ class StopMatcher:
         found = [(place, stop) for stop in self.stops if (place := self._held.find(stop)) >= 0]
         if found:
             place, self.found = min(found)
-            return self._let_go(place, forget_rest=True)
+            return self._let_go(place + len(self.found) * self.keeps, forget_rest=True)
         return self._let_go(len(self._held) - held_back(self._held, self.stops))
 
     def flush(self) -> str:

@@ -121,6 +121,16 @@ class Engine:
     def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None) -> list[int]:
         return self.tokenizer.apply_chat_template(messages, tools=tools, add_generation_prompt=True)
 
+    def prompt_ids(self, prompt: str | Sequence[int]) -> list[int]:
+        """A text as the model reads it, or the ids themselves. Errors: GlmError("usage") for ids that it lacks."""
+        if isinstance(prompt, str):
+            return self.tokenizer.encode(prompt, add_special_tokens=True)
+        if not prompt:
+            raise GlmError("usage", "a prompt of no tokens cannot be gone on with", where="prompt")
+        if not all(0 <= token < self.config.vocab_size for token in prompt):
+            raise GlmError("usage", f"a token id is not below {self.config.vocab_size}", where="prompt")
+        return list(prompt)
+
     def sampling(self, temperature: float | None, top_p: float | None, seed: int | None, **more: Any) -> Sampling:
         """The generation's own settings where None is given; ``more`` are Sampling's other fields.
 
@@ -134,11 +144,11 @@ class Engine:
             raise GlmError("usage", f"logit_bias names a token that is not below {self.config.vocab_size}")
         return made
 
-    def sequence(self, prompt: Sequence[int], max_new_tokens: int) -> TokenSequence:
+    def sequence(self, prompt: Sequence[int], max_new_tokens: int, stop_ids: Collection[int] = ()) -> TokenSequence:
         """What is to follow the ids ``prompt``, within the context. Errors: GlmError("context-full")."""
         allowed = budget(len(prompt), max_new_tokens, self.context)
-        stop_ids = frozenset({*self.tokenizer.stop_ids, *self.config.eos_token_ids})
-        return TokenSequence(tuple(prompt), allowed, stop_ids)
+        every = frozenset({*self.tokenizer.stop_ids, *self.config.eos_token_ids, *stop_ids})
+        return TokenSequence(tuple(prompt), allowed, every)
 
     def submit(
         self,
@@ -147,25 +157,36 @@ class Engine:
         max_new_tokens: int = 512,
         sampling: Sampling | None = None,
         stop: Sequence[str] = (),
+        stop_ids: Collection[int] = (),
+        keeps_stop: bool = False,
         shown: Collection[str] = (),
+        logprobs: int | None = None,
     ) -> Answer:
         """Ask for the continuation of a text or of token ids, and do not wait for it: any number may be under way.
 
         The answer gives its pieces by iterating, ``for`` or ``async for``, and its text whole by ``text()``; ``cancel``
         gives it up. What it says does not depend on what else is under way. sampling: the generation's own where None.
-        stop: texts that end it. shown: special tokens that stand in the text by their names.
+        stop: texts that end it. stop_ids: tokens that do, too. keeps_stop: whether the text ends behind such a text,
+        and not before. shown: special tokens that stand in the text by their names. logprobs: how many of the likeliest
+        tokens are told with the logprob of each, by the model before sampling; None: none, and no logprobs either.
         Errors: GlmError("context-full"); what the model raises comes with the pieces.
         """
-        ids = self.tokenizer.encode(prompt, add_special_tokens=True) if isinstance(prompt, str) else prompt
+        ids = self.prompt_ids(prompt)
         sampler = Sampler(sampling or self.sampling(None, None, None), ids)
-        text = AnswerText(self.tokenizer, stop, shown)
-        answer = Answer(self.sequence(ids, max_new_tokens), sampler, text, self.backend)
+        text = AnswerText(self.tokenizer, stop, shown, keeps_stop)
+        answer = Answer(self.sequence(ids, max_new_tokens, stop_ids), sampler, text, self.backend, logprobs)
         self.stats = answer.stats
         self.loop.submit(answer)
         return answer
 
-    def generate(self, prompts: Sequence[str], *, max_new_tokens: int = 512, **settings: Any) -> list[str]:
-        """Plain continuation of each text, without a chat template; all of them are made side by side."""
+    def generate(self, prompts: Sequence[str], *, max_new_tokens: int = 512, n: int = 1, **settings: Any) -> list[str]:
+        """Plain continuations of each text, without a chat template; all of them are made side by side.
+
+        n: of each so many, one after the other; with a seed the second is that of the next seed, and so on.
+        """
         sampling = Sampling(**settings)
-        answers = [self.submit(text, max_new_tokens=max_new_tokens, sampling=sampling) for text in prompts]
+        answers = [
+            self.submit(text, max_new_tokens=max_new_tokens, sampling=sampling.of_choice(number))
+            for text in prompts for number in range(n)
+        ]  # fmt: skip
         return [answer.text() for answer in answers]

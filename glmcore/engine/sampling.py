@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -12,6 +12,8 @@ from glmcore.errors import GlmError
 
 # Nearly always the nucleus lies within so many candidates; where it does not, all are sorted.
 CANDIDATES = 256
+# Seeds lie from -SEEDS up to below SEEDS; after the largest comes the smallest.
+SEEDS = 2**63
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Sampling:
             )
         if not 0 < self.top_p <= 1:
             raise GlmError("usage", f"top-p is a probability above 0 and up to 1, not {self.top_p}")
-        if self.seed is not None and not -(2**63) <= self.seed < 2**63:  # what torch.Generator takes
+        if self.seed is not None and not -SEEDS <= self.seed < SEEDS:  # what torch.Generator takes
             raise GlmError("usage", f"a seed has 64 bits, unlike {self.seed}")
         if self.top_k < 0:
             raise GlmError("usage", f"top-k is a number of tokens, not {self.top_k}", hint="0 keeps all")
@@ -51,6 +53,13 @@ class Sampling:
                 raise GlmError("usage", f"presence and frequency penalties lie between -2 and 2, not {penalty}")
         if not all(-100 <= bias <= 100 for _, bias in self.logit_bias):
             raise GlmError("usage", "a logit bias lies between -100 and 100")
+
+    def of_choice(self, number: int) -> Sampling:
+        """Of the choice of that number, counted from 0, of several answers to one request: its seed is by so much
+        larger, so that each choice is what its seed alone gives."""
+        if self.seed is None or not number:
+            return self
+        return replace(self, seed=(self.seed + number + SEEDS) % (2 * SEEDS) - SEEDS)
 
     @property
     def changes_logits(self) -> bool:

@@ -38,9 +38,10 @@ class Sequence:
 
 
 def budget(prompt_tokens: int, max_new_tokens: int, context: int) -> int:
-    """How many tokens the answer may have within the context; GlmError("context-full") where none is left."""
+    """How many tokens the answer may have within the context; GlmError("context-full") where there is no room for one,
+    or for the prompt alone where none is asked for."""
     left = context - prompt_tokens
-    if left < 1:
+    if left < min(1, max_new_tokens):
         raise GlmError(
             "context-full",
             f"the prompt has {prompt_tokens} tokens, the model's context is {context}",

@@ -12,17 +12,20 @@ from glmcore.tokenizers import Tokenizer
 class AnswerText:
     """``push`` each token, ``flush`` at the end; both give what is certain to be told.
 
-    shown: special tokens that stand in the text by their names.
+    shown: special tokens that stand in the text by their names. keeps_stop: whether the text ends behind the stop text
+    that ends it, and not before.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), shown: Collection[str] = ()) -> None:
-        self._detokenizer, self._matcher = Detokenizer(tokenizer), StopMatcher(stop)
+    def __init__(
+        self, tokenizer: Tokenizer, stop: Sequence[str] = (), shown: Collection[str] = (), keeps_stop: bool = False
+    ) -> None:
+        self._detokenizer, self._matcher = Detokenizer(tokenizer), StopMatcher(stop, keeps_stop)
         special = tokenizer.special
         self._names = {special[name]: name for name in shown if name in special}
 
     @property
     def stopped(self) -> bool:
-        """Whether a stop text has appeared, before which the text ends."""
+        """Whether a stop text has appeared, with which the text ends."""
         return self._matcher.stopped
 
     @property

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 
-from glmcore.engine.batch.answer import Ending
+from glmcore.engine.batch.answer import Answer, Ending, Piece
 from glmcore.engine.engine import Engine
 from glmcore.engine.sequence import budget
 from glmcore.server.deltas import Delta, Deltas
@@ -25,34 +26,34 @@ def check_model(engine: Engine, name: str | None) -> None:
 
 
 class Telling:
-    """An answer as it is told: its deltas as they come, by iterating once; then why it ended and what it cost.
-
-    Without ``deltas`` the text is told as the model writes it. Errors while iterating: GlmError, ApiError.
+    """The first answer of a job as it is told: its deltas as they come, by iterating once; then why it ended and what
+    it cost. Errors while iterating: GlmError, ApiError.
     """
 
-    def __init__(self, job: Job, deltas: Deltas | None = None) -> None:
+    def __init__(self, job: Job, deltas: Deltas) -> None:
         self.job, self.deltas = job, deltas
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
-        async for text in self.job.pieces():
-            for delta in self.deltas.push(text) if self.deltas else (text,):
+        async for _, item in self.job.items():
+            for delta in self.deltas.push(item.text) if isinstance(item, Piece) else self.deltas.finish():
                 yield delta
-        for delta in self.deltas.finish() if self.deltas else ():
-            yield delta
+
+    @property
+    def answer(self) -> Answer:
+        return self.job.answers[0]
 
     @property
     def ending(self) -> Ending:
-        assert self.job.ending is not None, "it has not been told to its end"
-        return self.job.ending
+        return self.job.endings[0]  # it has been told to its end
 
     @property
     def stop(self) -> str | None:
         """The stop text that ended it."""
-        return self.job.answer.words.found
+        return self.answer.words.found
 
     @property
     def finish_reason(self) -> str:
-        return "tool_calls" if self.deltas and self.deltas.calls else self.ending.finish_reason
+        return "tool_calls" if self.deltas.calls else self.ending.finish_reason
 
 
 class Answers:
@@ -66,25 +67,36 @@ class Answers:
         return self.engine.config.name
 
     async def chat(self, asked: ChatRequest) -> Telling:
+        """One answer. Errors: as ``chats``."""
+        return Telling(await self.chats(asked), Deltas(self.engine.config.generation, asked.tool_names))
+
+    async def chats(self, asked: ChatRequest) -> Job:
         """Errors: ApiError, GlmError for whatever is wrong with it, before it waits."""
-        tools = asked.tool_names
         limit = asked.max_completion_tokens or asked.max_tokens or CHAT_TOKENS
-        job = await self._job(
-            asked, lambda: self.engine.prompt(asked.messages, asked.offered), limit, several=bool(tools)
-        )
-        return Telling(job, Deltas(self.engine.config.generation, tools))
+        prompt = partial(self.engine.prompt, asked.messages, asked.offered)
+        return await self._job(asked, [prompt], limit, several=bool(asked.tool_names))
 
-    async def complete(self, asked: CompletionRequest) -> Telling:
-        """Errors: as ``chat``."""
-        limit = asked.max_tokens or COMPLETION_TOKENS
-        tokenizer = self.engine.tokenizer
-        return Telling(await self._job(asked, lambda: tokenizer.encode(asked.text, add_special_tokens=True), limit))
+    async def completions(self, asked: CompletionRequest) -> Job:
+        """Errors: as ``chats``."""
+        limit = COMPLETION_TOKENS if asked.max_tokens is None else asked.max_tokens
+        return await self._job(asked, [partial(self.engine.prompt_ids, each) for each in asked.prompts], limit)
 
-    async def _job(self, asked: Settings, prompt: Callable[[], list[int]], limit: int, *, several: bool = False) -> Job:
-        """The request in the line. What is wrong with it is said before it waits; ``prompt`` may take a while."""
+    async def _job(
+        self, asked: Settings, prompts: Sequence[Callable[[], list[int]]], limit: int, *, several: bool = False
+    ) -> Job:
+        """The request in the line: for each prompt as many answers as it makes.
+
+        What is wrong with it is said before it waits; to make the prompts may take a while.
+        """
         check_model(self.engine, asked.model)
         asked.check()
+        self.line.check(len(prompts) * asked.made)
         sampling = self.engine.sampling(asked.temperature, asked.top_p, asked.seed, **asked.choosing)
-        ids = await asyncio.to_thread(prompt)
-        allowed = budget(len(ids), limit, self.engine.context)
-        return self.line.join(Task(tuple(ids), allowed, sampling, asked.stops, several))
+        every = await asyncio.to_thread(lambda: [prompt() for prompt in prompts])
+        return self.line.join([
+            Task(
+                tuple(ids), budget(len(ids), limit, self.engine.context), sampling.of_choice(number), asked.stops,
+                tuple(asked.stop_token_ids or ()), bool(asked.include_stop_str_in_output), several, asked.top,
+            )
+            for ids in every for number in range(asked.made)
+        ])  # fmt: skip

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from glmcore.engine.batch.answer import Answer, Ending, Item, Piece
 from glmcore.engine.engine import Engine
@@ -32,43 +33,62 @@ class Task:
     max_new_tokens: int
     sampling: Sampling
     stop: tuple[str, ...] = ()
+    stop_ids: tuple[int, ...] = ()
+    keeps_stop: bool = False
     several: bool = False
+    logprobs: int | None = None
 
 
-class Job:
-    """An answer that somebody waits for. ``pieces`` is its text as it comes; then ``ending`` says how it ended."""
+class Entry:
+    """An answer in the line; ``hear`` is called with what the engine says of it."""
 
-    def __init__(self, answer: Answer, gone: Callable[[Job], None]) -> None:
-        self.answer, self.gone = answer, gone
-        self.ending: Ending | None = None
-        self._items: asyncio.Queue[Piece | Ending | Exception] = asyncio.Queue()
+    def __init__(self, answer: Answer, hear: Callable[[Item], None], gone: Callable[[Entry], None]) -> None:
+        self.answer, self.hear, self.gone = answer, hear, gone
 
     @property
     def running(self) -> bool:
         return self.answer.begun is not None
-
-    async def pieces(self) -> AsyncIterator[str]:
-        """Errors: GlmError of the engine; ApiError where the answer was given up."""
-        while True:
-            item = await self._items.get()
-            if isinstance(item, Piece):
-                yield item.text
-            elif isinstance(item, Exception):
-                raise item
-            else:
-                self.ending = item
-                return
 
     def cancel(self) -> None:
         """Nobody waits for this any more; who does after all hears of it. Has no effect once it has ended."""
         self.answer.cancel()
         if not self.running:
             self.gone(self)
-        self.put(ApiError(503, "the answer was given up: the server ends, or its client has gone", code="given_up"))
+        self.hear(ApiError(503, "the answer was given up: the server ends, or its client has gone", code="given_up"))
 
-    def put(self, item: Piece | Ending | Exception) -> None:
-        """For the event loop's thread."""
-        self._items.put_nowait(item)
+
+class Job:
+    """The answers that one request waits for: all are given up together."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.endings: dict[int, Ending] = {}
+        self._heard: asyncio.Queue[tuple[int, Item]] = asyncio.Queue()
+
+    @property
+    def answers(self) -> list[Answer]:
+        return [entry.answer for entry in self.entries]
+
+    def hear(self, number: int, item: Item) -> None:
+        self._heard.put_nowait((number, item))
+
+    async def items(self) -> AsyncIterator[tuple[int, Piece | Ending]]:
+        """What comes of all answers until the last one ends, each with the number of its answer.
+
+        Errors: GlmError of the engine; ApiError where an answer was given up.
+        """
+        while len(self.endings) < len(self.entries):
+            number, item = await self._heard.get()
+            if isinstance(item, Exception):
+                raise item
+            if isinstance(item, Ending):
+                self.endings[number] = item
+            yield number, item
+
+    def cancel(self) -> None:
+        """Nobody waits for any of them any more."""
+        for entry in self.entries:
+            entry.cancel()
 
 
 class Line:
@@ -79,56 +99,75 @@ class Line:
 
     def __init__(self, engine: Engine, ended: Callable[[Ending], None], waiting: int = WAITING) -> None:
         self.engine, self.ended, self.limit = engine, ended, waiting
-        self._jobs: set[Job] = set()
+        self._entries: set[Entry] = set()
         self._waits = Waits(engine.loop.scheduler.parallel)
         self._closed = False
         self.asked = self.refused = 0
 
     @property
     def running(self) -> int:
-        return sum(job.running for job in self._jobs)
+        return sum(entry.running for entry in self._entries)
 
     @property
     def waiting(self) -> int:
-        return len(self._jobs) - self.running
+        return len(self._entries) - self.running
 
-    def join(self, task: Task) -> Job:
-        """The task at the end of the line. Errors: ApiError(503) where it is full."""
-        self.asked += 1
+    @property
+    def places(self) -> int:
+        """Answers that are made or wait at most."""
+        return self.limit + self.engine.loop.scheduler.parallel
+
+    def check(self, answers: int) -> None:
+        """Errors: ApiError(400) for a request of more answers than there are places, which would never come in."""
+        if answers > self.places:
+            message = f"the request asks for {answers} answers; this server takes {self.places} at most at a time"
+            raise ApiError(400, message, code="too_many_answers")
+
+    def join(self, tasks: Sequence[Task]) -> Job:
+        """The tasks at the end of the line, all of them or none. Errors: ApiError(503) where it is full."""
+        self.asked += len(tasks)
         if self._closed:
             raise ApiError(503, "the server ends", code="given_up")
-        if len(self._jobs) >= self.limit + self.engine.loop.scheduler.parallel:
-            self.refused += 1
+        if len(self._entries) + len(tasks) > self.places:
+            self.refused += len(tasks)
             raise self._full()
+        job = Job()
+        for number, task in enumerate(tasks):
+            job.entries.append(self._enter(task, partial(job.hear, number)))
+        return job
+
+    def _enter(self, task: Task, hear: Callable[[Item], None]) -> Entry:
         answer = self.engine.submit(
             task.prompt, max_new_tokens=task.max_new_tokens, sampling=task.sampling, stop=task.stop,
-            shown=(NEXT_MESSAGE,) if task.several else (),
+            stop_ids=task.stop_ids, keeps_stop=task.keeps_stop, shown=(NEXT_MESSAGE,) if task.several else (),
+            logprobs=task.logprobs,
         )  # fmt: skip
-        job, loop = Job(answer, self._jobs.discard), asyncio.get_running_loop()
-        self._jobs.add(job)
+        entry, loop = Entry(answer, hear, self._entries.discard), asyncio.get_running_loop()
+        self._entries.add(entry)
 
         def heard(item: Item) -> None:
             with suppress(RuntimeError):  # what a closed loop raises; nobody listens any more
-                loop.call_soon_threadsafe(self._hear, job, item)
+                loop.call_soon_threadsafe(self._hear, entry, item)
 
         answer.listen(heard)
-        return job
+        return entry
 
-    def _hear(self, job: Job, item: Item) -> None:
-        """What the engine says of a job."""
+    def _hear(self, entry: Entry, item: Item) -> None:
+        """What the engine says of an answer."""
         if isinstance(item, Piece):
-            if item.text:
-                job.put(item)
+            if item.text or item.logprob is not None:
+                entry.hear(item)
             return
-        self._jobs.discard(job)
-        if isinstance(item, Ending) and job.running:
+        self._entries.discard(entry)
+        if isinstance(item, Ending) and entry.running:
             self._waits.note(item.took_s)
             self.ended(item)
-        job.put(failure(item) if isinstance(item, Exception) else item)
+        entry.hear(failure(item) if isinstance(item, Exception) else item)
 
     def _full(self) -> ApiError:
         now = time.perf_counter()
-        running_s = max((now - job.answer.begun for job in self._jobs if job.answer.begun is not None), default=0.0)
+        begun = [entry.answer.begun for entry in self._entries if entry.answer.begun is not None]
+        running_s = now - min(begun, default=now)
         seconds = self._waits.promise(now, self.waiting, running_s)
         whole = math.ceil(seconds)
         # openai's clients prefer the second: told whole seconds, those of short answers would come back in clumps.
@@ -139,8 +178,8 @@ class Line:
     def close(self) -> None:
         """Give up what is left; the line takes nothing more."""
         self._closed = True
-        for job in list(self._jobs):
-            job.cancel()
+        for entry in list(self._entries):
+            entry.cancel()
 
     def idle_within(self, seconds: float) -> bool:
         """Whether the engine comes to rest in that time, after ``close``."""

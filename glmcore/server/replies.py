@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,12 +37,15 @@ class Head:
         return {**head, "choices": choices, **more}
 
 
-def usage(stats: Stats) -> dict[str, Any]:
+def usage(answers: Sequence[Stats], per_prompt: int = 1) -> dict[str, Any]:
+    """Of all answers to a request, of which so many in a row have one prompt, which counts once."""
+    first = answers[::per_prompt]
+    prompts, said = sum(stats.prompt_tokens for stats in first), sum(stats.generated_tokens for stats in answers)
     return {
-        "prompt_tokens": stats.prompt_tokens,
-        "completion_tokens": stats.generated_tokens,
-        "total_tokens": stats.prompt_tokens + stats.generated_tokens,
-        "prompt_tokens_details": {"cached_tokens": stats.reused_tokens},
+        "prompt_tokens": prompts,
+        "completion_tokens": said,
+        "total_tokens": prompts + said,
+        "prompt_tokens_details": {"cached_tokens": sum(stats.reused_tokens for stats in first)},
     }
 
 
@@ -74,10 +77,13 @@ def _call(call: Call) -> dict[str, Any]:
     }
 
 
-def chat_choice(finish_reason: str | None, **content: Any) -> dict[str, Any]:
+def chat_choice(
+    index: int, finish_reason: str | None, logprobs: list[dict[str, Any]] | None, **content: Any
+) -> dict[str, Any]:
     """``message`` or ``delta`` with why it ended."""
-    return {"index": 0, **content, "logprobs": None, "finish_reason": finish_reason}
+    told = None if logprobs is None else {"content": logprobs, "refusal": None}
+    return {"index": index, **content, "logprobs": told, "finish_reason": finish_reason}
 
 
-def text_choice(text: str, finish_reason: str | None) -> dict[str, Any]:
-    return {"index": 0, "text": text, "logprobs": None, "finish_reason": finish_reason}
+def text_choice(index: int, text: str, finish_reason: str | None, logprobs: dict[str, Any] | None) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -13,6 +14,8 @@ from glmcore.server.errors import ApiError
 from glmcore.server.fields import refuse_what_is_not_done
 
 NO_LIMIT = -1  # as clients of vLLM and llama.cpp say it
+# As OpenAI has them: choices, and the likeliest tokens at each place.
+MOST_CHOICES, MOST_LIKELY = 128, 20
 
 
 def _count(tokens: int) -> int:
@@ -22,10 +25,18 @@ def _count(tokens: int) -> int:
     return sys.maxsize if tokens == NO_LIMIT else tokens
 
 
+def _count_or_none(tokens: int) -> int:
+    """The same, or no token at all."""
+    return tokens and _count(tokens)
+
+
 StopText = Annotated[str, Field(max_length=1000)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 TokenId = Annotated[int, Field(ge=0)]
 Count = Annotated[int, AfterValidator(_count)]
+Choices = Annotated[int, Field(ge=1, le=MOST_CHOICES, strict=True)]
+Likeliest = Annotated[int, Field(ge=0, le=MOST_LIKELY, strict=True)]
+TokenIds = Annotated[list[Annotated[TokenId, Field(strict=True)]], Field(min_length=1)]
 
 TOOL_CHOICES = (None, "auto", "none")
 
@@ -48,7 +59,10 @@ class Settings(BaseModel):
     top_p: Finite | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
+    include_stop_str_in_output: bool | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=1024)] | None = None
     max_tokens: Count | None = None
+    n: Choices | None = None
     top_k: Annotated[int, Field(ge=-1)] | None = None
     min_p: Finite | None = None
     repetition_penalty: Finite | None = None
@@ -59,6 +73,21 @@ class Settings(BaseModel):
     @property
     def stops(self) -> tuple[str, ...]:
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    @property
+    def choices(self) -> int:
+        """How many are told of each prompt."""
+        return self.n or 1
+
+    @property
+    def made(self) -> int:
+        """How many answers are made for each prompt."""
+        return self.choices
+
+    @property
+    def top(self) -> int | None:
+        """How many of the likeliest tokens go with each one's logprob; None where nobody needs logprobs."""
+        return None
 
     @property
     def choosing(self) -> dict[str, Any]:
@@ -88,10 +117,18 @@ class ChatRequest(Settings):
     tools: list[dict[str, Any]] | None = None
     tool_choice: Any = None
     max_completion_tokens: Count | None = None
+    logprobs: bool | None = None
+    top_logprobs: Likeliest | None = None
+
+    @property
+    def top(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None
 
     def check(self) -> None:
         """Errors: ApiError(400) also for a call that is to be forced."""
         super().check()
+        if self.top_logprobs and not self.logprobs:
+            raise ApiError(400, "top_logprobs needs logprobs: true", param="top_logprobs")
         if self.tool_choice not in TOOL_CHOICES:
             message = 'a call cannot be forced; tool_choice may be "auto" or "none"'
             raise ApiError(400, message, param="tool_choice", code="unsupported_parameter")
@@ -107,8 +144,29 @@ class ChatRequest(Settings):
 
 
 class CompletionRequest(Settings):
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)]
+    prompt: str | Annotated[list[str], Field(min_length=1)] | TokenIds | Annotated[list[TokenIds], Field(min_length=1)]
+    max_tokens: Annotated[int, AfterValidator(_count_or_none)] | None = None
+    best_of: Choices | None = None
+    logprobs: Likeliest | None = None
 
     @property
-    def text(self) -> str:
-        return self.prompt if isinstance(self.prompt, str) else self.prompt[0]
+    def prompts(self) -> Sequence[str | list[int]]:
+        """Each as a text or as token ids."""
+        one = isinstance(self.prompt, str) or isinstance(self.prompt[0], int)
+        return cast(Sequence[str | list[int]], [self.prompt] if one else self.prompt)
+
+    @property
+    def made(self) -> int:
+        return self.best_of or self.choices
+
+    @property
+    def top(self) -> int | None:
+        return 0 if self.logprobs is None and self.made > self.choices else self.logprobs
+
+    def check(self) -> None:
+        """Errors: ApiError(400) also for a best of fewer than are told, or of those that are told as they come."""
+        super().check()
+        if self.made < self.choices:
+            raise ApiError(400, f"best_of is less than n, {self.choices}", param="best_of")
+        if self.stream and self.made > self.choices:
+            raise ApiError(400, "which is the best of several is known at the end, not in a stream", param="best_of")

@@ -52,6 +52,10 @@ class Tokenizer(ABC):
     def index(self, token: str) -> int | None:
         """The id of a token in the vocabulary's own spelling, or None."""
 
+    @abstractmethod
+    def bytes_of(self, index: int) -> bytes:
+        """What an id stands for within a text, in UTF-8; a special token's name; nothing where there is no token."""
+
     @cached_property
     def vocabulary(self) -> dict[str, int]:
         """Every token in the vocabulary's own spelling, with its id."""

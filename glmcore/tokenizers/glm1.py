@@ -89,6 +89,12 @@ class Glm1Tokenizer(Tokenizer):
     def frame(self, ids: Sequence[int]) -> list[int]:
         return [*ids, self.special["[gMASK]"], self.special["<sop>"]]
 
+    def bytes_of(self, index: int) -> bytes:
+        spelling = self.token(index)
+        if not spelling or spelling in self.special:
+            return spelling.encode()
+        return MARKERS[spelling].encode() if spelling in MARKERS else self.model.bytes_of(index - self.offset)
+
     def token(self, index: int) -> str:
         return self.model.pieces[index - self.offset] if self.offset <= index < self.vocab_size else ""
 

@@ -50,6 +50,12 @@ class Glm2Tokenizer(Tokenizer):
     def vocabulary(self) -> dict[str, int]:
         return {piece: index for index, piece in enumerate(self.model.pieces)} | dict(self.special)
 
+    def bytes_of(self, index: int) -> bytes:
+        if index in self._silent:
+            return self.model.pieces[index].encode()
+        ordinary = 0 <= index < self.model.size
+        return self.model.bytes_of(index) if ordinary else self._name_of.get(index, "").encode()
+
     def token(self, index: int) -> str:
         if index in self._silent or not 0 <= index < self.model.size:
             return ""

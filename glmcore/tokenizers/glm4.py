@@ -80,6 +80,9 @@ class Glm4Tokenizer(Tokenizer):
         """The bytes of an ordinary id."""
         return self._bytes_of.get(index)
 
+    def bytes_of(self, index: int) -> bytes:
+        return self.names[index].encode() if index in self.names else self.data(index) or b""
+
     def token(self, index: int) -> str:
         if index in self.names:
             return self.names[index]

@@ -68,6 +68,9 @@ class HfTokenizer(Tokenizer):
     def frame(self, ids: Sequence[int]) -> list[int]:
         return [*(self.special[name] for name in _framing(self.generation)), *ids]
 
+    def bytes_of(self, index: int) -> bytes:
+        return self.data(index, skip_special_tokens=False)
+
     def token(self, index: int) -> str:
         return self._tokenizer.id_to_token(index) or ""
 

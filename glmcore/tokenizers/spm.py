@@ -41,6 +41,11 @@ class Model:
         ids: list[int] = self.processor.encode(sound(text))
         return ids
 
+    def bytes_of(self, index: int) -> bytes:
+        """What an id stands for within a text, in UTF-8; the spelling of one that stands for nothing."""
+        surface = self.surface(index)
+        return surface if isinstance(surface, bytes) else (surface or self.pieces[index]).encode()
+
     def surface(self, index: int) -> str | bytes:
         """What an id stands for within a text: its text, or one byte of a character."""
         if index not in self._surfaces:

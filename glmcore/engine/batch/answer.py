@@ -9,8 +9,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from glmcore.engine.batch.lookup import Lookup
 from glmcore.engine.batch.scheduler import Place
+from glmcore.engine.logprobs import Logprob, logprob_of
 from glmcore.engine.sampling import Sampler
 from glmcore.engine.sequence import Sequence
 from glmcore.engine.stats import Stats
@@ -23,16 +26,18 @@ class Piece:
 
     text: str
     token: int | None = None
+    logprob: Logprob | None = None
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How an answer ended, what it cost, and the seconds that it waited and took."""
+    """How an answer ended, what it cost, and the seconds that it waited and took; ``logprob`` is the stop token's."""
 
     finish_reason: str  # "stop", "length", "cancelled"
     stats: Stats
     waited_s: float
     took_s: float
+    logprob: Logprob | None = None
 
 
 Item = Piece | Ending | Exception
@@ -41,12 +46,16 @@ Item = Piece | Ending | Exception
 class Answer(Place):
     """Its pieces as they come, by iterating (``for`` or ``async for``, once); then ``ending`` says how it ended.
 
+    top: how many of the likeliest tokens are told with each token's logprob; None: no logprobs are.
     Errors while iterating: what the model raised.
     """
 
-    def __init__(self, sequence: Sequence, sampler: Sampler, text: AnswerText, backend: str = "") -> None:
+    def __init__(
+        self, sequence: Sequence, sampler: Sampler, text: AnswerText, backend: str = "", top: int | None = None
+    ) -> None:
         super().__init__(len(sequence.prompt), len(sequence.prompt) + sequence.max_new_tokens)
-        self.sequence, self.sampler, self.words = sequence, sampler, text
+        self.sequence, self.sampler, self.words, self.top = sequence, sampler, text, top
+        self.logprobs: list[Logprob] = []  # of the tokens drawn so far, a stop token's too
         self.stats = Stats(prompt_tokens=len(sequence.prompt), backend=backend)
         self.ending: Ending | None = None
         self.cancelled = False
@@ -104,6 +113,21 @@ class Answer(Place):
         """All of it, once it has ended."""
         return "".join(piece.text for piece in self)
 
+    def draw(self, logits: Tensor) -> int:
+        """The next token by logits [V]. For the thread that computes."""
+        token = self.sampler(logits)
+        if self.top is not None:
+            self.logprobs.append(logprob_of(logits, token, self.top))
+        return token
+
+    def take(self, token: int) -> None:
+        """Tell a token that was drawn, unless it is a stop token. For the thread that computes."""
+        number = len(self.sequence.output)
+        if self.sequence.push(token):
+            self.stats.generated_tokens = number + 1
+            logprob = self.logprobs[number] if self.top is not None else None
+            self.tell(Piece(self.words.push(token), token, logprob))
+
     def end(self, reason: str | None = None) -> None:
         """Tell what is left of the text, and the ending. For the thread that computes."""
         now = time.perf_counter()
@@ -115,7 +139,11 @@ class Answer(Place):
             self.sequence.end("stop")
         assert self.sequence.finish_reason is not None
         begun = now if self.begun is None else self.begun
-        self.tell(Ending(self.sequence.finish_reason, self.stats, begun - self.asked, now - begun))
+        said = len(self.sequence.output)
+        by_token = reason is None and self.sequence.finish_reason == "stop" and not self.words.stopped
+        del self.logprobs[said + by_token :]  # of what was drawn by a draft and comes too late
+        logprob = self.logprobs[said] if self.top is not None and by_token else None
+        self.tell(Ending(self.sequence.finish_reason, self.stats, begun - self.asked, now - begun, logprob))
 
 
 def _checked(item: Item) -> Piece | Ending:

@@ -11,7 +11,7 @@ import weakref
 import torch
 from torch import Tensor
 
-from glmcore.engine.batch.answer import Answer, Piece
+from glmcore.engine.batch.answer import Answer
 from glmcore.engine.batch.costs import LEAST, Costs
 from glmcore.engine.batch.lookup import FIRST, Lookup, StepCosts, worth
 from glmcore.engine.batch.lookup import MOST as MOST_DRAFTED
@@ -195,7 +195,7 @@ class Loop:
                 logits = self._read_on(answer, piece)
                 if logits is not None:
                     answer.first_known = time.perf_counter()
-                    self._take(answer, self._drawn(answer, logits))
+                    self._begin(answer, logits)
                     answer.stats.prefill_s = time.perf_counter() - answer.begun
             except Exception as error:
                 self._fail(answer, error)
@@ -268,11 +268,11 @@ class Loop:
 
     def _follow(self, answer: Answer, logits: Tensor, draft: list[int]) -> None:
         """Draw as many tokens as the draft was right, and one more."""
-        drawn = [self._drawn(answer, logits[0])]
+        drawn = [answer.draw(logits[0])]
         for guess, own in zip(draft, logits[1:], strict=True):
             if drawn[-1] != guess or guess in answer.sequence.stop_ids:
                 break
-            drawn.append(self._drawn(answer, own))
+            drawn.append(answer.draw(own))
         self.way.rows.add(self.seats.row_of(answer), [answer.sequence.output[-1], *drawn[:-1]])
         stats = answer.stats
         stats.decode_steps += 1
@@ -288,17 +288,20 @@ class Loop:
             if answer.ending is not None:
                 break
 
-    def _drawn(self, answer: Answer, logits: Tensor) -> int:
-        return answer.sampler(logits)
+    def _begin(self, answer: Answer, logits: Tensor) -> None:
+        """The first token of an answer; of one that is to have none, its end."""
+        if answer.sequence.max_new_tokens:
+            self._take(answer, answer.draw(logits))
+        else:
+            self._end(answer, "length")
 
     def _take(self, answer: Answer, token: int) -> None:
         """A token of an answer, which may end with it."""
-        if answer.sequence.push(token):
-            answer.stats.generated_tokens = len(answer.sequence.output)
-            answer.tell(Piece(answer.words.push(token), token))
-            if answer.words.stopped:
-                return self._end(answer, "stop")
-        return self._end(answer) if answer.sequence.finish_reason else None
+        answer.take(token)
+        if answer.words.stopped:
+            self._end(answer, "stop")
+        elif answer.sequence.finish_reason:
+            self._end(answer)
 
     def _end(self, answer: Answer, reason: str | None = None) -> None:
         self._leave(answer)

@@ -60,7 +60,7 @@ async def message(telling: Telling, head: Head) -> Event:
 async def events(telling: Telling, head: Head) -> AsyncIterator[Event]:
     """https://platform.claude.com/docs/en/build-with-claude/streaming"""
     begin = {"stop_reason": None, "stop_sequence": None}
-    tokens = {"input_tokens": telling.job.answer.stats.prompt_tokens, "output_tokens": 0}
+    tokens = {"input_tokens": telling.answer.stats.prompt_tokens, "output_tokens": 0}
     yield {"type": "message_start", "message": head.message([], begin, tokens)}
     async for step, block, text in steps(telling):
         if step is Step.BEGIN:

@@ -36,6 +36,20 @@ def test_one_stop_text_may_be_given_alone() -> None:
     assert StopMatcher("ab").push("xaby") == "x"
 
 
+@pytest.mark.parametrize(
+    ("pieces", "stops", "text"),
+    [
+        (["Hello S", "T", "OP more", "and more"], ["STOP"], "Hello STOP"),
+        (["你好\n\n", "用户："], ["\n\n用户", "用户："], "你好\n\n用户"),
+        (["abcd"], ["bcd", "bc"], "abc"),
+        (["ends with ST"], ["STOP"], "ends with ST"),
+    ],
+)
+def test_a_stop_text_may_be_kept(pieces: list[str], stops: list[str], text: str) -> None:
+    matcher = StopMatcher(stops, keeps=True)
+    assert "".join([*map(matcher.push, pieces), matcher.flush()]) == text
+
+
 def test_what_may_begin_a_stop_text_waits() -> None:
     matcher = StopMatcher(["<end>"])
     assert [matcher.push(piece) for piece in ("a<", "e", "x", "<end", ">")] == ["a", "", "<ex", "", ""]

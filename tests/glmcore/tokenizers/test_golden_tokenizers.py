@@ -76,6 +76,16 @@ def test_spelling(tokenizer: Tokenizer) -> None:
             assert tokenizer.index(spelling) == index or not spelling
 
 
+def test_bytes_join_to_the_text(tokenizer: Tokenizer) -> None:
+    for text in ("hello world, 你好 北京 👋🏽", "a\n\n\tb    c", "def f(x):\n    return x"):
+        joined = b"".join(map(tokenizer.bytes_of, tokenizer.encode(text))).decode("utf-8")
+        assert joined.removeprefix(" ") == tokenizer.decode(tokenizer.encode(text))
+    for name, index in tokenizer.special.items():
+        assert tokenizer.bytes_of(index) == name.encode()
+    assert all(tokenizer.bytes_of(index) for index in tokenizer.eos_token_ids)
+    assert tokenizer.bytes_of(10**6) == b""
+
+
 def test_spelling_is_reversible(tokenizer: Tokenizer) -> None:
     vocabulary = tokenizer.vocabulary
     assert sorted(vocabulary.values()) == list(range(len(tokenizer)))

@@ -46,6 +46,11 @@ def test_any_text_comes_back_whole_and_as_in_transformers(ours, theirs, text):
     assert ours.decode(ids) == theirs.decode(ids) == text
 
 
+@given(text=st.text(max_size=60))
+def test_bytes_join_to_the_text(ours, text):
+    assert b"".join(map(ours.bytes_of, ours.encode(text))).decode("utf-8") == text
+
+
 def test_names_of_special_tokens_are_text_unless_they_are_asked_for(ours, theirs):
     text = "a<|user|>\nb[gMASK]<sop>c"
     assert not set(ours.special.values()) & set(ours.encode(text))
