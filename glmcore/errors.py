@@ -26,6 +26,7 @@ CODES: dict[str, str] = {
     "kernel-build": "the CPU kernel could not be compiled",
     "kernel-file": "the kernel_file given cannot be used on this machine",
     "plan-invalid": "the plan does not fit the model or the devices",
+    "stage-lost": "a stage of a model that is spread over processes or machines does not answer any more",
     "device-missing": "a device that was asked for is not there",
     "context-full": "the prompt is longer than the model's context",
     "not-finite": "the model produced NaN or infinite values",

@@ -111,6 +111,18 @@ def _holders(config: ModelConfig) -> Mapping[str, Piece]:
     return MappingProxyType({name: piece for piece in pieces(config) for name in piece.tensors})
 
 
+def pieces_of_part(config: ModelConfig, first: int, last: int) -> tuple[str, ...]:
+    """The pieces of the layers ``first`` to before ``last`` and of the model's ends that are beside them.
+
+    A tied head is the embedding's own matrix: who has the last layer has both.
+    """
+    names = [f"layer.{index}" for index in range(first, last)]
+    if first == 0 or (last == config.num_layers and config.tie_embeddings):
+        names.insert(0, "embedding")
+    after = piece_names(config)[config.num_layers + 1 :]
+    return tuple(names) + (after if last == config.num_layers else ())
+
+
 def piece_of(config: ModelConfig, tensor: str) -> Piece:
     """The piece that a tensor belongs to."""
     return _holders(config)[tensor]

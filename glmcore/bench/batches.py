@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from glmcore.bench.report import Batch
-from glmcore.engine.batch.measure import step_seconds
+from glmcore.engine.batch.measure import seconds
 from glmcore.engine.runner import Runner
 from glmcore.engine.ways import NativeWay
 from glmcore.errors import GlmError
@@ -26,7 +26,11 @@ def measure_batches(runner: Runner, counts: Sequence[int], context: int) -> tupl
     cache = KVCache(runner.config, max(counts), context + 1, runner.cache.keys[0].dtype)
     for tensor in (*cache.keys, *cache.values):
         tensor.normal_()  # as if tokens had gone through: the speed does not depend on the values
-    turns = [{count: step_seconds(way.native, cache, count, context) for count in {1, *counts}} for _ in range(ROUNDS)]
+
+    def step(count: int) -> float:
+        return seconds(lambda: way.native.trial(cache, count, context))
+
+    turns = [{count: step(count) for count in {1, *counts}} for _ in range(ROUNDS)]
     return tuple(
         Batch(
             rows=count,

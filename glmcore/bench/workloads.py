@@ -54,7 +54,7 @@ def random_model(
     """
     plan = plan or plan_on_cpu(config, dtype)
     types, placement = plan.types, plan.placement
-    model = empty_model(config, plan)
+    model = empty_model(config, types)
     draw = Drawer(seed=0)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         piece = piece_of(config, name).name

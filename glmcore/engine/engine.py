@@ -12,7 +12,6 @@ from glmcore.chat.messages import tool_names
 from glmcore.chat.reasoning import Reasoning
 from glmcore.chat.responses import clean_text, parse_call
 from glmcore.config import ModelConfig
-from glmcore.engine.backend import describe_backend
 from glmcore.engine.batch.answer import Answer
 from glmcore.engine.batch.loop import MAX_STALL, Loop
 from glmcore.engine.batch.prefixes import USUAL
@@ -56,7 +55,7 @@ class Engine:
         """To be called when the model has been moved: what the cache held is forgotten."""
         self.loop.forget()
         self.plan = None
-        self.backend = describe_backend(self.runner.model)
+        self.backend = self.runner.describe_backend()
 
     def describe(self) -> str:
         """One line: what is loaded and how it runs."""

@@ -106,6 +106,12 @@ class NativeModel:
         step.run()
         return step.logits
 
+    def trial(self, cache: KVCache, rows: int, context: int) -> None:
+        """A step over a token of each of so many sequences, every one after ``context`` tokens, for its time alone."""
+        places = torch.full((rows,), context)
+        positions = torch.stack([places, torch.ones_like(places)]) if self.config.position_2d else places
+        self.together(torch.arange(5, 5 + rows), torch.arange(rows), places, cache, positions[None]).argmax(-1)
+
     @property
     def one_precision(self) -> bool:
         """Whether prompts keep what answers keep, so that a token's bits are the same in both."""
@@ -139,15 +145,15 @@ class NativeModel:
 
     def _model(self) -> abi.Model:
         config, model, traits = self.config, self.model, self.config.traits
-        last = model.final_norm
+        last, head = model.final_norm, model.lm_head
         return abi.Model(
             layers=config.num_layers, hidden=config.hidden_size, heads=config.num_heads, groups=config.num_kv_heads,
             size=config.head_dim, ffn=config.ffn_hidden_size, within_heads=not config.multi_query,
             rotary=ROTARY[traits.rotary], turned=config.turned, parts=2 if config.position_2d else 1,
             gate=abi.SWIGLU if traits.gated else abi.GELU, precision=self.kernel.precision_number,
             residual_of_norm=config.residual_post_norm, residual=traits.residual_scale,
-            epsilon=config.norm_eps, layer=self.layers, last=abi.Norm() if last is None else self._norm(last),
-            head=self._matrix(model.lm_head),
+            epsilon=config.norm_eps, layer=self.layers, last=abi.Norm() if absent(last) else self._norm(last),
+            head=abi.Matrix() if absent(head) else self._matrix(head),
         )  # fmt: skip
 
     def _layer(self, layer: nn.Module) -> abi.Layer:
@@ -198,17 +204,18 @@ class NativeModel:
 class Pass:
     """Some tokens on their way through the layers, all at once or some at a time; ``logits`` [wanted, V] at the end.
 
-    The logits are of the last rows; the first ``answers`` rows keep an answer's precision.
+    The logits are of the last rows; the first ``answers`` rows keep an answer's precision. hidden: [S, hidden size] in
+    float32, which is written to, of tokens that have been through layers elsewhere; ``done``: and through so many here.
     """
 
     def __init__(
         self, native: NativeModel, cache: KVCache, ids: Tensor, sequence: Tensor, places: Tensor, visible: Tensor,
-        position_ids: Tensor, *, wanted: int, answers: int,
+        position_ids: Tensor, *, wanted: int, answers: int, hidden: Tensor | None = None, done: int = 0,
     ) -> None:  # fmt: skip
-        self.native, self.cache, self.wanted, self.answers, self.done = native, cache, wanted, answers, 0
+        self.native, self.cache, self.wanted, self.answers, self.done = native, cache, wanted, answers, done
         cosines, sines = rotation_rows(native.config, position_ids)
         self.rows = (sequence, places, visible, cosines, sines)
-        self.hidden = native.model.embedding(ids).float().contiguous()
+        self.hidden = native.model.embedding(ids).float().contiguous() if hidden is None else hidden
         self.logits = torch.empty(wanted, native.config.vocab_size)
 
     @property
@@ -242,6 +249,11 @@ def kernel_of(model: nn.Module) -> Kernel:
         if isinstance(module, (QuantLinear, HalfLinear)) and module.kernel is not None:
             return module.kernel
     raise Unsuited("there is no kernel")
+
+
+def absent(module: nn.Module | None) -> bool:
+    """Whether the model has no such part: its own, or that of a stage which another one has."""
+    return module is None or isinstance(module, nn.Identity)
 
 
 def plain(module: nn.Module) -> nn.Module:

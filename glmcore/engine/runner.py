@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from glmcore.config import ModelConfig
+from glmcore.engine.backend import describe_backend
 from glmcore.engine.ways import Rows, way_for
 from glmcore.models.cache import KVCache
 
@@ -46,6 +47,15 @@ class Runner:
     def device(self) -> torch.device:
         """Where token ids belong."""
         return self.way.device
+
+    @property
+    def layer_devices(self) -> list[str]:
+        """The device of each layer, by name."""
+        return [str(device) for device in layer_devices(self.model)]
+
+    def describe_backend(self) -> str:
+        """What computes the layers, in words."""
+        return describe_backend(self.model)
 
 
 def layer_dtypes(model: nn.Module) -> list[torch.dtype]:

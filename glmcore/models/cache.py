@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor
 
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
+
+# What was taken out of a row: keys and values of each layer, [kv heads, tokens, head size].
+Taken = list[tuple[Tensor, Tensor]]
 
 
 class KVCache:
@@ -37,6 +41,10 @@ class KVCache:
     @property
     def capacity(self) -> int:
         return self.keys[0].shape[2] - self.prefix
+
+    @property
+    def batch(self) -> int:
+        return len(self.keys[0])
 
     @property
     def nbytes(self) -> int:
@@ -70,14 +78,40 @@ class KVCache:
     def reserve(self, capacity: int) -> None:
         """Make room for ``capacity`` positions; what is filled is kept."""
         if capacity > self.capacity:
-            batch = len(self.keys[0])
-            self.reshape(batch, capacity, [(row, row, self.length) for row in range(batch)])
+            self.reshape(self.batch, capacity, [(row, row, self.length) for row in range(self.batch)])
 
     def reshape(self, rows: int, capacity: int, kept: Sequence[tuple[int, int, int]]) -> None:
         """So many rows of so many positions. kept: (row of now, row from now on, positions that are filled) of each."""
         keys = [self._moved(tensor, rows, capacity, kept) for tensor in self.keys]
         self.values = [self._moved(tensor, rows, capacity, kept) for tensor in self.values]
         self.keys = keys  # not before both are there: where memory runs out, all is as it was
+
+    def view(self, row: int, length: int) -> KVCache:
+        """A cache [1, …] of that row alone, on the same memory, with a length of its own. It may not grow."""
+        view = copy.copy(self)
+        if self.batch > 1:
+            view.keys = [keys[row : row + 1] for keys in self.keys]
+            view.values = [values[row : row + 1] for values in self.values]
+        view.length = length
+        return view
+
+    def copy_row(self, source: int, target: int, count: int) -> None:
+        """Let a row begin with the first ``count`` tokens of another one."""
+        end = self.prefix + count
+        for tensor in (*self.keys, *self.values):
+            tensor[target, :, :end] = tensor[source, :, :end]
+
+    def take(self, row: int, count: int) -> Taken:
+        """The first ``count`` tokens of a row, in memory of their own."""
+        span = slice(self.prefix, self.prefix + count)
+        return [(k[row, :, span].clone(), v[row, :, span].clone()) for k, v in zip(self.keys, self.values, strict=True)]
+
+    def put(self, row: int, taken: Taken, count: int) -> None:
+        """Let a row begin with the first ``count`` tokens of what was taken."""
+        span = slice(self.prefix, self.prefix + count)
+        for layer, (keys, values) in enumerate(taken):
+            self.keys[layer][row, :, span] = keys[:, :count]
+            self.values[layer][row, :, span] = values[:, :count]
 
     def _moved(self, tensor: Tensor, rows: int, capacity: int, kept: Sequence[tuple[int, int, int]]) -> Tensor:
         """Memory that nothing is copied to is not touched: rows that are not used take none."""

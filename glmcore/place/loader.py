@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +28,7 @@ from glmcore.layout import bits_of, expected, piece_of
 from glmcore.models import build
 from glmcore.place.hops import pieces_of
 from glmcore.place.multi_devices import check_present
+from glmcore.place.part import Part
 from glmcore.place.ready import ready
 from glmcore.plan import Device, Plan, Precision, Types, format_size, make_plan, pieces
 from glmcore.quant.convert import keep_halves
@@ -51,10 +52,13 @@ def load_model(
     quantize: str | None = None,
     dtype: torch.dtype | str | None = None,
     plan: Plan | None = None,
+    layers: tuple[int, int] | None = None,
     progress: Progress | None = None,
     **computing: Any,
 ) -> nn.Module:
     """The model of ``checkpoint`` in eval mode, ready for inference.
+
+    layers: the first and the one behind the last of those that are loaded alone, all where None (``place.part``).
 
     quantize: None, "int8" or "int4"; dtype: of what is not quantised; both are the plan's where one is given. Without
     one everything is on the CPU. computing: the kernel and the rest of what ``ready`` takes. ``model.config`` describes
@@ -63,36 +67,41 @@ def load_model(
     """
     if not isinstance(checkpoint, Checkpoint):
         with open_checkpoint(checkpoint) as opened:
-            return load_model(opened, quantize=quantize, dtype=dtype, plan=plan, progress=progress, **computing)
+            asked = {"quantize": quantize, "dtype": dtype, "plan": plan, "layers": layers, "progress": progress}
+            return load_model(opened, **asked, **computing)
     if plan is None:
         plan = plan_on_cpu(target_config(checkpoint.config, quantize), dtype)
     config = target_config(checkpoint.config, plan.quantize)
-    check_present(plan.placement.values())
-    model = empty_model(config, plan)
+    part = Part(config, *(layers or (0, config.num_layers)))
+    placement, types = part.of(plan.placement), part.of(plan.types)
+    check_present(placement.values())
+    model = empty_model(part.own_config, types)
+    part.leave_out(model)
     try:
-        fill(model, checkpoint, plan, progress)
+        fill(model, checkpoint, part, plan, progress)
     except BaseException as error:
         model.to("meta")
         free_frames(error)
         raise
-    if config.tie_embeddings:
+    if config.tie_embeddings and part.is_last:
         tie(model)
-    return ready(model, plan.placement, **computing)
+    return ready(model, placement, **computing)
 
 
-def fill(model: nn.Module, checkpoint: Checkpoint, plan: Plan, progress: Progress | None = None) -> None:
-    """Read every tensor and put it in its place."""
-    names = [name for name, spec in expected(checkpoint.config).items() if not spec.optional]
+def fill(model: nn.Module, checkpoint: Checkpoint, part: Part, plan: Plan, progress: Progress | None = None) -> None:
+    """Read every tensor of the part and put it in its place."""
+    wanted = {name for name, spec in expected(checkpoint.config).items() if not spec.optional}
+    names = [name for name in part.tensors if name in wanted]
     types, placement = plan.types, plan.placement
     total, done = sum(checkpoint.info(name).nbytes for name in names), 0
 
     def read(name: str) -> Tensors:
-        piece = piece_of(model.config, name).name
-        return _read(checkpoint, model.config, name, types[piece], placement[piece])
+        piece = piece_of(part.config, name).name
+        return _read(checkpoint, part.config, name, types[piece], placement[piece])
 
     for name, tensors in in_order(names, read):
         for key, tensor in tensors.items():
-            assign(model, key, tensor)
+            assign(model, part.name_here(key), tensor)
         done += checkpoint.info(name).nbytes
         if progress is not None:
             progress(done, total)
@@ -165,12 +174,12 @@ class NoInitialisation(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def empty_model(config: ModelConfig, plan: Plan) -> nn.Module:
-    """The model of ``config`` on the meta device, each piece ready for weights of the types that the plan says."""
+def empty_model(config: ModelConfig, types_of: Mapping[str, Types]) -> nn.Module:
+    """The model of ``config`` on the meta device, each piece ready for weights of its types."""
     with torch.device("meta"), NoInitialisation():
         model = build(config)
         for name, module in pieces_of(model):
-            types = plan.types[name]
+            types = types_of[name]
             if types.stored != types.computing:
                 keep_halves(model, getattr(torch, types.computing), [module])
             for part in module.modules():

@@ -6,6 +6,7 @@ from glmcore.plan.manual import manual_placement
 from glmcore.plan.planner import make_plan
 from glmcore.plan.record import DevicePlan, Plan
 from glmcore.plan.saved import plan_from_json
+from glmcore.plan.stages import stage_plan
 from glmcore.plan.strategies import NUMBERED, STRATEGIES
 from glmcore.plan.types import Types
 from glmcore.plan.workspace import workspace_bytes
@@ -28,5 +29,6 @@ __all__ = [
     "parse_size",
     "pieces",
     "plan_from_json",
+    "stage_plan",
     "workspace_bytes",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from glmcore.config import ModelConfig
+from glmcore.layout import pieces_of_part
 from glmcore.plan.costs import CUDA_CONTEXT_BYTES, Piece, Precision, pieces
 from glmcore.plan.devices import Device
 from glmcore.plan.record import DevicePlan
@@ -63,7 +64,15 @@ def shares_of(load: Load, devices: Sequence[Device], strategy: str) -> tuple[Dev
     if load.given is not None:
         held = given_shares(load, devices)
         return held if all(share.total_bytes <= share.budget_bytes for share in held) else None
-    chains = [load.chain(device) for device in devices]
+    return chain_shares(load, devices, strategy, 0, load.config.num_layers)
+
+
+def chain_shares(
+    load: Load, devices: Sequence[Device], strategy: str, first: int, last: int
+) -> tuple[DevicePlan, ...] | None:
+    """The same of the layers ``first`` to before ``last`` and the ends of the model beside them."""
+    held = pieces_of_part(load.config, first, last)
+    chains = [tuple(piece for piece in load.chain(device) if piece.name in held) for device in devices]
     before = [[0, *accumulate(map(load.size, chain))] for chain in chains]
     fixed = [load.workspace(device) for device in devices]
 
@@ -74,7 +83,7 @@ def shares_of(load: Load, devices: Sequence[Device], strategy: str) -> tuple[Dev
     if cuts is None:
         return None
     shares = [load.share(device, chains[n][cuts[n] : cuts[n + 1]]) for n, device in enumerate(devices)]
-    return with_tied_head(load, shares)
+    return with_tied_head(load, shares) if "lm_head" in held else tuple(shares)
 
 
 def given_shares(load: Load, devices: Sequence[Device]) -> tuple[DevicePlan, ...]:

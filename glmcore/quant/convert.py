@@ -28,7 +28,7 @@ def skeleton(
 ) -> nn.Module:
     """Swap the named linears and embeddings for empty quantised ones on their devices (meta stays meta)."""
     for name in layer_linears(model) if names is None else list(names):
-        _swap(model, name, _empty(model.get_submodule(name), bits, dtype))
+        swap(model, name, _empty(model.get_submodule(name), bits, dtype))
     return model
 
 
@@ -41,7 +41,7 @@ def quantize_model(
     """
     for name in layer_linears(model) if names is None else list(names):
         source = model.get_submodule(name)
-        _swap(model, name, quantize_module(source, bits, in_float32=in_float32))
+        swap(model, name, quantize_module(source, bits, in_float32=in_float32))
     return model
 
 
@@ -68,9 +68,9 @@ def keep_halves(model: nn.Module, dtype: torch.dtype, inside: Iterable[nn.Module
         if id(module) not in chosen:
             continue
         if type(module) is nn.Embedding:
-            _swap(model, name, HalfEmbedding.of(module, dtype))
+            swap(model, name, HalfEmbedding.of(module, dtype))
         elif type(module) is nn.Linear:
-            _swap(model, name, HalfLinear.of(module))
+            swap(model, name, HalfLinear.of(module))
 
 
 def attach_kernel(model: nn.Module, kernel: Kernel | None) -> nn.Module:
@@ -94,6 +94,7 @@ def _empty(source: nn.Module, bits: int, dtype: torch.dtype) -> QuantLinear | Qu
     )
 
 
-def _swap(model: nn.Module, name: str, module: nn.Module) -> None:
+def swap(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Let ``module`` be the model's part of that name."""
     parent, _, attribute = name.rpartition(".")
     setattr(model.get_submodule(parent), attribute, module)

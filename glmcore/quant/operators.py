@@ -85,12 +85,12 @@ Operator = Int8Operator | Int4Operator
 
 def use_operators(model: nn.Module) -> nn.Module:
     """Let the quantised linears on the CPU that torch's operators can take run through them, where that is faster."""
-    shared = model.embedding.weight.data_ptr()
+    table = getattr(model.embedding, "weight", None)  # a stage may have no embedding
     for module in model.modules():
         if not isinstance(module, QuantLinear) or module.weight.device.type != "cpu":
             continue
         operator = operator_for(module.bits, *module.weight.shape)
-        if isinstance(operator, Int4Operator) and module.weight.data_ptr() == shared:
+        if isinstance(operator, Int4Operator) and table is not None and module.weight.data_ptr() == table.data_ptr():
             continue  # a tied embedding looks its rows up in our order
         if operator is not None and passes(module.bits):
             module.weight, module.operator = operator.arrange(module.weight), operator

@@ -11,7 +11,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from glmcore.engine.batch.answer import Ending
 from glmcore.engine.engine import Engine
-from glmcore.engine.runner import layer_devices
 from glmcore.engine.stats import Stats
 from glmcore.server.line import Line
 
@@ -124,8 +123,8 @@ def stats_report(engine: Engine, figures: Figures, line: Line) -> dict[str, Any]
 def placement(engine: Engine) -> dict[str, list[int]]:
     """Device → its layers, counted from 0, as they lie now."""
     devices: dict[str, list[int]] = {}
-    for layer, device in enumerate(layer_devices(engine.runner.model)):
-        devices.setdefault(str(device), []).append(layer)
+    for layer, device in enumerate(engine.runner.layer_devices):
+        devices.setdefault(device, []).append(layer)
     return devices
 
 

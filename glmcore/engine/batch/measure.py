@@ -3,46 +3,39 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import torch
 
 from glmcore.engine.batch.lookup import StepCosts
-from glmcore.engine.native import NativeModel
-from glmcore.engine.ways import NativeWay, Way
-from glmcore.models.cache import KVCache
+from glmcore.engine.ways import Way
 
 ROWS = (1, 2, 4, 8, 16)
 ROUNDS = 3
 
 
-def step_seconds(native: NativeModel, cache: KVCache, rows: int, context: int) -> float:
-    """One step over a token of each of so many sequences, every one after ``context`` tokens."""
-    ids = torch.arange(5, 5 + rows)
-    places = torch.full((rows,), context)
-    positions = torch.stack([places, torch.ones_like(places)]) if native.config.position_2d else places
+def seconds(step: Callable[[], object]) -> float:
+    """How long it takes."""
     started = time.perf_counter()
-    native.together(ids, torch.arange(rows), places, cache, positions[None]).argmax(-1)
+    step()
     return time.perf_counter() - started
 
 
 class StepTimes:
     """Steps of some numbers of rows, timed one by one; ``costs`` are the least of each once all are timed."""
 
-    def __init__(self, native: NativeModel, dtype: torch.dtype) -> None:
-        self.native = native
-        self.cache = KVCache(native.config, max(ROWS), 1, dtype)
+    def __init__(self, way: Way) -> None:
+        self.way = way
         self.least: dict[int, float] = {}
         self.left = [rows for _ in range(ROUNDS) for rows in ROWS]
 
     @torch.inference_mode()
     def time_one(self) -> StepCosts | None:
         rows = self.left.pop()
-        self.least[rows] = min(step_seconds(self.native, self.cache, rows, 0), self.least.get(rows, float("inf")))
+        self.least[rows] = min(seconds(lambda: self.way.trial(rows)), self.least.get(rows, float("inf")))
         return None if self.left else StepCosts(self.least)
 
 
 def step_times(way: Way) -> StepTimes | None:
     """None where several tokens in a step would not save reading the weights."""
-    if not isinstance(way, NativeWay) or not way.native.quantised:
-        return None
-    return StepTimes(way.native, way.rows.cache.keys[0].dtype)
+    return StepTimes(way) if way.shares else None

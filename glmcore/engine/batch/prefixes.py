@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import Any
 
 from glmcore.engine.sequence import common_prefix
 from glmcore.engine.ways import Rows, Way
@@ -18,15 +17,12 @@ USUAL = 256 * 2**20
 
 @dataclass(eq=False)
 class Kept:
-    """``tokens`` with their keys and values of each layer, [kv heads, tokens, head size]; ``read`` as in ``Rows``."""
+    """``tokens`` and what the cache took out for them; ``read`` as in ``Rows``."""
 
     tokens: list[int]
     read: int
-    layers: list[tuple[Tensor, Tensor]]
-
-    @property
-    def nbytes(self) -> int:
-        return sum(keys.nbytes + values.nbytes for keys, values in self.layers)
+    taken: Any
+    nbytes: int
 
 
 class Prefixes:
@@ -61,10 +57,7 @@ class Prefixes:
         self.kept = [each for each in self.kept if common_prefix(each.tokens, tokens) < len(each.tokens)]
         while self.kept and self.nbytes + size > self.most_bytes:
             del self.kept[0]
-        first, last = rows.cache.prefix, rows.cache.prefix + count
-        pairs = zip(rows.cache.keys, rows.cache.values, strict=True)
-        layers = [(keys[row, :, first:last].clone(), values[row, :, first:last].clone()) for keys, values in pairs]
-        self.kept.append(Kept(tokens, rows.read[row], layers))
+        self.kept.append(Kept(tokens, rows.read[row], rows.cache.take(row, count), size))
 
     def put_back(self, kept: Kept, rows: Rows, row: int, count: int) -> None:
         """Let a row hold the first ``count`` tokens of what was kept."""
@@ -72,8 +65,5 @@ class Prefixes:
             self.kept.remove(kept)
             self.kept.append(kept)
         rows.make_room(count, row + 1)
-        first, last = rows.cache.prefix, rows.cache.prefix + count
-        for layer, (keys, values) in enumerate(kept.layers):
-            rows.cache.keys[layer][row, :, first:last] = keys[:, :count]
-            rows.cache.values[layer][row, :, first:last] = values[:, :count]
+        rows.cache.put(row, kept.taken, count)
         rows.hold(row, kept.tokens[:count], min(count, kept.read))

@@ -10,6 +10,7 @@ import torch
 from glmcore.engine.batch.prefixes import Prefixes
 from glmcore.engine.batch.scheduler import Place
 from glmcore.engine.ways import Way
+from glmcore.errors import GlmError
 
 
 class Seats:
@@ -28,8 +29,7 @@ class Seats:
     @torch.inference_mode()
     def take(self, place: Place, prompt: Sequence[int]) -> tuple[int, int]:
         """A row for a prompt, and how many tokens of it stand there: from another row, or from what was kept."""
-        if self.way.model.prefix is not None:  # P-Tuning's stands before the tokens of every row
-            self.way.model.prefix.before(self.rows.cache)
+        self.way.put_prefix()
         rows = (*self.free, *self.taken.values())
         held, source = max(((self.way.reusable(row, prompt), row) for row in rows), default=(0, -1))
         count, kept = self.prefixes.best(self.way, prompt)
@@ -77,7 +77,7 @@ class Seats:
     def compact(self) -> None:
         """Where nobody has a row: keep the memory of the one that was used last alone."""
         if len(self.rows) > 1 and self.free and not self.taken:
-            with suppress(MemoryError, RuntimeError):  # torch's own; there is no room to make less of it
+            with suppress(MemoryError, RuntimeError, GlmError):  # there is no room to make less of it
                 for row in self.free[:-1]:
                     self.prefixes.keep(self.way, row)
                 self.rows.keep_one(self.free[-1])

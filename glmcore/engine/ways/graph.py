@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from glmcore.engine.graph import GraphStep, StaticStep
-from glmcore.engine.ways.module import ModuleWay
+from glmcore.engine.ways.module import ModuleWay, module_habits
+from glmcore.engine.ways.rows import Rows
+
+TOGETHER = 16
 
 
 class GraphWay(ModuleWay):
     """A step goes over all rows of the cache; those that have no token compute what nobody reads and nothing keeps."""
 
-    together = 16
     recorded: StaticStep | None = None
+
+    def __init__(self, model: nn.Module, rows: Rows) -> None:
+        super().__init__(model, rows, replace(module_habits(model), together=TOGETHER))
 
     def step(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
         """Logits [tokens, V] of one replay over all rows."""

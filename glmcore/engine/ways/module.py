@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
 from glmcore.engine.pipeline import overlapping, prefill_chunks
 from glmcore.engine.ways.rows import Rows
-from glmcore.engine.ways.way import Way
+from glmcore.engine.ways.way import Habits, Way
 from glmcore.plan.shares import PREFILL_CHUNK
 
 # Tokens of a prompt at a time on a CPU: a matrix product of so many is nearly as fast as one of more.
 CPU_CHUNK = 64
 # Chunks that a split model has at once where nobody waits.
 UNDER_WAY = 8
+# A step is as many passes: what several answers gain is not to wait for each other's ends.
+TOGETHER = 4
+
+
+def module_habits(model: nn.Module) -> Habits:
+    """Those of a model that goes through its modules."""
+    several = overlapping(model)
+    grid = CPU_CHUNK if home(model).type == "cpu" and not several else PREFILL_CHUNK
+    return Habits(short=0, grid=grid, piece=PREFILL_CHUNK * (UNDER_WAY if several else 1), together=TOGETHER)
+
+
+def home(model: nn.Module) -> torch.device:
+    """Where a pass begins: at the embedding, or in a stage that has none at the first layer."""
+    tensors = (next(chain(part.buffers(), part.parameters()), None) for part in (model.embedding, model.layers[0]))
+    return next(tensor.device for tensor in tensors if tensor is not None)
 
 
 class ModuleWay(Way):
     """Every row is a forward pass of its own, of the shapes that it would have alone: its bits are the same."""
 
-    short = 0
-    together = 4  # a step is as many passes: what several gain is not to wait for each other's ends
-
-    def __init__(self, model: nn.Module, rows: Rows) -> None:
-        super().__init__(model, rows)
-        several = overlapping(model)
-        self.grid = CPU_CHUNK if self.device.type == "cpu" and not several else PREFILL_CHUNK
-        self.piece = PREFILL_CHUNK * (UNDER_WAY if several else 1)
+    def __init__(self, model: nn.Module, rows: Rows, habits: Habits | None = None) -> None:
+        super().__init__(rows, habits or module_habits(model))
+        self.model = model
 
     def read(self, row: int, ids: Tensor, length: int) -> Tensor:
         """Logits [V] after ``ids`` [1, S], in chunks where the model is causal."""
@@ -40,6 +51,14 @@ class ModuleWay(Way):
     def step(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
         """Logits [tokens, V] of a forward pass for each row."""
         return torch.cat([self._one(row, each) for row, each in tokens.items()])
+
+    def put_prefix(self) -> None:
+        if self.model.prefix is not None:
+            self.model.prefix.before(self.rows.cache)
+
+    @property
+    def device(self) -> torch.device:
+        return home(self.model)
 
     def _one(self, row: int, tokens: Sequence[int]) -> Tensor:
         ids, positions = torch.tensor([tokens], device=self.device), self.rows.following(row, tokens)

@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from glmcore.engine.native import CHUNK, FEW_FLOAT_ROWS, SHORT_PROMPT, NativeModel, Pass
-from glmcore.engine.ways.module import ModuleWay
+from glmcore.engine.ways.module import ModuleWay, module_habits
 from glmcore.engine.ways.rows import Rows
-from glmcore.engine.ways.way import Reading
+from glmcore.engine.ways.way import Habits, Reading
+from glmcore.models.cache import KVCache
+
+TOGETHER = 16
+
+
+def native_habits(native: NativeModel) -> Habits:
+    """Those of a model in the CPU's kernel."""
+    of_modules = replace(module_habits(native.model), together=TOGETHER, drafts=True)
+    if not native.quantised:
+        return replace(of_modules, short=FEW_FLOAT_ROWS)
+    short = sys.maxsize if native.one_precision else SHORT_PROMPT
+    return replace(of_modules, short=short, grid=1, piece=CHUNK, shares=True)
 
 
 class NativeWay(ModuleWay):
     """A row's bits depend on no other row. Long prompts of matrices that are not quantised go through the modules."""
 
-    together = 16
-    drafts = True
+    spare: KVCache | None = None  # for trials
 
     def __init__(self, native: NativeModel, rows: Rows) -> None:
-        super().__init__(native.model, rows)
+        super().__init__(native.model, rows, native_habits(native))
         self.native = native
-        if native.quantised:
-            self.short = sys.maxsize if native.one_precision else SHORT_PROMPT
-            self.grid, self.piece = 1, CHUNK
-        else:
-            self.short = FEW_FLOAT_ROWS
 
     def read(self, row: int, ids: Tensor, length: int) -> Tensor:
         """Logits [V] after ``ids`` [1, S], in chunks where the model is causal."""
@@ -44,17 +51,13 @@ class NativeWay(ModuleWay):
 
     def step(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
         """Logits [tokens, V] of one call for all rows."""
-        held = self.rows.held
-        pairs = [(row, len(held[row]) + i, token) for row, each in tokens.items() for i, token in enumerate(each)]
-        numbers, lengths, ids = torch.tensor(pairs).T.contiguous()
-        places = lengths + self.rows.cache.prefix
-        return self.native.together(ids, numbers, places, self.rows.cache, self._positions(tokens, lengths))
+        ids, numbers, places, positions = self.rows.next_of_all(tokens)
+        return self.native.together(ids, numbers, places + self.rows.cache.prefix, self.rows.cache, positions)
 
-    def _positions(self, tokens: Mapping[int, Sequence[int]], lengths: Tensor) -> Tensor:
-        """[1, S], of ChatGLM-6B [1, 2, S], one for each token."""
-        own = [self.rows.following(row, each) for row, each in tokens.items()]
-        known = [each for each in own if each is not None]
-        return torch.cat(known, dim=-1) if known else lengths[None]
+    def trial(self, rows: int) -> None:
+        if self.spare is None or self.spare.batch < rows:
+            self.spare = KVCache(self.config, rows, 1, self.rows.cache.keys[0].dtype)
+        self.native.trial(self.spare, rows, 0)
 
 
 class LayerByLayer(Reading):

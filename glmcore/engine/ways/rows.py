@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from glmcore.config import ModelConfig
 from glmcore.models.cache import KVCache
 from glmcore.models.inputs import PositionState
 
+if TYPE_CHECKING:
+    from glmcore.engine.stages.cache import StagedCache
+
 
 class Rows:
     """A cache and what each of its rows holds: ``held``, the tokens whose keys and values are there.
@@ -19,10 +22,10 @@ class Rows:
     ``read`` counts the leading ones that are, to the bit, what the reading of a long prompt makes of them: the others
     were an answer's, or a short prompt's (``Way.short``). ``begun`` counts tokens that are in some layers already and
     held only once they are in all. The cache's own ``length`` is that of the longest row. ``positions`` are of
-    ChatGLM-6B alone: a token's depend on its row's prompt.
+    ChatGLM-6B alone: a token's depend on its row's prompt. The memory itself is the cache's.
     """
 
-    def __init__(self, config: ModelConfig, cache: KVCache) -> None:
+    def __init__(self, config: ModelConfig, cache: KVCache | StagedCache) -> None:
         self.config, self.cache = config, cache
         self.held: list[list[int]] = []
         self.read: list[int] = []
@@ -58,19 +61,22 @@ class Rows:
     def copy(self, source: int, target: int, count: int) -> None:
         """Let a row hold the first ``count`` tokens of another one."""
         if source != target:
-            end = self.cache.prefix + count
-            for tensor in (*self.cache.keys, *self.cache.values):
-                tensor[target, :, :end] = tensor[source, :, :end]
+            self.cache.copy_row(source, target, count)
         self.hold(target, self.held[source][:count], min(count, self.read[source]))
 
     def view(self, row: int) -> KVCache:
         """A cache [1, …] of that row alone, on the same memory. It may not grow."""
-        view = copy.copy(self.cache)
-        if len(self) > 1:
-            view.keys = [keys[row : row + 1] for keys in self.cache.keys]
-            view.values = [values[row : row + 1] for values in self.cache.values]
-        view.length = len(self.held[row])
-        return view
+        return self.cache.view(row, len(self.held[row]))
+
+    def next_of_all(self, tokens: Mapping[int, Sequence[int]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Each row's next tokens side by side: their ids, rows and places among the row's own, int64 [S], and their
+        positions as the model takes them, [1, S] or [1, 2, S]."""
+        held = self.held
+        found = [(row, len(held[row]) + i, token) for row, each in tokens.items() for i, token in enumerate(each)]
+        numbers, places, ids = torch.tensor(found).T.contiguous()
+        own = [self.following(row, each) for row, each in tokens.items()]
+        known = [each for each in own if each is not None]
+        return ids, numbers, places, torch.cat(known, dim=-1) if known else places[None]
 
     def make_room(self, length: int, rows: int = 1) -> None:
         """At least so many rows, with room for so many tokens each; both double."""
@@ -94,7 +100,7 @@ class Rows:
 
     def _fill_up(self) -> None:
         """Rows that are new hold nothing."""
-        for _ in range(len(self), len(self.cache.keys[0])):
+        for _ in range(len(self), self.cache.batch):
             self.held.append([])
             self.read.append(0)
             self.begun.append(0)

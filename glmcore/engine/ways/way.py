@@ -4,29 +4,38 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from glmcore.engine.sequence import common_prefix
 from glmcore.engine.ways.rows import Rows
 from glmcore.models.inputs import PositionState
 
 
-class Way(ABC):
-    """A model and the rows that it serves. Each row gets the logits that it would get alone, whatever rows held before.
-
-    Errors: GlmError("context-full", "not-finite") and torch's own; the row holds then what was sure before.
-    """
+@dataclass(frozen=True)
+class Habits:
+    """How a way reads prompts and makes answers."""
 
     short: int  # prompts of up to so many tokens are read to the bits that answers have
     grid: int  # longer ones have the bits of pieces that end at multiples of this; 1: of any pieces
     piece: int  # tokens that are read at a time where nobody waits
     together: int  # answers that are made at once where nobody says how many
-    drafts = False  # whether several tokens of a row in one step have the bits of each alone
+    drafts: bool = False  # whether several tokens of a row in one step have the bits of each alone
+    shares: bool = False  # whether a step of several tokens reads the weights once for all
 
-    def __init__(self, model: nn.Module, rows: Rows) -> None:
-        self.model, self.rows, self.config = model, rows, rows.config
+
+class Way(ABC):
+    """A model and the rows that it serves. Each row gets the logits that it would get alone, whatever rows held before.
+
+    Its ``Habits`` are attributes of it. Errors: GlmError("context-full", "not-finite") and torch's own; the row holds
+    then what was sure before.
+    """
+
+    def __init__(self, rows: Rows, habits: Habits) -> None:
+        self.rows, self.config = rows, rows.config
+        self.short, self.grid, self.piece, self.together, self.drafts, self.shares = astuple(habits)
 
     @torch.inference_mode()
     def prefill(self, prompts: Mapping[int, Sequence[int]]) -> Tensor:
@@ -42,8 +51,7 @@ class Way(ABC):
         """A prompt that is to be read into a row, which keeps ``kept`` tokens: those that it can where None is given.
         """
         self.rows.make_room(len(prompt), row + 1)
-        if self.model.prefix is not None:  # stands before the tokens of every row, before the rows get their views
-            self.model.prefix.before(self.rows.cache)
+        self.put_prefix()  # before the rows get their views
         kept = self.reusable(row, prompt) if kept is None else kept
         self.rows.hold(row, prompt[:kept], min(self.rows.read[row], kept))
         if self.config.traits.causal:
@@ -93,10 +101,18 @@ class Way(ABC):
     def step(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
         """Logits [all tokens, V] after the next tokens of each row."""
 
+    @abstractmethod
+    def put_prefix(self) -> None:
+        """Let P-Tuning's prefix, where the model has one, stand before the tokens of every row."""
+
     @property
+    @abstractmethod
     def device(self) -> torch.device:
         """Where token ids belong: beside the embedding."""
-        return next(self.model.embedding.buffers(), next(self.model.embedding.parameters(), None)).device
+
+    def trial(self, rows: int) -> None:
+        """A step of so many rows whose results nobody wants, to be timed; of ways that ``shares`` is true of."""
+        raise NotImplementedError
 
 
 class Reading:
