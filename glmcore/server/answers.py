@@ -47,6 +47,10 @@ class Telling:
         return self.job.endings[0]  # it has been told to its end
 
     @property
+    def ended(self) -> bool:
+        return 0 in self.job.endings
+
+    @property
     def stop(self) -> str | None:
         """The stop text that ended it."""
         return self.answer.words.found
@@ -75,6 +79,12 @@ class Answers:
         limit = asked.max_completion_tokens or asked.max_tokens or CHAT_TOKENS
         prompt = partial(self.engine.prompt, asked.messages, asked.offered)
         return await self._job(asked, [prompt], limit, several=bool(asked.tool_names))
+
+    async def prompt(self, asked: ChatRequest) -> list[int]:
+        """The ids that an answer would follow. Errors: as ``chats``, but for a context that is full."""
+        check_model(self.engine, asked.model)
+        asked.check()
+        return await asyncio.to_thread(self.engine.prompt, asked.messages, asked.offered)
 
     async def completions(self, asked: CompletionRequest) -> Job:
         """Errors: as ``chats``."""

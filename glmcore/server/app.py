@@ -20,6 +20,7 @@ from glmcore.server.answers import Answers, check_model
 from glmcore.server.dialects.anthropic import add_anthropic
 from glmcore.server.dialects.failures import refused
 from glmcore.server.dialects.openai import add_openai
+from glmcore.server.dialects.responses import add_responses
 from glmcore.server.errors import ApiError, from_glm_error, from_validation
 from glmcore.server.figures import Figures, LiveMetrics, stats_report
 from glmcore.server.guard import Guard
@@ -51,6 +52,7 @@ def create_app(
     add_error_handlers(app)
     answers = Answers(engine, line)
     add_openai(app, answers)
+    add_responses(app, answers)
     add_anthropic(app, answers)
     add_reports(app, engine, figures, line)
     add_page(app)

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 
-# What other servers call it: Ollama, llama.cpp, TGI, OpenAI's newer API.
+# What other servers call it: Ollama, llama.cpp, TGI.
 MEANT = {
-    "generate": "completions", "completion": "completions", "responses": "chat", "tags": "models",
+    "generate": "completions", "completion": "completions", "tags": "models",
     "show": "models", "props": "stats", "slots": "stats", "healthz": "health", "ping": "health", "ready": "health",
 }  # fmt: skip
 

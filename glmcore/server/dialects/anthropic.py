@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
@@ -10,11 +9,11 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
-from glmcore.server.answers import Answers, Telling, check_model
+from glmcore.server.answers import Answers, Telling
 from glmcore.server.dialects.anthropic_request import CountTokens, CreateMessage
 from glmcore.server.dialects.blocks import Block, Step, blocks, steps
 from glmcore.server.dialects.failures import anthropic as failure
-from glmcore.server.dialects.reading import begun, in_words_of, understood
+from glmcore.server.dialects.reading import begun, prompt_of
 from glmcore.server.streams import Event, EventStream, as_json, told, unless_gone
 
 
@@ -33,12 +32,7 @@ def add_anthropic(app: FastAPI, answers: Answers) -> None:
     @app.post("/v1/messages/count_tokens")
     async def count_tokens(asked: CountTokens) -> dict[str, int]:
         asked.check_thinking(thinks)
-        with in_words_of(asked):
-            chat = understood(asked)
-            check_model(answers.engine, chat.model)
-            chat.check()
-            ids = await asyncio.to_thread(answers.engine.prompt, chat.messages, chat.offered)
-        return {"input_tokens": len(ids)}
+        return {"input_tokens": len(await prompt_of(answers, asked))}
 
 
 class Head:

@@ -26,7 +26,7 @@ CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 class Said(BaseModel):
     """One message."""
 
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "system"]
     content: str | list[Given]
 
 
@@ -63,7 +63,12 @@ class CountTokens(Asked):
 
     def check_thinking(self, thinks: bool) -> None:
         """Errors: ApiError(400) where the model cannot do otherwise. A budget is a wish in Anthropic's API, too."""
-        kind = None if self.thinking is None else self.thinking.get("type")
+        asked = self.thinking or {}
+        kind = asked.get("type")
+        if asked.get("display") not in (None, "summarized"):
+            raise ApiError(
+                400, 'thinking.display is not supported; only "summarized" is taken', param="thinking.display"
+            )
         if kind not in (None, "enabled", "adaptive", "disabled"):
             raise ApiError(400, f"thinking.type cannot be {short(kind)}", param="thinking.type")
         if kind is not None and thinks is (kind == "disabled"):

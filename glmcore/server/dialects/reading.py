@@ -11,14 +11,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from glmcore.errors import GlmError
 from glmcore.server.answers import Answers, Telling
 from glmcore.server.errors import ApiError, from_glm_error, from_validation
-from glmcore.server.fields import FIELDS, Fate, refuse_unless_neutral
+from glmcore.server.fields import FIELDS, Fate, only, refuse_unless_neutral
 from glmcore.server.schemas import ChatRequest
 
 # What clients may add to a request of any dialect, as it is called in the core.
 SAMPLING = frozenset({
     "temperature", "top_p", "top_k", "min_p", "seed", "stop", "repetition_penalty", "presence_penalty",
-    "frequency_penalty", "logit_bias",
+    "frequency_penalty", "logit_bias", "stop_token_ids", "include_stop_str_in_output",
 })  # fmt: skip
+# A dialect tells of one answer alone.
+ONE_ANSWER: dict[str, Fate] = {"n": only(1), "best_of": only(1), "logprobs": only(False), "top_logprobs": only(0)}
 
 
 class Asked(BaseModel):
@@ -42,6 +44,12 @@ async def begun(answers: Answers, asked: Asked) -> Telling:
         return await answers.chat(understood(asked))
 
 
+async def prompt_of(answers: Answers, asked: Asked) -> list[int]:
+    """The ids that its answer would follow. Errors: as ``begun``, but for a context that is full."""
+    with in_words_of(asked):
+        return await answers.prompt(understood(asked))
+
+
 def understood(asked: Asked) -> ChatRequest:
     """Errors: ApiError(400), GlmError("usage")."""
     core = {name: value for name, value in asked.in_core().items() if value is not None}
@@ -49,7 +57,7 @@ def understood(asked: Asked) -> ChatRequest:
         if name in SAMPLING and name not in core:
             core[name] = value
         elif value is not None:
-            refuse_unless_neutral(name, value, {**FIELDS, **asked.fates})
+            refuse_unless_neutral(name, value, {**FIELDS, **ONE_ANSWER, **asked.fates})
     try:
         return ChatRequest.model_validate(core)
     except ValidationError as error:

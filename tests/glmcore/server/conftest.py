@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -178,6 +178,35 @@ def reciting(
         return folder
 
     return folder_of
+
+
+ASSISTANT, OBSERVATION, USER = 151337, 151338, 151336  # GLM-4's special tokens
+
+
+@pytest.fixture(scope="session")
+def saying(reciting: Callable[[tuple[int, ...]], Path], tiny: Callable[[str], Path]) -> Callable[[str, int], Any]:
+    """Text, and the token that ends it → a GLM-4 that answers everything with it."""
+    from glmcore.tokenizers import load_tokenizer
+
+    def engine(text: str, end: int) -> Any:
+        ids = load_tokenizer(tiny("glm4"), "glm4").encode(text)
+        return glmcore.load(reciting((ASSISTANT, *ids, end)), dtype="float32", threads=1)
+
+    return engine
+
+
+@pytest.fixture(scope="module")
+def caller(serving: Callable[..., Served], saying: Callable[[str, int], Any]) -> Served:
+    """A GLM-4 that answers everything with a call of get_weather, behind a key."""
+    return serving(saying('get_weather\n{"city": "北京"}', OBSERVATION), "secret")
+
+
+@pytest.fixture(scope="module")
+def thinker(serving: Callable[..., Served], saying: Callable[[str, int], Any]) -> Served:
+    """A GLM-4 that is taken for a GLM-Z1, and says what one would."""
+    engine = saying("二加三。</think>\n五", USER)
+    engine.config = replace(engine.config, generation="glm-z1")
+    return serving(engine)
 
 
 @pytest.fixture(scope="module")

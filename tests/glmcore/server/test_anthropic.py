@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +11,9 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-import glmcore
-
 MESSAGES, COUNT = "/v1/messages", "/v1/messages/count_tokens"
 USER = {"role": "user", "content": "What is 2+2?"}
 WEATHER = {"name": "get_weather", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}}
-ASSISTANT, OBSERVATION, OF_USER = 151337, 151338, 151336  # GLM-4's
 
 
 def asked(**more: Any) -> dict[str, Any]:
@@ -91,27 +87,6 @@ def glm4(local: Callable[..., Any], tiny: Callable[[str], Path]) -> Any:
     return local(tiny("glm4"))
 
 
-def reciter(text: str, end: int, reciting: Callable[..., Path], tiny: Callable[[str], Path]) -> Any:
-    from glmcore.tokenizers import load_tokenizer
-
-    ids = load_tokenizer(tiny("glm4"), "glm4").encode(text)
-    return glmcore.load(reciting((ASSISTANT, *ids, end)), dtype="float32", threads=1)
-
-
-@pytest.fixture(scope="module")
-def caller(serving: Callable[..., Any], reciting: Callable[..., Path], tiny: Callable[[str], Path]) -> Any:
-    """A GLM-4 that answers everything with a call of get_weather, behind a key."""
-    return serving(reciter('get_weather\n{"city": "北京"}', OBSERVATION, reciting, tiny), "secret")
-
-
-@pytest.fixture(scope="module")
-def thinker(serving: Callable[..., Any], reciting: Callable[..., Path], tiny: Callable[[str], Path]) -> Any:
-    """A GLM-4 that is taken for a GLM-Z1, and says what one would."""
-    engine = reciter("二加三。</think>\n五", OF_USER, reciting, tiny)
-    engine.config = dataclasses.replace(engine.config, generation="glm-z1")
-    return serving(engine)
-
-
 def test_a_message_is_what_chat_says(v2: Any) -> None:
     chat = v2.chat(USER["content"], max_tokens=12)
     reply = created(v2)
@@ -149,7 +124,8 @@ def test_system_and_blocks_of_text_are_read(glm4: Any) -> None:
     parts = [{"type": "text", "text": "What is "}, {"type": "text", "text": "2+2?"}]
     same = [{"role": "system", "content": "Be brief."}, USER]
     chat = glm4.ask("POST", "/v1/chat/completions", {"messages": same, "temperature": 0, "max_tokens": 12})[1]
-    for more in ({"system": system, "messages": [{"role": "user", "content": parts}]}, {"system": "Be brief."}):
+    in_blocks = {"system": system, "messages": [{"role": "user", "content": parts}]}
+    for more in (in_blocks, {"system": "Be brief."}, {"messages": same}):
         reply = created(glm4, **more)
         assert "".join(block["text"] for block in reply["content"]) == chat["choices"][0]["message"]["content"]
         assert tokens_in(reply) == chat["usage"]["prompt_tokens"] == len(glm4.engine.prompt(same, None))
@@ -259,6 +235,7 @@ def user(*blocks: Any, role: str = "user") -> dict[str, Any]:
         (asked(tools=[{"input_schema": {}}]), 400, "invalid_request_error", "tools.0.name"),
         (asked(thinking={"type": "enabled", "budget_tokens": 1024}), 400, "invalid_request_error", "thinking"),
         (asked(thinking={"type": []}), 400, "invalid_request_error", "thinking"),
+        (asked(thinking={"display": "omitted"}), 400, "invalid_request_error", "thinking.display"),
         (asked(output_config={"effort": "low"}), 400, "invalid_request_error", "output_config.effort"),
         (asked(output_config={"format": "json"}), 400, "invalid_request_error", "output_config.format"),
         (asked(mcp_servers=[{"url": "x"}]), 400, "invalid_request_error", "mcp_servers"),

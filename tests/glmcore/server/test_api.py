@@ -213,7 +213,7 @@ def user(**settings: Any) -> dict[str, Any]:
         ("/chat/completions", {}, 404, "POST /v1/chat/completions"),
         ("/v1/chat/completion", {}, 404, "POST /v1/chat/completions"),
         ("/v1/v1/chat/completions", {}, 404, "POST /v1/chat/completions"),
-        ("/v1/responses", {}, 404, "POST /v1/chat/completions"),
+        ("/v1/responses/x/cancel", {}, 404, "POST /v1/responses"),
         ("/" + "x" * 5000, {}, 404, "the nearest is"),
     ],
 )
