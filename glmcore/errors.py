@@ -6,6 +6,7 @@ Shown as ``glmcore: error[CODE]: what, where, what to do``; the command line tur
 from __future__ import annotations
 
 import unicodedata
+from typing import Any
 
 # Code → what it stands for. A test keeps every code that the package raises in this table.
 CODES: dict[str, str] = {
@@ -39,6 +40,9 @@ CODES: dict[str, str] = {
     "engine-foreign": "the engine was compiled for another machine, torch or kernel",
     "write-failed": "a file could not be written",
     "address-unusable": "the address to serve on is taken or not one of this machine",
+    "cluster-unreachable": "no Ray cluster answers at the address",
+    "cluster-unfit": "no node of the cluster can run the model",
+    "replica-lost": "the process or machine of the cluster that made the answer was lost",
     "internal": "a bug in glmcore",
 }
 
@@ -77,6 +81,10 @@ class GlmError(Exception):
         super().__init__(plain(what))
         self.code, self.what, self.where, self.hint = code, plain(what), plain(where), plain(hint)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As another process reads it."""
+        return _again, (self.code, self.what, self.where, self.hint)
+
     @property
     def exit_status(self) -> int:
         """2 for wrong usage; for what cannot be compared, too, as 1 says there that two things differ."""
@@ -88,3 +96,7 @@ class GlmError(Exception):
     def line(self) -> str:
         """The one line that users see."""
         return f"glmcore: error[{self.code}]: {self}"
+
+
+def _again(code: str, what: str, where: str, hint: str) -> GlmError:
+    return GlmError(code, what, where=where, hint=hint)

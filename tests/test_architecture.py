@@ -53,6 +53,7 @@ GLMCORE = {
         "programs",
         "compiled",
         "server",
+        "cluster",
         "bench",
         "engine",
         "place",
@@ -71,6 +72,10 @@ GLMCORE = {
         "output",
         "reading",
         "",
+    },
+    "cluster": {
+        "checkpoint", "chat", "config", "demo", "engine", "errors", "folders", "kernels", "machine", "output", "place",
+        "plan", "programs", "reading", "tokenizers", "",
     },
     "server": {"engine", "tokenizers", "chat", "plan", "config", "errors", "demo", "programs", ""},
     "bench": {"layout", "engine", "place", "models", "quant", "kernels", "checkpoint", "plan", "config", "errors"},
@@ -145,6 +150,10 @@ WITHOUT_TORCH = [
     *(f"glmcore/checkpoint/{name}.py" for name in ("__init__", "headers", "pickles", "tables")),
     *(f"glmcore/compiled/{name}.py" for name in ("__init__", "manifest", "digest", "checks")),
     "glmcore/tokenizers/ranks.py",
+    *(
+        f"glmcore/cluster/{name}.py"
+        for name in ("__init__", "fingerprints", "nodes", "planning", "probe", "router", "session", "table")
+    ),
     *(f"glmcore/server/{name}.py" for name in ("__init__", "address", "deltas", "errors", "guard", "schemas")),
     "glmcore/server/dialects/failures.py",
 ]  # fmt: skip

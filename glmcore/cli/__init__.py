@@ -17,6 +17,7 @@ from glmcore.programs import begin_outside
 COMMANDS = {
     "bench": "Measure prefill and decode.",
     "chat": "Chat with a model; without --model with the demo model.",
+    "cluster": "Serve a model over several machines, on Ray.",
     "download": "Fetch a checkpoint from the hub or a mirror.",
     "golden": "Compare two dumps of an engine, or one with the original code's tensors.",
     "info": "Say what a checkpoint is and what it needs.",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 
-from glmcore.cli.options import model_options
+from glmcore.cli.options import Decorator, model_options
 from glmcore.errors import GlmError
 from glmcore.plan.devices import parse_size
 from glmcore.server.address import as_host, bind, is_loopback
@@ -31,30 +32,51 @@ class Size(click.ParamType):
         return parse_size(value)
 
 
+def serving_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """All that serving needs beside the model: from --host to --allowed-host."""
+    options: list[Decorator] = [
+        click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on."),
+        click.option(
+            "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one."
+        ),
+        click.option(
+            "--api-key", metavar="KEY", envvar="GLMCORE_API_KEY", help="Clients must send it. [env: GLMCORE_API_KEY]"
+        ),
+        click.option(
+            "--queue", type=click.IntRange(0), default=WAITING, show_default=True, help="Answers that may wait."
+        ),
+        click.option(
+            "--parallel", type=Parallel(), default="auto", show_default=True, metavar="auto|N",
+            help="Answers made at once.",
+        ),
+        click.option(
+            "--context", type=click.IntRange(2), metavar="N",
+            help="Tokens of a prompt and its answer.  [default: what fits]",
+        ),
+        click.option(
+            "--max-stall", type=click.IntRange(1), default=250, show_default=True, metavar="MS",
+            help="How long answers wait for a piece of another's prompt.",
+        ),
+        click.option(
+            "--prefix-cache", type=Size(), default="256MiB", show_default=True, metavar="SIZE",
+            help="Memory for the beginnings of earlier prompts.",
+        ),
+        click.option(
+            "--no-lookup", is_flag=True, help="Guess nothing from the text; answers are the same, some slower."
+        ),
+        click.option(
+            "--allowed-host", metavar="NAME", multiple=True,
+            help="A name by which clients without a key may call this machine.",
+        ),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @click.command()
 @model_options
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
-@click.option("--api-key", metavar="KEY", envvar="GLMCORE_API_KEY", help="Clients must send it. [env: GLMCORE_API_KEY]")
-@click.option("--queue", type=click.IntRange(0), default=WAITING, show_default=True, help="Answers that may wait.")
-@click.option(
-    "--parallel", type=Parallel(), default="auto", show_default=True, metavar="auto|N", help="Answers made at once."
-)
-@click.option(
-    "--context", type=click.IntRange(2), metavar="N", help="Tokens of a prompt and its answer.  [default: what fits]"
-)
-@click.option(
-    "--max-stall", type=click.IntRange(1), default=250, show_default=True, metavar="MS",
-    help="How long answers wait for a piece of another's prompt.",
-)
-@click.option(
-    "--prefix-cache", type=Size(), default="256MiB", show_default=True, metavar="SIZE",
-    help="Memory for the beginnings of earlier prompts.",
-)
-@click.option("--no-lookup", is_flag=True, help="Guess nothing from the text; answers are the same, some slower.")
-@click.option(
-    "--allowed-host", metavar="NAME", multiple=True, help="A name by which clients without a key may call this machine."
-)
+@serving_options
 def serve(
     host: str,
     port: int,

@@ -36,6 +36,8 @@ class Engine:
     ``stats`` are those of the answer that was asked for last.
     """
 
+    cluster: Any = None  # what tells of its nodes (``glmcore.cluster.figures``), where it has any
+
     def __init__(
         self, config: ModelConfig, tokenizer: Tokenizer, runner: Runner, backend: str, *, parallel: int | None = None,
         context: int | None = None, max_stall: float = MAX_STALL, room: Room | None = None,
@@ -56,6 +58,32 @@ class Engine:
         self.loop.forget()
         self.plan = None
         self.backend = self.runner.describe_backend()
+
+    @property
+    def parallel(self) -> int:
+        """Answers that are made at once."""
+        return self.loop.scheduler.parallel
+
+    def idle_within(self, seconds: float) -> bool:
+        """Whether all that was submitted ends in that time."""
+        return self.loop.idle_within(seconds)
+
+    def placement(self) -> dict[str, list[int]]:
+        """Device → its layers, counted from 0, as they lie now."""
+        devices: dict[str, list[int]] = {}
+        for layer, device in enumerate(self.runner.layer_devices):
+            devices.setdefault(device, []).append(layer)
+        return devices
+
+    def prefix_cache(self) -> dict[str, int]:
+        """What earlier prompts left, in the rows of the cache and beside them."""
+        seats = self.loop.seats
+        return {
+            "bytes": seats.prefixes.nbytes,
+            "limit_bytes": seats.prefixes.most_bytes,
+            "entries": len(seats.prefixes.kept),
+            "found_tokens": seats.reused,
+        }
 
     def describe(self) -> str:
         """One line: what is loaded and how it runs."""

@@ -53,7 +53,7 @@ class Telling:
     @property
     def stop(self) -> str | None:
         """The stop text that ended it."""
-        return self.answer.words.found
+        return self.ending.stop
 
     @property
     def finish_reason(self) -> str:

@@ -11,6 +11,8 @@ from glmcore.errors import GlmError
 LONGEST = 300
 # Of glmcore's codes, those that the request is to blame for, with OpenAI's own code where there is one.
 REQUEST_CODES = {"usage": None, "context-full": "context_length_exceeded"}
+# Those that another try may not meet, with the seconds after which it is worth one.
+AGAIN_CODES = {"replica-lost": 2}
 
 
 class ApiError(Exception):
@@ -50,7 +52,10 @@ def printable(text: str) -> str:
 
 
 def from_glm_error(error: GlmError) -> ApiError:
-    """400 where the request is to blame, else 500."""
+    """400 where the request is to blame, 503 where it may be asked again, else 500."""
+    if error.code in AGAIN_CODES:
+        headers = {"Retry-After": str(AGAIN_CODES[error.code])}
+        return ApiError(503, error.what, code=error.code, headers=headers)
     if error.code not in REQUEST_CODES:
         return ApiError(500, error.what, code=error.code)
     message = ": ".join(part for part in (error.what, error.hint) if part)

@@ -89,12 +89,16 @@ class LiveMetrics:
             yield CounterMetricFamily(f"glmcore_{name}", meaning, value=value)
         yield GaugeMetricFamily("glmcore_running", "Answers that are being made", value=self.line.running)
         yield GaugeMetricFamily("glmcore_waiting", "Answers that wait", value=self.line.waiting)
+        if self.line.engine.cluster is not None:
+            yield from self.line.engine.cluster.metrics()
 
 
 def stats_report(engine: Engine, figures: Figures, line: Line) -> dict[str, Any]:
     """What /stats says: what is loaded and how it runs, who waits, and the figures with their definitions."""
     config = engine.config
+    cluster = {} if engine.cluster is None else {"cluster": engine.cluster.report()}
     return {
+        **cluster,
         "model": {
             "name": config.name,
             "generation": config.generation,
@@ -103,39 +107,20 @@ def stats_report(engine: Engine, figures: Figures, line: Line) -> dict[str, Any]
             "quantization_bit": config.quantization_bit,
         },
         "backend": engine.backend,
-        "placement": placement(engine),
+        "placement": engine.placement(),
         "plan": engine.plan.to_json() if engine.plan else None,
         "queue": {
             "running": line.running,
-            "parallel": engine.loop.scheduler.parallel,
+            "parallel": engine.parallel,
             "waiting": line.waiting,
             "limit": line.limit,
             "refused": line.refused,
         },
         "answers": dict(figures.endings),
-        "prefix_cache": prefix_cache(engine),
+        "prefix_cache": engine.prefix_cache(),
         "totals": without(figures.total, "backend", "time_to_first_token_s"),
         "last": without(figures.last, "backend") if figures.last else None,
         "definitions": DEFINITIONS,
-    }
-
-
-def placement(engine: Engine) -> dict[str, list[int]]:
-    """Device → its layers, counted from 0, as they lie now."""
-    devices: dict[str, list[int]] = {}
-    for layer, device in enumerate(engine.runner.layer_devices):
-        devices.setdefault(device, []).append(layer)
-    return devices
-
-
-def prefix_cache(engine: Engine) -> dict[str, int]:
-    """What earlier prompts left, in the rows of the cache and beside them."""
-    seats = engine.loop.seats
-    return {
-        "bytes": seats.prefixes.nbytes,
-        "limit_bytes": seats.prefixes.most_bytes,
-        "entries": len(seats.prefixes.kept),
-        "found_tokens": seats.reused,
     }
 
 

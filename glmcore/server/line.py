@@ -100,7 +100,7 @@ class Line:
     def __init__(self, engine: Engine, ended: Callable[[Ending], None], waiting: int = WAITING) -> None:
         self.engine, self.ended, self.limit = engine, ended, waiting
         self._entries: set[Entry] = set()
-        self._waits = Waits(engine.loop.scheduler.parallel)
+        self._waits = Waits(engine.parallel)
         self._closed = False
         self.asked = self.refused = 0
 
@@ -115,7 +115,7 @@ class Line:
     @property
     def places(self) -> int:
         """Answers that are made or wait at most."""
-        return self.limit + self.engine.loop.scheduler.parallel
+        return self.limit + self.engine.parallel
 
     def check(self, answers: int) -> None:
         """Errors: ApiError(400) for a request of more answers than there are places, which would never come in."""
@@ -183,7 +183,7 @@ class Line:
 
     def idle_within(self, seconds: float) -> bool:
         """Whether the engine comes to rest in that time, after ``close``."""
-        return self.engine.loop.idle_within(seconds)
+        return self.engine.idle_within(seconds)
 
 
 def failure(error: Exception) -> GlmError:

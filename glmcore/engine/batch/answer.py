@@ -31,13 +31,15 @@ class Piece:
 
 @dataclass(frozen=True)
 class Ending:
-    """How an answer ended, what it cost, and the seconds that it waited and took; ``logprob`` is the stop token's."""
+    """How an answer ended, what it cost, and the seconds that it waited and took; ``logprob`` is the stop token's,
+    ``stop`` the stop text that it was."""
 
     finish_reason: str  # "stop", "length", "cancelled"
     stats: Stats
     waited_s: float
     took_s: float
     logprob: Logprob | None = None
+    stop: str | None = None
 
 
 Item = Piece | Ending | Exception
@@ -143,7 +145,8 @@ class Answer(Place):
         by_token = reason is None and self.sequence.finish_reason == "stop" and not self.words.stopped
         del self.logprobs[said + by_token :]  # of what was drawn by a draft and comes too late
         logprob = self.logprobs[said] if self.top is not None and by_token else None
-        self.tell(Ending(self.sequence.finish_reason, self.stats, begun - self.asked, now - begun, logprob))
+        waited, took = begun - self.asked, now - begun
+        self.tell(Ending(self.sequence.finish_reason, self.stats, waited, took, logprob, self.words.found))
 
 
 def _checked(item: Item) -> Piece | Ending:

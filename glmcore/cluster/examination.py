@@ -1,0 +1,79 @@
+"""The nodes that Ray sees, and what each says when it is asked: a task on that very node, in its own environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from glmcore.cluster import probe
+from glmcore.cluster.fingerprints import fingerprints
+from glmcore.cluster.nodes import Node, judged
+
+# Seconds that a node has to start a worker and to say all but its files' hashes.
+ANSWER_S = probe.EXAMINATION_S + 60.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A node as Ray lists it. ``machine``: what a node that joins again has in common with the one that left."""
+
+    id: str
+    address: str
+    machine: str
+    cpus: float
+    gpus: float
+
+
+def present() -> list[Seen]:
+    """Every node that is alive, the head first."""
+    found = [each for each in ray.nodes() if each["Alive"]]
+    found.sort(key=lambda each: ("node:__internal_head__" not in each["Resources"], each["NodeID"]))
+    return [
+        Seen(
+            each["NodeID"], each["NodeManagerAddress"], f"{each['NodeManagerAddress']} {each['NodeManagerHostname']}",
+            each["Resources"].get("CPU", 0.0), each["Resources"].get("GPU", 0.0),
+        )
+        for each in found
+    ]  # fmt: skip
+
+
+def on(node: str) -> dict[str, Any]:
+    """Options by which Ray starts a task or an actor on that node or not at all.
+
+    (Labels cannot be set once a node has joined, and a verdict is known only then: so nodes are named by their ids.)
+    """
+    return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
+
+
+def reference(folder: Path) -> dict[str, Any]:
+    """What the nodes are compared with: this program's versions and files. Errors: GlmError, OSError."""
+    return {"versions": probe.versions(), "files": fingerprints(folder)}
+
+
+def examined(seen: Seen, name: str, model: str | None, expected: Mapping[str, Any], language: str = "en") -> Node:
+    """Ask a node, and judge what it says; one that says nothing gets nothing."""
+    facts = asked(seen.id, model, language, hashed=bool(expected["files"]))
+    return Node(seen.id, name, seen.address, facts, judged(facts, expected, model), seen.cpus)
+
+
+def asked(node: str, model: str | None, language: str, *, hashed: bool) -> dict[str, Any]:
+    """Its facts, or under "error" why there are none."""
+    task = ray.remote(max_retries=0)(probe.facts).options(**on(node)).remote(model, language)
+    try:
+        facts = ray.get(task, timeout=ANSWER_S)
+        if hashed:  # gigabytes may have to be read: that ends, or the node does
+            facts["files"] = ray.get(ray.remote(max_retries=0)(probe.files).options(**on(node)).remote(model))
+        return facts
+    except GetTimeoutError:
+        ray.cancel(task, force=True)
+        return {"error": f"no answer within {ANSWER_S:g} s"}
+    except RayTaskError as error:
+        return {"error": f"{type(error.cause).__name__}: {error.cause}"}
+    except RayError as error:
+        return {"error": str(error).partition("\n")[0]}

@@ -1,0 +1,97 @@
+"""One engine in a process of its own: an actor of Ray's, on the node that the plan chose."""
+
+from __future__ import annotations
+
+import queue
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from glmcore.errors import GlmError
+from glmcore.kernels.threads import share_cores
+
+if TYPE_CHECKING:
+    from glmcore.engine.batch.answer import Answer, Item
+
+# Seconds of silence after which the front is told that there is nothing to tell.
+BEAT_S = 1.0
+# Methods of one group go one after the other, groups beside each other. (Ray's own default group loads.)
+ORDERS, NEWS = "orders", "news"
+GROUPS = {ORDERS: 1, NEWS: 1}
+
+
+class Replica:
+    """Answers what it is given; what it has to say is taken by ``news``, all that there is at once.
+
+    A message a token would cost as much as a token of a small model: what was said since the last one goes together.
+    """
+
+    def __init__(self) -> None:
+        share_cores()  # before torch comes, which brings OpenMP
+        self.said: queue.SimpleQueue[tuple[int, Item]] = queue.SimpleQueue()
+        self.answers: dict[int, Answer] = {}
+        self.begun: set[int] = set()
+
+    def load(self, model: str | None, settings: dict[str, Any]) -> dict[str, Any]:
+        """Make the engine. Errors: GlmError."""
+        import glmcore
+
+        self.engine = glmcore.load(model, **settings)
+        self.engine.loop.measure()
+        return {"backend": self.engine.backend, "context": self.engine.context, "parallel": self.engine.parallel}
+
+    def submit(self, number: int, prompt: tuple[int, ...], asked: dict[str, Any]) -> None:
+        """Answer a prompt; ``asked`` is what ``Engine.submit`` takes. What is wrong with it comes as news."""
+        try:
+            answer = self.engine.submit(prompt, **asked)
+        except Exception as error:
+            self.said.put((number, sendable(error)))
+            return
+        self.answers[number] = answer
+        answer.listen(lambda item: self.said.put((number, sendable(item))))
+
+    def cancel(self, number: int) -> None:
+        if number in self.answers:
+            self.answers[number].cancel()
+
+    def news(self) -> tuple[list[int], list[tuple[int, Item]], dict[str, int]]:
+        """Whose turn has come, what was said, and how full this replica is. Waits for it, BEAT_S at most."""
+        said = self._said()
+        begun = [
+            number for number, answer in list(self.answers.items())
+            if answer.begun is not None and number not in self.begun
+        ]  # fmt: skip
+        self.begun.update(begun)
+        for number, item in said:
+            if is_last(item):
+                self.answers.pop(number, None)
+                self.begun.discard(number)
+        return begun, said, self.figures()
+
+    def _said(self) -> list[tuple[int, Item]]:
+        said: list[tuple[int, Item]] = []
+        with suppress(queue.Empty):
+            said.append(self.said.get(timeout=BEAT_S))
+            while True:
+                said.append(self.said.get_nowait())
+        return said
+
+    def figures(self) -> dict[str, int]:
+        scheduler = self.engine.loop.scheduler
+        return {
+            "waiting": len(scheduler.waiting), "reading": len(scheduler.reading), "answering": len(scheduler.answering),
+            "rows_taken": len(self.engine.loop.seats.taken), **self.engine.prefix_cache(),
+        }  # fmt: skip
+
+
+def is_last(item: Item) -> bool:
+    """Whether an answer says nothing more after it."""
+    from glmcore.engine.batch.answer import Piece
+
+    return not isinstance(item, Piece)
+
+
+def sendable(item: Item) -> Item:
+    """What another process can read: of an error that is not our own its kind alone."""
+    if isinstance(item, Exception) and not isinstance(item, GlmError | MemoryError):
+        return GlmError("internal", f"the model failed: {type(item).__name__}")
+    return item

@@ -1,0 +1,55 @@
+"""What the user asked for, before any node was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from glmcore import demo
+from glmcore.checkpoint.locate import find_folder
+from glmcore.cluster.planning import Wish
+from glmcore.config import ModelConfig
+from glmcore.plan import Precision
+
+# Tokens that a plan keeps room for where nobody says how many.
+USUAL_CONTEXT = 2048
+
+
+@dataclass(frozen=True)
+class Request:
+    """``model``: an absolute folder or a name, the demo model where None. settings: more of ``glmcore.load``."""
+
+    model: str | None = None
+    quant: str | None = None
+    dtype: str | None = None
+    cache: str | None = None
+    threads: int | None = None
+    address: str = "local"
+    nodes: int = 2
+    replicas: int | None = None
+    context: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def folder(self) -> Path:
+        """The checkpoint on this machine. Errors: GlmError("model-path")."""
+        return demo.folder() if self.model is None else find_folder(self.model)
+
+    @cached_property
+    def config(self) -> ModelConfig:
+        """As it is to be run. Errors: GlmError of a checkpoint."""
+        from glmcore.checkpoint import open_checkpoint
+        from glmcore.place.loader import target_config
+
+        with open_checkpoint(self.folder) as checkpoint:
+            return target_config(checkpoint.config, self.quant)
+
+    @property
+    def wish(self) -> Wish:
+        config = self.config
+        context = min(self.context or USUAL_CONTEXT, config.max_length)
+        precision = Precision.of(config, self.dtype or config.dtype, config.quantization_bit, self.cache)
+        return Wish(config, precision, context, self.replicas, self.threads)
