@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from glmcore.chat.messages import Call
 from glmcore.chat.reasoning import Reasoning, Thought
-from glmcore.cli.repl import Session
+from glmcore.cli.conversation import Conversation
+from glmcore.cli.display import display
+from glmcore.cli.settings import Settings
 from glmcore.server import replies
 from glmcore.server.deltas import Deltas
 
@@ -68,13 +70,20 @@ class Engine:
         yield " Yes!"
 
 
-@pytest.mark.parametrize("terminal", [True, False])
-def test_the_chat_dims_thoughts_and_forgets_them(monkeypatch, terminal):
+    def sampling(self, *settings, **more):
+        pass
+
+
+@pytest.mark.parametrize("term", ["dumb", "xterm", None])
+def test_the_chat_dims_thoughts_and_forgets_them(monkeypatch, term):
+    """On a terminal that draws or does not, and in a pipe."""
     stdout = io.StringIO()
-    stdout.isatty = lambda: terminal
+    stdout.isatty = lambda: term is not None
     monkeypatch.setattr(sys, "stdout", stdout)
-    session, written = Session(Engine(), None, {}), []
-    session.answer("Well?", written.append)
-    dimmed = "\x1b[2mhm, yes\x1b[22m\n\nYes. Yes!"
-    assert "".join(written) == (dimmed if terminal else "hm, yes\n\nYes. Yes!")
-    assert session.turns[-1] == {"role": "assistant", "content": "Yes. Yes!"}
+    monkeypatch.setenv("TERM", term or "xterm")
+    conversation = Conversation(Engine(), None, Settings(Engine()))
+    conversation.answer("Well?", display())
+    written = stdout.getvalue()
+    assert written.startswith("\x1b[2mhm, yes\x1b[22m\n\n" if term else "hm, yes\n\n")
+    assert written.endswith("\n\nYes. Yes!\n") or (term == "xterm" and "Yes. Yes!\n" in written)
+    assert conversation.turns[-1] == {"role": "assistant", "content": "Yes. Yes!"}
