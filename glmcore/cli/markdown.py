@@ -45,13 +45,20 @@ class Blocks:
         self.text, self.blank, self.fitting = text, blank, fitting
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        lines = console.render_lines(Prose(self.text), options, pad=False)
-        shown = [number for number, line in enumerate(lines) if "".join(part.text for part in line).strip()]
+        lines = [trimmed(line) for line in console.render_lines(Prose(self.text), options, pad=False)]
+        shown = [number for number, line in enumerate(lines) if line]
         lines = lines[shown[0] : shown[-1] + 1] if shown else []
         lines = [[], *lines] if self.blank and lines else lines
         for line in lines[-max(1, options.size.height - 2) :] if self.fitting else lines:
             yield from line
             yield Segment.line()
+
+
+def trimmed(line: list[Segment]) -> list[Segment]:
+    """Without the blanks at its end, which who copies it would get."""
+    while line and not line[-1].text.strip():
+        line = line[:-1]
+    return [*line[:-1], Segment(line[-1].text.rstrip(), line[-1].style)] if line else []
 
 
 def whole_blocks(text: str) -> int:
