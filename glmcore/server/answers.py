@@ -9,7 +9,7 @@ from functools import partial
 from glmcore.engine.batch.answer import Answer, Ending, Piece
 from glmcore.engine.engine import Engine
 from glmcore.engine.sequence import budget
-from glmcore.server.deltas import Delta, Deltas
+from glmcore.server.deltas import Delta, Deltas, Verbatim
 from glmcore.server.errors import ApiError
 from glmcore.server.line import Job, Line, Task
 from glmcore.server.schemas import ChatRequest, CompletionRequest, Settings
@@ -30,7 +30,7 @@ class Telling:
     it cost. Errors while iterating: GlmError, ApiError.
     """
 
-    def __init__(self, job: Job, deltas: Deltas) -> None:
+    def __init__(self, job: Job, deltas: Deltas | Verbatim) -> None:
         self.job, self.deltas = job, deltas
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
@@ -85,6 +85,10 @@ class Answers:
         check_model(self.engine, asked.model)
         asked.check()
         return await asyncio.to_thread(self.engine.prompt, asked.messages, asked.offered)
+
+    async def complete(self, asked: CompletionRequest) -> Telling:
+        """One answer. Errors: as ``chats``."""
+        return Telling(await self.completions(asked), Verbatim())
 
     async def completions(self, asked: CompletionRequest) -> Job:
         """Errors: as ``chats``."""

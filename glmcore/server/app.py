@@ -19,6 +19,7 @@ from glmcore.errors import GlmError
 from glmcore.server.answers import Answers, check_model
 from glmcore.server.dialects.anthropic import add_anthropic
 from glmcore.server.dialects.failures import refused
+from glmcore.server.dialects.ollama import add_ollama
 from glmcore.server.dialects.openai import add_openai
 from glmcore.server.dialects.responses import add_responses
 from glmcore.server.errors import ApiError, from_glm_error, from_validation
@@ -54,6 +55,7 @@ def create_app(
     add_openai(app, answers)
     add_responses(app, answers)
     add_anthropic(app, answers)
+    add_ollama(app, answers)
     add_reports(app, engine, figures, line)
     add_page(app)
     return app

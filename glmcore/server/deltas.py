@@ -71,5 +71,17 @@ class Deltas:
         return [call]
 
 
+class Verbatim:
+    """Generated text told as the model writes it."""
+
+    calls = 0
+
+    def push(self, text: str) -> list[Delta]:
+        return [text] if text else []
+
+    def finish(self) -> list[Delta]:
+        return []
+
+
 def thoughts(text: str) -> list[Delta]:
     return [Thought(text)] if text else []

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 
-# What other servers call it: Ollama, llama.cpp, TGI.
+# What other servers call it.
 MEANT = {
-    "generate": "completions", "completion": "completions", "tags": "models",
-    "show": "models", "props": "stats", "slots": "stats", "healthz": "health", "ping": "health", "ready": "health",
+    "completion": "completions", "props": "stats", "slots": "stats", "healthz": "health", "ping": "health",
+    "ready": "health",
 }  # fmt: skip
 
 
@@ -26,4 +26,4 @@ def nearest(path: str, paths: Iterable[str]) -> str:
 
 def _words(path: str) -> set[str]:
     words = re.findall("[a-z]+", path[:100].lower())
-    return {MEANT.get(word, word) for word in words} - {"v", "api"}
+    return {MEANT.get(word, word) for word in words}

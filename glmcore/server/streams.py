@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from sse_starlette import EventSourceResponse
+from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from glmcore.errors import GlmError
@@ -27,6 +28,20 @@ class EventStream(EventSourceResponse):
 
     def __init__(self, job: Job, events: AsyncIterator[dict[str, str]]) -> None:
         super().__init__(events, sep="\n", shutdown_grace_period=CUT_S)
+        self.job = job
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.job.cancel()
+
+
+class LineStream(StreamingResponse):
+    """Lines of JSON; gives its job up when the client goes."""
+
+    def __init__(self, job: Job, lines: AsyncIterator[str]) -> None:
+        super().__init__(lines, media_type="application/x-ndjson")
         self.job = job
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -12,7 +12,7 @@ from glmcore.errors import GlmError
 from glmcore.server.answers import Answers, Telling
 from glmcore.server.errors import ApiError, from_glm_error, from_validation
 from glmcore.server.fields import FIELDS, Fate, only, refuse_unless_neutral
-from glmcore.server.schemas import ChatRequest
+from glmcore.server.schemas import ChatRequest, CompletionRequest
 
 # What clients may add to a request of any dialect, as it is called in the core.
 SAMPLING = frozenset({
@@ -34,24 +34,30 @@ class Asked(BaseModel):
     fates: ClassVar[Mapping[str, Fate]] = {}
 
     def in_core(self) -> dict[str, Any]:
-        """The fields that were read, as those of a ChatRequest; None is not asked for. Errors: ApiError(400)."""
+        """The fields that were read, as those of a ChatRequest, or with a ``prompt`` of a CompletionRequest.
+
+        None is not asked for. Errors: ApiError(400).
+        """
         raise NotImplementedError
 
 
 async def begun(answers: Answers, asked: Asked) -> Telling:
     """Its answer, in the line. Errors: ApiError, in the dialect's words."""
+    core = understood(asked)
     with in_words_of(asked):
-        return await answers.chat(understood(asked))
+        return await (answers.chat(core) if isinstance(core, ChatRequest) else answers.complete(core))
 
 
 async def prompt_of(answers: Answers, asked: Asked) -> list[int]:
     """The ids that its answer would follow. Errors: as ``begun``, but for a context that is full."""
+    core = understood(asked)
+    assert isinstance(core, ChatRequest)
     with in_words_of(asked):
-        return await answers.prompt(understood(asked))
+        return await answers.prompt(core)
 
 
-def understood(asked: Asked) -> ChatRequest:
-    """Errors: ApiError(400), GlmError("usage")."""
+def understood(asked: Asked) -> ChatRequest | CompletionRequest:
+    """Errors: ApiError(400), in the dialect's words."""
     core = {name: value for name, value in asked.in_core().items() if value is not None}
     for name, value in (asked.model_extra or {}).items():
         if name in SAMPLING and name not in core:
@@ -59,9 +65,10 @@ def understood(asked: Asked) -> ChatRequest:
         elif value is not None:
             refuse_unless_neutral(name, value, {**FIELDS, **ONE_ANSWER, **asked.fates})
     try:
-        return ChatRequest.model_validate(core)
+        return (CompletionRequest if "prompt" in core else ChatRequest).model_validate(core)
     except ValidationError as error:
-        raise from_validation([{**error.errors()[0], "loc": ("body", *error.errors()[0]["loc"])}]) from None
+        [first, *_] = error.errors()
+        raise from_validation([{**first, "loc": ("body", *first["loc"])}]).renamed(asked.words) from None
 
 
 @contextmanager
