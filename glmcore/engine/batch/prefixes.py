@@ -60,10 +60,9 @@ class Prefixes:
         self.kept.append(Kept(tokens, rows.read[row], rows.cache.take(row, count), size))
 
     def put_back(self, kept: Kept, rows: Rows, row: int, count: int) -> None:
-        """Let a row hold the first ``count`` tokens of what was kept."""
+        """Let a row, which has room for them, hold the first ``count`` tokens of what was kept."""
         if kept in self.kept:  # making room for others may have cost it its place
             self.kept.remove(kept)
             self.kept.append(kept)
-        rows.make_room(count, row + 1)
         rows.cache.put(row, kept.taken, count)
         rows.hold(row, kept.tokens[:count], min(count, kept.read))

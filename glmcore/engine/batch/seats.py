@@ -34,11 +34,11 @@ class Seats:
         held, source = max(((self.way.reusable(row, prompt), row) for row in rows), default=(0, -1))
         count, kept = self.prefixes.best(self.way, prompt)
         row = source if held and held >= count and source in self.free else self._free_row()
+        self.rows.make_room(len(prompt), row + 1)  # where there is no memory for it, nobody has it
         self._occupy(place, row)
         if kept is not None and count > held:
             self.prefixes.put_back(kept, self.rows, row, count)
         elif held:
-            self.rows.make_room(held, row + 1)
             self.rows.copy(source, row, held)
         self.reused += max(held, count)
         return row, max(held, count)

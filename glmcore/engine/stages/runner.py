@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from glmcore import demo
 from glmcore.checkpoint.locate import find_folder
 from glmcore.config import ModelConfig
 from glmcore.engine.batch.room import Room
@@ -19,6 +20,8 @@ from glmcore.tokenizers import load_tokenizer
 
 class StagedRunner(Runner):
     """As ``Runner``. The stages are one leader's: what they held for another one is forgotten."""
+
+    model = None
 
     def __init__(self, pipeline: Pipeline, config: ModelConfig) -> None:
         self.pipeline, self.config, self.reused = pipeline, config, 0
@@ -41,13 +44,14 @@ class StagedRunner(Runner):
         return "; ".join(f"{facts.name}: {facts.backend}" for facts in self.pipeline.facts)
 
 
-def staged_engine(model: str | Path, handles: Sequence[Handle], **settings: Any) -> Engine:
+def staged_engine(model: str | Path | None, handles: Sequence[Handle], **settings: Any) -> Engine:
     """The engine for a model whose layers are loaded in stages, which ``handles`` reach in their order.
 
-    model: the checkpoint's folder, or its name in the local hub cache, of which configuration and tokenizer are read.
+    model: the checkpoint's folder, or its name in the local hub cache, of which configuration and tokenizer are read;
+    the demo model where None.
     settings: those of ``Engine``. Errors: GlmError("plan-invalid", "stage-lost") and those of the files.
     """
-    folder = find_folder(model)
+    folder = demo.folder() if model is None else find_folder(model)
     config = ModelConfig.from_folder(folder)
     tokenizer = load_tokenizer(folder, config)
     pipeline = Pipeline(handles)
@@ -55,6 +59,17 @@ def staged_engine(model: str | Path, handles: Sequence[Handle], **settings: Any)
     runner = StagedRunner(pipeline, config.quantised(pipeline.facts[0].bits))
     room = Room(min(facts.room for facts in pipeline.facts))
     return Engine(runner.config, tokenizer, runner, runner.describe_backend(), room=room, **settings)
+
+
+def restage(engine: Engine, handles: Sequence[Handle]) -> None:
+    """Let a staged engine go on with other stages, after one was lost; what the old ones held is forgotten.
+
+    What is still under way is given up. Errors: as ``staged_engine``.
+    """
+    pipeline = Pipeline(handles)
+    check_model(pipeline, engine.config)
+    engine.runner.pipeline = pipeline
+    engine.placed()
 
 
 def check_model(pipeline: Pipeline, config: ModelConfig) -> None:

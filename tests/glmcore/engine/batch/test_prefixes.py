@@ -96,6 +96,24 @@ def test_memory_is_given_back_where_nobody_asks(way) -> None:
     assert talk(seats, *[[*prompt, 9] for prompt in texts(4)]) == [40] * 4
 
 
+def test_a_row_that_there_is_no_memory_for_is_nobodys(way, monkeypatch: pytest.MonkeyPatch) -> None:
+    seats = Seats(way, Prefixes(10**6))
+    ask(seats, [5, 6, 7])
+
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(way.rows.cache), "_moved", full)
+        place = Place(3, 4)
+        with pytest.raises(MemoryError):
+            seats.take(place, [8, 9, 10])
+        seats.empty(place)
+        seats.leave(place)
+    assert len(way.rows) == len(seats.taken) == 1 and not seats.free
+    assert ask(seats, [8, 9, 10])[1] == 0 and len(way.rows) == 2
+
+
 @pytest.mark.parametrize("precision", ["fast", "light"])
 def test_an_answer_is_read_again_where_a_prompt_would_keep_less_of_it(precision: str) -> None:
     """While nobody asks; whoever then goes on with the talk finds all of it, with the bits of a prompt."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 
 import pytest
 import torch
 from crowds import compare
 from golden_cases import GOLDEN
+from staged import in_stages
 
 from glmcore.engine.stages.calls import Report
-from glmcore.engine.stages.load import load_stage
-from glmcore.engine.stages.pipeline import Local, Pipeline
 from glmcore.engine.stages.runner import StagedRunner
 from glmcore.kernels.load import PRECISIONS, load_kernel
 from glmcore.place.loader import load_model
@@ -29,13 +27,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def in_stages(case: str, cuts: tuple[int, ...], config, **settings) -> StagedRunner:
-    """The model of a case, cut before these layers."""
-    edges = (0, *cuts, config.num_layers)
-    stages = [load_stage(GOLDEN / case, a, b, threads=1, **settings) for a, b in pairwise(edges)]
-    return StagedRunner(Pipeline([Local(stage) for stage in stages]), config)
-
-
 def check_holdings(runner: StagedRunner) -> None:
     """The stages hold what their leader believes, and nothing that it has forgotten."""
     cache, kept = runner.way.rows.cache, runner.way.pipeline
@@ -48,7 +39,7 @@ def check_holdings(runner: StagedRunner) -> None:
 @pytest.mark.parametrize("case", PACKED)
 def test_packed_models_in_two_stages(case: str, precision: str) -> None:
     model = load_model(GOLDEN / case, kernel=load_kernel(threads=1, precision=precision))
-    runner = in_stages(case, (1,), model.config, precision=precision)
+    runner = in_stages(GOLDEN / case, (1,), model.config, precision=precision)
     reused = compare(model, 1, 16, count=12, runner=runner)
     assert bool(reused) == model.config.traits.causal
     check_holdings(runner)
@@ -58,7 +49,7 @@ def test_packed_models_in_two_stages(case: str, precision: str) -> None:
 def test_models_of_floats_in_two_stages(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("glmcore.engine.ways.module.CPU_CHUNK", 8)
     model = load_model(GOLDEN / case, dtype="float32")
-    reused = compare(model, 2, 8, count=12, runner=in_stages(case, (1,), model.config, dtype="float32"))
+    reused = compare(model, 2, 8, count=12, runner=in_stages(GOLDEN / case, (1,), model.config, dtype="float32"))
     assert bool(reused) == model.config.traits.causal
 
 
@@ -68,7 +59,7 @@ def test_models_of_16_bits_in_two_stages(case: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("glmcore.engine.ways.module.CPU_CHUNK", 8)
     kernel = load_kernel(threads=1, precision="fast")
     model = load_model(GOLDEN / case, dtype="bfloat16", kernel=kernel)
-    runner = in_stages(case, (1,), model.config, dtype="bfloat16")
+    runner = in_stages(GOLDEN / case, (1,), model.config, dtype="bfloat16")
     assert all(facts.habits.drafts for facts in runner.pipeline.facts)
     compare(model, 3, 8, count=10, runner=runner)
 
@@ -76,6 +67,6 @@ def test_models_of_16_bits_in_two_stages(case: str, monkeypatch: pytest.MonkeyPa
 def test_as_many_stages_as_layers_and_a_cache_of_16_bits() -> None:
     model = load_model(GOLDEN / "v3/int4", kernel=load_kernel(threads=1, precision="light"))
     cuts = tuple(range(1, model.config.num_layers))
-    runner = in_stages("v3/int4", cuts, model.config, precision="light", cache="bfloat16")
+    runner = in_stages(GOLDEN / "v3/int4", cuts, model.config, precision="light", cache="bfloat16")
     assert len(cuts) > 1
     assert compare(model, 4, 8, count=10, cache="bfloat16", runner=runner)
