@@ -21,7 +21,7 @@ LONGEST = 110
 class Mute:
     """In place of an answer's text: these checkpoints have no tokenizer."""
 
-    stopped = False
+    stopped, found = False, None
 
     def push(self, token: int) -> str:
         return ""
