@@ -29,9 +29,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
 
 from bench_load import cpu_name, memory_total, warm
-from document import printed, put_into, section
-from layers import head_shape, layer_shapes
-from summary import PRECISIONS, ROW_GOALS, Shape, goals, other_goals, points
+from document import printed, section
+from layers import head_shape, layer_shapes, sizes
+from sections import put_into
+from summary import BEGIN, END, PRECISIONS, ROW_GOALS, Shape, goals, other_goals, points
 
 from glmcore import demo
 from glmcore.config import ModelConfig, find_config
@@ -78,12 +79,7 @@ class Setting:
     @property
     def sizes(self) -> dict[str, int]:
         """The shape as the peers take it."""
-        config = self.config
-        return {
-            "layers": config.num_layers, "hidden": config.hidden_size, "ffn": config.ffn_hidden_size,
-            "heads": config.num_heads, "kv_heads": config.num_kv_heads, "head_dim": config.head_dim,
-            "vocab": config.vocab_size, "context": config.max_length,
-        }  # fmt: skip
+        return sizes(self.config)
 
     @property
     def shape(self) -> Shape:
@@ -282,7 +278,7 @@ def main() -> None:
         listed = [printed(goal) for goal in (*reached, *other_goals(results, setting.shape))]
         options.json.write_text(json.dumps({"results": results, "absent": absent, "goals": listed}, indent=1) + "\n")
     if options.into:
-        put_into(options.into, text)
+        put_into(options.into, BEGIN, END, text)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,12 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from sections import put_into
+
+ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("chatglm-6b", "chatglm2-6b", "chatglm3-6b", "glm-4-9b")
 BEGIN, END = "<!-- loading: begin -->", "<!-- loading: end -->"
 PROMPT, TOKENS = 32, 5  # how many tokens go in at once, and then one by one
@@ -197,14 +200,6 @@ def memory_total() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def put_into(path: Path, text: str) -> None:
-    """Replace the section between the markers, or add it at the end."""
-    old = path.read_text(encoding="utf-8") if path.exists() else "# Benchmarks\n"
-    before, _, rest = old.partition(BEGIN)
-    after = rest.partition(END)[2] or "\n"
-    path.write_text(before.rstrip("\n") + "\n\n" + text + after, encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", default=list(NAMES))
@@ -228,7 +223,7 @@ def main() -> None:
         text = section(results)
         print(text)
         if options.into:
-            put_into(options.into, text)
+            put_into(options.into, BEGIN, END, text)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from summary import BEGIN, END, PRECISIONS, Goal, Results, Shape, combine, goals, number, other_goals, series, speeds
@@ -130,14 +129,6 @@ def loads(results: Results) -> list[str]:
         f"with a first prompt of 8 tokens, which reads all of it, loading took {prompts} s.",
         "",
     ]
-
-
-def put_into(path: Path, text: str) -> None:
-    """Replace the section between the markers, or add it at the end."""
-    old = path.read_text(encoding="utf-8") if path.exists() else "# Benchmarks\n"
-    before, _, rest = old.partition(BEGIN)
-    after = rest.partition(END)[2] or "\n"
-    path.write_text(before.rstrip("\n") + "\n\n" + text + after, encoding="utf-8")
 
 
 def missing(absent: Mapping[str, str]) -> list[str]:

@@ -18,6 +18,15 @@ GROUP = 128  # columns that share a scale
 ROUNDS = 3
 
 
+def sizes(config) -> dict[str, int]:
+    """The shape of a model as the peers take it, from its ModelConfig."""
+    return {
+        "layers": config.num_layers, "hidden": config.hidden_size, "ffn": config.ffn_hidden_size,
+        "heads": config.num_heads, "kv_heads": config.num_kv_heads, "head_dim": config.head_dim,
+        "vocab": config.vocab_size, "context": config.max_length,
+    }  # fmt: skip
+
+
 def layer_shapes(shape: dict[str, int]) -> list[tuple[int, int]]:
     """(rows, columns) of the four linears of a layer."""
     hidden, ffn = shape["hidden"], shape["ffn"]

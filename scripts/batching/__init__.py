@@ -1,0 +1,1 @@
+"""What many answers at once cost and give: the parts of bench_batching.py."""
