@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from glmcore.cluster.request import Request
 
 
+class Stages(click.ParamType):
+    """A number, or "auto"."""
+
+    name = "auto|N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        return None if value in ("auto", None) else click.IntRange(1).convert(value, param, ctx)
+
+
 def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Where the cluster is, and what it is to hold."""
     options: list[Decorator] = [
@@ -31,7 +40,11 @@ def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--nodes", type=click.IntRange(1, 16), metavar="N", help="Of a local cluster.  [default: 2]"
         ),
         click.option(
-            "--replicas", type=click.IntRange(1), metavar="N", help="At most.  [default: one on each node]"
+            "--replicas", type=click.IntRange(1), metavar="N", help="At most.  [default: as many as the nodes hold]"
+        ),
+        click.option(
+            "--stages", type=Stages(), default="auto", show_default=True, metavar="auto|N",
+            help="Machines over which each replica lies; auto takes as few as hold the model.",
         ),
     ]  # fmt: skip
     for option in reversed(options):
@@ -97,7 +110,7 @@ def plan(context: int | None, as_json: bool, debug: bool, **asked: Any) -> None:
 def requested(
     *, model: str | None, adapter: str | None, quant: str | None, dtype: str | None, plan_file: str | None,
     kernel_file: str | None, precision: str, cache: str | None, threads: int | None, address: str, nodes: int | None,
-    replicas: int | None, context: int | None, serving: dict[str, Any],
+    replicas: int | None, stages: int | None, context: int | None, serving: dict[str, Any],
 ) -> Request:  # fmt: skip
     """The options as one request. Errors: GlmError("usage") for what a cluster does not take."""
     if plan_file is not None:
@@ -108,10 +121,12 @@ def requested(
     from glmcore.cluster.request import Request
 
     files = {"kernel_file": absolute(kernel_file), "adapter": absolute(adapter)}
-    settings = {**files, "precision": precision, "cache": cache}
+    if adapter and (stages or 1) > 1:
+        raise GlmError("usage", "an adapter is put on a whole model", where="--stages", hint="leave --stages away")
     return Request(
         model=absolute(model), quant=quant, dtype=dtype, cache=cache, threads=threads, address=address,
-        nodes=nodes or 2, replicas=replicas, context=context, settings={**settings, **serving},
+        nodes=nodes or 2, replicas=replicas, context=context, stages=1 if adapter else stages,
+        loading={**{name: path for name, path in files.items() if path}, "precision": precision}, answering=serving,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from glmcore.kernels.threads import share_cores
 
 if TYPE_CHECKING:
     from glmcore.engine.batch.answer import Answer, Item
+    from glmcore.engine.engine import Engine
 
 # Seconds of silence after which the front is told that there is nothing to tell.
 BEAT_S = 1.0
@@ -31,13 +33,31 @@ class Replica:
         self.answers: dict[int, Answer] = {}
         self.begun: set[int] = set()
 
-    def load(self, model: str | None, settings: dict[str, Any]) -> dict[str, Any]:
-        """Make the engine. Errors: GlmError."""
+    def load(self, model: str | None, loading: dict[str, Any], answering: dict[str, Any]) -> dict[str, Any]:
+        """Make the engine of the whole model; what the front has to know of it. Errors: GlmError."""
         import glmcore
 
-        self.engine = glmcore.load(model, **settings)
-        self.engine.loop.measure()
-        return {"backend": self.engine.backend, "context": self.engine.context, "parallel": self.engine.parallel}
+        return self._answer_with(glmcore.load(model, **loading, **answering))
+
+    def lead(
+        self, model: str | None, layers: tuple[int, int], loading: dict[str, Any], answering: dict[str, Any],
+        others: Sequence[tuple[str, Any]],
+    ) -> dict[str, Any]:  # fmt: skip
+        """The same of the model's first layers, with the others at other actors, by their names. Errors: GlmError."""
+        from glmcore import demo
+        from glmcore.cluster.stage import ActorStage
+        from glmcore.engine.stages.load import load_stage
+        from glmcore.engine.stages.pipeline import Local
+        from glmcore.engine.stages.runner import staged_engine
+
+        first = Local(load_stage(model, *layers, **loading))
+        handles = [first, *(ActorStage(name, actor) for name, actor in others)]
+        return self._answer_with(staged_engine(model or demo.folder(), handles, **answering))
+
+    def _answer_with(self, engine: Engine) -> dict[str, Any]:
+        self.engine = engine
+        engine.loop.measure()
+        return {"backend": engine.backend, "context": engine.context, "parallel": engine.parallel}
 
     def submit(self, number: int, prompt: tuple[int, ...], asked: dict[str, Any]) -> None:
         """Answer a prompt; ``asked`` is what ``Engine.submit`` takes. What is wrong with it comes as news."""

@@ -20,7 +20,10 @@ USUAL_CONTEXT = 2048
 
 @dataclass(frozen=True)
 class Request:
-    """``model``: an absolute folder or a name, the demo model where None. settings: more of ``glmcore.load``."""
+    """``model``: an absolute folder or a name, the demo model where None.
+
+    loading, answering: of ``glmcore.load``'s settings those for the weights and for the engine.
+    """
 
     model: str | None = None
     quant: str | None = None
@@ -30,8 +33,10 @@ class Request:
     address: str = "local"
     nodes: int = 2
     replicas: int | None = None
+    stages: int | None = None
     context: int | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    loading: Mapping[str, Any] = field(default_factory=dict)
+    answering: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def folder(self) -> Path:
@@ -49,7 +54,10 @@ class Request:
 
     @property
     def wish(self) -> Wish:
+        """In the type that this machine would load it in, so that all nodes compute in the same one."""
+        from glmcore.place.loader import default_dtype
+
         config = self.config
         context = min(self.context or USUAL_CONTEXT, config.max_length)
-        precision = Precision.of(config, self.dtype or config.dtype, config.quantization_bit, self.cache)
-        return Wish(config, precision, context, self.replicas, self.threads)
+        precision = Precision.of(config, self.dtype or default_dtype(config), config.quantization_bit, self.cache)
+        return Wish(config, precision, context, self.replicas, self.threads, self.stages)

@@ -53,13 +53,13 @@ def serving(request: Request) -> Iterator[Front]:
     """
     wish, expected = request.wish, reference(request.folder)
     front = Front(wish.config, load_tokenizer(request.folder, wish.config))
-    settings = {**request.settings, "context": request.context}
+    answering = {**request.answering, "context": request.context}
 
     def examine(seen: Seen, name: str) -> Node:
         return examined(seen, name, request.model, expected)
 
     def begin(spec: Spec, lost: Callable, ended: Callable):
-        return start(spec, request.model, settings, lost, ended)
+        return start(spec, request.model, request.loading, answering, lost, ended)
 
     keeper = Keeper(front, present, examine, lambda nodes, running: specs(wish, nodes, running), begin)
     front.cluster = ClusterFigures(keeper)

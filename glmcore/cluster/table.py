@@ -53,6 +53,8 @@ class Table:
         for id, machine in now.items():
             if id not in self.entries:
                 self.entries[id] = Entry(self._name(machine), machine)
+            elif self.entries[id].state is State.GONE:
+                self.entries[id].state = State.NEW
         return gone
 
     def _name(self, machine: str) -> str:

@@ -12,7 +12,7 @@ LONGEST = 300
 # Of glmcore's codes, those that the request is to blame for, with OpenAI's own code where there is one.
 REQUEST_CODES = {"usage": None, "context-full": "context_length_exceeded"}
 # Those that another try may not meet, with the seconds after which it is worth one.
-AGAIN_CODES = {"replica-lost": 2}
+AGAIN_CODES = {"replica-lost": 2, "stage-lost": 2}
 
 
 class ApiError(Exception):

@@ -132,6 +132,25 @@ def test_a_replica_that_is_killed_is_told_of_replaced_and_missed_by_nobody(
     assert "Traceback" not in server.log.read_text()
 
 
+def test_a_model_over_two_machines_answers_as_on_one_and_comes_back_when_a_stage_is_killed(
+    cluster: Rays, model: Path, alone: dict[str, str], tmp_path: Path
+) -> None:
+    with served(cluster, tmp_path, "--model", model, "--stages", "2", "--threads", "1") as server:
+        said = server.cluster()
+        assert [[stage["layers"] for stage in each["stages"]] for each in said["replicas"]] == [[[0, 1], [2, 3]]]
+        assert right(server, alone) and right(server, alone)
+        with ThreadPoolExecutor(1) as client:
+            answer = client.submit(server.chat, TEXTS[0], max_tokens=2000, logit_bias={"2": -100})
+            server.until(lambda said: said["replicas"][0]["batch"]["answering"])
+            processes(cluster, "ray::StageProcess")[0].kill()
+            status, body, headers = answer.result()
+        assert (status, headers["retry-after"]) == (503, "2")
+        assert body["error"]["code"] in ("replica-lost", "stage-lost")
+        server.until(lambda said: said["replicas"])
+        assert right(server, alone)
+        server.until(lambda said: not any(each["batch"]["rows_taken"] for each in said["replicas"]))
+
+
 def test_a_machine_that_vanishes_is_gone_and_one_that_joins_is_used(
     cluster: Rays, server: Served, alone: dict[str, str]
 ) -> None:

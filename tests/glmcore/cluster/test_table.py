@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from glmcore.cluster.table import LONGEST_REST_S, LOOK_AGAIN_S, State, Table
@@ -58,6 +58,7 @@ def test_a_machine_that_comes_back_has_its_name_and_a_new_one_the_next() -> None
     assert nodes.entries["d"].name == "node2" and nodes.due(0) == ["c", "d"]
 
 
+@example([("join", 0), ("leave", 0), ("join", 0)])
 @given(st.lists(st.tuples(st.sampled_from(["join", "leave", "lose", "examine", "spoil"]), st.integers(0, 3))))
 def test_whatever_happens_names_are_single_and_only_fit_nodes_are_offered(events: list[tuple[str, int]]) -> None:
     nodes, there, now = Table(), set(), 0.0
