@@ -77,9 +77,11 @@ GLMCORE = {
         "checkpoint", "chat", "config", "demo", "engine", "errors", "folders", "kernels", "machine", "output", "place",
         "plan", "programs", "reading", "tokenizers", "",
     },
-    "server": {"engine", "tokenizers", "chat", "plan", "config", "errors", "demo", "programs", ""},
+    "server": {"grammar", "engine", "tokenizers", "chat", "plan", "config", "errors", "demo", "programs", ""},
     "bench": {"layout", "engine", "place", "models", "quant", "kernels", "checkpoint", "plan", "config", "errors"},
+    "grammar": {"tokenizers", "chat", "traits", "programs", "extras", "errors"},
     "engine": {
+        "grammar",
         "layout",
         "machine",
         "place",
@@ -141,7 +143,7 @@ GLMCORE = {
 }
 WITHOUT_TORCH = [
     "glmcore/__init__.py", "glmcore/errors.py", "glmcore/output.py", "glmcore/reading.py", "glmcore/config",
-    "glmcore/layout.py", "glmcore/traits.py", "glmcore/machine.py", "glmcore/plan", "glmcore/chat",
+    "glmcore/layout.py", "glmcore/traits.py", "glmcore/machine.py", "glmcore/plan", "glmcore/chat", "glmcore/grammar",
     "glmcore/kernels/build.py", "glmcore/kernels/opening.py", "glmcore/kernels/abi.py", "glmcore/kernels/plain_step.py",
     "glmcore/kernels/reading.py",
     "glmcore/engine/sequence.py", "glmcore/engine/batch/scheduler.py", "glmcore/engine/batch/costs.py",

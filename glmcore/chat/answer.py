@@ -42,6 +42,21 @@ class AnswerStream:
         return self._wide.push(text) if self._wide else text
 
 
+class Unchanged:
+    """The same for an answer that a grammar has made: all of it as it is, behind the blanks that it begins with."""
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def push(self, text: str) -> str:
+        text = text if self._begun else text.lstrip()
+        self._begun = self._begun or bool(text)
+        return text
+
+    def flush(self) -> str:
+        return ""
+
+
 class _Widening:
     """``widen`` over pieces: one character of context before, and one held back until the next is known."""
 

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from glmcore.chat.answer import AnswerStream
+from glmcore.chat.answer import AnswerStream, Unchanged
+from glmcore.chat.formats import told
 from glmcore.chat.messages import tool_names
 from glmcore.chat.reasoning import Reasoning
 from glmcore.chat.responses import clean_text, parse_call
@@ -24,6 +25,8 @@ from glmcore.engine.sequence import budget
 from glmcore.engine.stats import Stats
 from glmcore.engine.text import AnswerText
 from glmcore.errors import GlmError
+from glmcore.grammar.forms import Grammar, by_format
+from glmcore.grammar.matcher import Grammars
 from glmcore.plan import Plan
 from glmcore.tokenizers import Tokenizer
 
@@ -48,6 +51,8 @@ class Engine:
         self.context = min(config.max_length, context or sys.maxsize, room.tokens)
         self.plan = plan  # by which the model was loaded, until it is moved
         self.stats = Stats(backend=backend)
+        self.stop_ids = frozenset({*tokenizer.stop_ids, *config.eos_token_ids})
+        self.grammars = Grammars(tokenizer, config.vocab_size, sorted(self.stop_ids))
         self.loop = Loop(
             runner, Scheduler(parallel or runner.way.together, room.fits), max_stall=max_stall,
             prefix_bytes=prefix_bytes, lookup=lookup,
@@ -100,14 +105,19 @@ class Engine:
         seed: int | None = None,
         stop: Sequence[str] = (),
         tools: Sequence[Mapping[str, Any]] | None = None,
+        response_format: Mapping[str, Any] | None = None,
     ) -> str | dict[str, Any]:
         """The answer to OpenAI-shaped ``messages``: text, or with ``tools`` a message with tool calls. No thoughts.
 
         ``temperature`` 0 is greedy; None for it and ``top_p`` means the generation's own. ``messages`` are not changed.
+        response_format: as OpenAI's, the answer is then JSON as it asks for, if ``max_new_tokens`` suffice.
         """
-        answer = self.submit(self.prompt(messages, tools), max_new_tokens=max_new_tokens, stop=stop,
-                             sampling=self.sampling(temperature, top_p, seed))  # fmt: skip
+        answer = self.submit(self.prompt(messages, tools, response_format), max_new_tokens=max_new_tokens, stop=stop,
+                             sampling=self.sampling(temperature, top_p, seed),
+                             grammar=self.grammar(response_format))  # fmt: skip
         _, text = Reasoning(self.config.generation).push(answer.text())
+        if answer.sampler.grammar:
+            return text.lstrip()
         call = parse_call(text, self.config.generation, tool_names(messages, tools))
         if call is None:
             return clean_text(text, self.config.generation)
@@ -124,6 +134,7 @@ class Engine:
         seed: int | None = None,
         stop: Sequence[str] = (),
         tools: Sequence[Mapping[str, Any]] | None = None,
+        response_format: Mapping[str, Any] | None = None,
         think: Callable[[str], None] = lambda thought: None,
         **more: Any,
     ) -> Iterator[str]:
@@ -131,9 +142,11 @@ class Engine:
 
         ``think`` is told the thoughts that come before it, where the model has any; ``more`` as for `sampling`.
         """
-        cleaned, reasoning = AnswerStream(self.config.generation), Reasoning(self.config.generation)
-        answer = self.submit(self.prompt(messages, tools), max_new_tokens=max_new_tokens, stop=stop,
-                             sampling=self.sampling(temperature, top_p, seed, **more))  # fmt: skip
+        answer = self.submit(self.prompt(messages, tools, response_format), max_new_tokens=max_new_tokens, stop=stop,
+                             sampling=self.sampling(temperature, top_p, seed, **more),
+                             grammar=self.grammar(response_format))  # fmt: skip
+        reasoning = Reasoning(self.config.generation)
+        cleaned = Unchanged() if answer.sampler.grammar else AnswerStream(self.config.generation)
         for piece in answer:
             thought, said = reasoning.push(piece.text)
             if thought:
@@ -145,8 +158,24 @@ class Engine:
         if rest := cleaned.flush():
             yield rest
 
-    def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None) -> list[int]:
-        return self.tokenizer.apply_chat_template(messages, tools=tools, add_generation_prompt=True)
+    def prompt(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None,
+        response_format: Mapping[str, Any] | None = None,
+    ) -> list[int]:  # fmt: skip
+        """The ids of ``messages``, in which the model is told of a ``response_format`` that ``grammar`` has taken."""
+        return self.tokenizer.apply_chat_template(
+            told(messages, response_format), tools=tools, add_generation_prompt=True
+        )
+
+    def grammar(self, response_format: Mapping[str, Any] | None) -> Grammar | None:
+        """What OpenAI's ``response_format`` asks for, compiled; None for text.
+
+        Errors: GlmError("usage") for what cannot be satisfied, is not supported or takes too much.
+        """
+        grammar = by_format(response_format, self.config.generation)
+        if grammar:
+            self.grammars.matcher(grammar)
+        return grammar
 
     def prompt_ids(self, prompt: str | Sequence[int]) -> list[int]:
         """A text as the model reads it, or the ids themselves. Errors: GlmError("usage") for ids that it lacks."""
@@ -174,8 +203,7 @@ class Engine:
     def sequence(self, prompt: Sequence[int], max_new_tokens: int, stop_ids: Collection[int] = ()) -> TokenSequence:
         """What is to follow the ids ``prompt``, within the context. Errors: GlmError("context-full")."""
         allowed = budget(len(prompt), max_new_tokens, self.context)
-        every = frozenset({*self.tokenizer.stop_ids, *self.config.eos_token_ids, *stop_ids})
-        return TokenSequence(tuple(prompt), allowed, every)
+        return TokenSequence(tuple(prompt), allowed, self.stop_ids.union(stop_ids))
 
     def submit(
         self,
@@ -188,6 +216,7 @@ class Engine:
         keeps_stop: bool = False,
         shown: Collection[str] = (),
         logprobs: int | None = None,
+        grammar: Grammar | None = None,
     ) -> Answer:
         """Ask for the continuation of a text or of token ids, and do not wait for it: any number may be under way.
 
@@ -196,24 +225,31 @@ class Engine:
         stop: texts that end it. stop_ids: tokens that do, too. keeps_stop: whether the text ends behind such a text,
         and not before. shown: special tokens that stand in the text by their names. logprobs: how many of the likeliest
         tokens are told with the logprob of each, by the model before sampling; None: none, and no logprobs either.
-        Errors: GlmError("context-full"); what the model raises comes with the pieces.
+        grammar: what it may be; its text is then what the tokens write, to the byte.
+        Errors: GlmError("context-full"), GlmError("usage") for a grammar that nothing satisfies; what the model raises
+        comes with the pieces.
         """
         ids = self.prompt_ids(prompt)
-        sampler = Sampler(sampling or self.sampling(None, None, None), ids)
-        text = AnswerText(self.tokenizer, stop, shown, keeps_stop)
+        matcher = self.grammars.matcher(grammar) if grammar else None
+        sampler = Sampler(sampling or self.sampling(None, None, None), ids, matcher)
+        text = AnswerText(self.tokenizer, stop, shown, keeps_stop, self.grammars.text_stream() if grammar else None)
         answer = Answer(self.sequence(ids, max_new_tokens, stop_ids), sampler, text, self.backend, logprobs)
         self.stats = answer.stats
         self.loop.submit(answer)
         return answer
 
-    def generate(self, prompts: Sequence[str], *, max_new_tokens: int = 512, n: int = 1, **settings: Any) -> list[str]:
+    def generate(
+        self, prompts: Sequence[str], *, max_new_tokens: int = 512, n: int = 1, grammar: Grammar | None = None,
+        **settings: Any,
+    ) -> list[str]:  # fmt: skip
         """Plain continuations of each text, without a chat template; all of them are made side by side.
 
-        n: of each so many, one after the other; with a seed the second is that of the next seed, and so on.
+        n: of each so many, one after the other; with a seed the second is that of the next seed, and so on. grammar:
+        what each may be.
         """
         sampling = Sampling(**settings)
         answers = [
-            self.submit(text, max_new_tokens=max_new_tokens, sampling=sampling.of_choice(number))
+            self.submit(text, max_new_tokens=max_new_tokens, sampling=sampling.of_choice(number), grammar=grammar)
             for text in prompts for number in range(n)
         ]  # fmt: skip
         return [answer.text() for answer in answers]

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from glmcore.engine.penalties import Penalties
 from glmcore.errors import GlmError
+from glmcore.grammar.matcher import Matcher
 
 # Nearly always the nucleus lies within so many candidates; where it does not, all are sorted.
 CANDIDATES = 256
@@ -70,11 +72,11 @@ class Sampling:
 
 class Sampler:
     """Draws an answer's tokens, one after the other, where the logits are; with its own generator, so that a seed gives
-    the same answer again.
+    the same answer again. grammar: what the answer may be.
     """
 
-    def __init__(self, sampling: Sampling, prompt: Sequence[int] = ()) -> None:
-        self.sampling = sampling
+    def __init__(self, sampling: Sampling, prompt: Sequence[int] = (), grammar: Matcher | None = None) -> None:
+        self.sampling, self.grammar = sampling, grammar
         self._penalties = Penalties(sampling, prompt) if sampling.changes_logits else None
         self._generator: torch.Generator | None = None
 
@@ -90,10 +92,12 @@ class Sampler:
 
     def __call__(self, logits: torch.Tensor) -> int:
         """The next token's id from logits [V]. Errors: GlmError("not-finite") where the model gave NaN or infinity."""
-        if self._penalties is None:
-            return self._drawn(logits.float())
-        token = self._drawn(self._penalties.applied(logits))
-        self._penalties.note(token)
+        logits = self._penalties.applied(logits) if self._penalties else logits.float()
+        token = self._drawn(only(self.grammar.allowed(), logits) if self.grammar else logits)
+        if self._penalties:
+            self._penalties.note(token)
+        if self.grammar:
+            self.grammar.note(token)
         return token
 
     def _drawn(self, logits: torch.Tensor) -> int:
@@ -124,3 +128,9 @@ class Sampler:
             if not keep[-1]:
                 break
         return ids[keep], probabilities[keep]
+
+
+def only(allowed: bytearray, logits: Tensor) -> Tensor:
+    """Logits [V], those of tokens whose byte in ``allowed`` [V] is 0 made minus infinity."""
+    mask = torch.frombuffer(allowed, dtype=torch.uint8).to(logits.device)
+    return logits.masked_fill(mask == 0, -torch.inf)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from glmcore.chat.incremental import Detokenizer
+from glmcore.chat.incremental import Detokenizer, TextStream
 from glmcore.chat.stops import StopMatcher
 from glmcore.tokenizers import Tokenizer
 
@@ -13,13 +13,14 @@ class AnswerText:
     """``push`` each token, ``flush`` at the end; both give what is certain to be told.
 
     shown: special tokens that stand in the text by their names. keeps_stop: whether the text ends behind the stop text
-    that ends it, and not before.
+    that ends it, and not before. stream: what decodes the tokens, where not as usual.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, stop: Sequence[str] = (), shown: Collection[str] = (), keeps_stop: bool = False
-    ) -> None:
-        self._detokenizer, self._matcher = Detokenizer(tokenizer), StopMatcher(stop, keeps_stop)
+        self, tokenizer: Tokenizer, stop: Sequence[str] = (), shown: Collection[str] = (), keeps_stop: bool = False,
+        stream: TextStream | None = None,
+    ) -> None:  # fmt: skip
+        self._detokenizer, self._matcher = stream or Detokenizer(tokenizer), StopMatcher(stop, keeps_stop)
         special = tokenizer.special
         self._names = {special[name]: name for name in shown if name in special}
 

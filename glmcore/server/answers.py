@@ -72,12 +72,16 @@ class Answers:
 
     async def chat(self, asked: ChatRequest) -> Telling:
         """One answer. Errors: as ``chats``."""
-        return Telling(await self.chats(asked), Deltas(self.engine.config.generation, asked.tool_names))
+        return Telling(await self.chats(asked), self.deltas(asked))
+
+    def deltas(self, asked: ChatRequest) -> Deltas:
+        """What makes a request's text one."""
+        return Deltas(self.engine.config.generation, asked.tool_names, verbatim=asked.held)
 
     async def chats(self, asked: ChatRequest) -> Job:
         """Errors: ApiError, GlmError for whatever is wrong with it, before it waits."""
         limit = asked.max_completion_tokens or asked.max_tokens or CHAT_TOKENS
-        prompt = partial(self.engine.prompt, asked.messages, asked.offered)
+        prompt = partial(self.engine.prompt, asked.messages, asked.offered, asked.response_format)
         return await self._job(asked, [prompt], limit, several=bool(asked.tool_names))
 
     async def prompt(self, asked: ChatRequest) -> list[int]:
@@ -106,11 +110,12 @@ class Answers:
         asked.check()
         self.line.check(len(prompts) * asked.made)
         sampling = self.engine.sampling(asked.temperature, asked.top_p, asked.seed, **asked.choosing)
+        grammar = await asyncio.to_thread(self.engine.grammar, asked.response_format)
         every = await asyncio.to_thread(lambda: [prompt() for prompt in prompts])
         return self.line.join([
             Task(
                 tuple(ids), budget(len(ids), limit, self.engine.context), sampling.of_choice(number), asked.stops,
-                tuple(asked.stop_token_ids or ()), bool(asked.include_stop_str_in_output), several, asked.top,
+                tuple(asked.stop_token_ids or ()), bool(asked.include_stop_str_in_output), several, asked.top, grammar,
             )
             for ids in every for number in range(asked.made)
         ])  # fmt: skip

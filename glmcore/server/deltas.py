@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from glmcore.chat.answer import AnswerStream
+from glmcore.chat.answer import AnswerStream, Unchanged
 from glmcore.chat.messages import Call
 from glmcore.chat.reasoning import Reasoning, Thought
 from glmcore.chat.responses import parse_call
@@ -20,13 +20,15 @@ class Deltas:
     """``push`` generated text as it comes, ``finish`` at its end.
 
     A message whose first line is the name of an offered tool is held back until it is whole; where it does not parse as
-    a call, it is text. Everything else passes at once, cleaned as the original cleans it; a thought by itself.
+    a call, it is text. Everything else passes at once, cleaned as the original cleans it unless it is ``verbatim``; a
+    thought by itself.
     """
 
-    def __init__(self, generation: str, tools: Collection[str] = ()) -> None:
+    def __init__(self, generation: str, tools: Collection[str] = (), *, verbatim: bool = False) -> None:
         self.generation, self.tools = generation, tools
         self.calls = 0
-        self._clean, self._reasoning = AnswerStream(generation), Reasoning(generation)
+        self._clean: AnswerStream | Unchanged = Unchanged() if verbatim else AnswerStream(generation)
+        self._reasoning = Reasoning(generation)
         self._held = ""
         self._is_text = not tools  # whether the message that is coming is known to be no call
 

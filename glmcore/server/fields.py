@@ -39,7 +39,7 @@ OPENAI: dict[str, Fate] = {
     "safety_identifier": HARMLESS, "prompt_cache_key": HARMLESS, "prompt_cache_retention": HARMLESS,
     "n": DONE, "best_of": DONE, "echo": only(False), "suffix": only(""), "logprobs": DONE,
     "top_logprobs": DONE, "logit_bias": DONE, "frequency_penalty": DONE, "presence_penalty": DONE,
-    "response_format": only({"type": "text"}), "functions": only([]), "function_call": only("none"),
+    "response_format": DONE, "functions": only([]), "function_call": only("none"),
     "parallel_tool_calls": only(True), "modalities": only(["text"]), "audio": only(), "web_search_options": only(),
     "reasoning_effort": only("none"), "verbosity": only("medium"),
 }  # fmt: skip

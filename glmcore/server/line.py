@@ -15,6 +15,7 @@ from glmcore.engine.batch.answer import Answer, Ending, Item, Piece
 from glmcore.engine.engine import Engine
 from glmcore.engine.sampling import Sampling
 from glmcore.errors import GlmError
+from glmcore.grammar import Grammar
 from glmcore.server.deltas import NEXT_MESSAGE
 from glmcore.server.errors import ApiError
 from glmcore.server.waits import WAITING, Waits
@@ -26,7 +27,8 @@ log = logging.getLogger("glmcore")
 class Task:
     """A prompt as token ids and how to answer it. ``max_new_tokens`` lies within the context.
 
-    several: whether the answer may be several messages, which the text then shows by NEXT_MESSAGE.
+    several: whether the answer may be several messages, which the text then shows by NEXT_MESSAGE. grammar: what it
+    may be.
     """
 
     prompt: tuple[int, ...]
@@ -37,6 +39,7 @@ class Task:
     keeps_stop: bool = False
     several: bool = False
     logprobs: int | None = None
+    grammar: Grammar | None = None
 
 
 class Entry:
@@ -140,7 +143,7 @@ class Line:
         answer = self.engine.submit(
             task.prompt, max_new_tokens=task.max_new_tokens, sampling=task.sampling, stop=task.stop,
             stop_ids=task.stop_ids, keeps_stop=task.keeps_stop, shown=(NEXT_MESSAGE,) if task.several else (),
-            logprobs=task.logprobs,
+            logprobs=task.logprobs, grammar=task.grammar,
         )  # fmt: skip
         entry, loop = Entry(answer, hear, self._entries.discard), asyncio.get_running_loop()
         self._entries.add(entry)

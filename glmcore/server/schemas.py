@@ -69,10 +69,16 @@ class Settings(BaseModel):
     presence_penalty: Finite | None = None
     frequency_penalty: Finite | None = None
     logit_bias: Annotated[dict[TokenId, Finite], Field(max_length=1024)] | None = None
+    response_format: dict[str, Any] | None = None  # checked where it is understood, in ``glmcore.grammar``
 
     @property
     def stops(self) -> tuple[str, ...]:
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    @property
+    def held(self) -> bool:
+        """Whether a response_format says what an answer may be."""
+        return (self.response_format or {}).get("type", "text") != "text"
 
     @property
     def choices(self) -> int:
@@ -132,6 +138,9 @@ class ChatRequest(Settings):
         if self.tool_choice not in TOOL_CHOICES:
             message = 'a call cannot be forced; tool_choice may be "auto" or "none"'
             raise ApiError(400, message, param="tool_choice", code="unsupported_parameter")
+        if self.offered and self.held:
+            message = "an answer is held to tools or to a response_format, not to both"
+            raise ApiError(400, message, param="response_format", code="unsupported_parameter")
 
     @property
     def offered(self) -> list[dict[str, Any]] | None:

@@ -45,6 +45,10 @@ class Tokenizer(ABC):
         """``ids`` with the tokens that the model expects around every input."""
 
     @abstractmethod
+    def encode_within(self, text: str) -> list[int]:
+        """The ids of ``text`` amid other text: no blank is put before it, none dropped behind it."""
+
+    @abstractmethod
     def token(self, index: int) -> str:
         """The token of an id in the vocabulary's own spelling, "" where there is none."""
 
@@ -55,6 +59,11 @@ class Tokenizer(ABC):
     @abstractmethod
     def bytes_of(self, index: int) -> bytes:
         """What an id stands for within a text, in UTF-8; a special token's name; nothing where there is no token."""
+
+    @property
+    def control_ids(self) -> frozenset[int]:
+        """The ids that are no text."""
+        return frozenset(self.special.values())
 
     @cached_property
     def vocabulary(self) -> dict[str, int]:

@@ -69,6 +69,9 @@ class Glm1Tokenizer(Tokenizer):
             ids += [self.special[part]] if part in PARSED else self._ids(part)
         return ids
 
+    def encode_within(self, text: str) -> list[int]:
+        return [index + self.offset for index in self.model.encode_within(_mark(text))]
+
     def _ids(self, text: str) -> list[int]:
         return [index + self.offset for index in self.model.encode(_mark(text))]
 
@@ -88,6 +91,10 @@ class Glm1Tokenizer(Tokenizer):
 
     def frame(self, ids: Sequence[int]) -> list[int]:
         return [*ids, self.special["[gMASK]"], self.special["<sop>"]]
+
+    @property
+    def control_ids(self) -> frozenset[int]:
+        return super().control_ids | {index + self.offset for index in self.model.control_ids}
 
     def bytes_of(self, index: int) -> bytes:
         spelling = self.token(index)

@@ -34,6 +34,9 @@ class Glm2Tokenizer(Tokenizer):
         ids = self._ids(text, parse_special)
         return self.frame(ids) if add_special_tokens else ids
 
+    def encode_within(self, text: str) -> list[int]:
+        return self.model.encode_within(text)
+
     def _ids(self, text: str, parse_special: bool) -> list[int]:
         return self.model.encode(text)
 
@@ -49,6 +52,10 @@ class Glm2Tokenizer(Tokenizer):
     @cached_property
     def vocabulary(self) -> dict[str, int]:
         return {piece: index for index, piece in enumerate(self.model.pieces)} | dict(self.special)
+
+    @property
+    def control_ids(self) -> frozenset[int]:
+        return super().control_ids | self.model.control_ids
 
     def bytes_of(self, index: int) -> bytes:
         if index in self._silent:

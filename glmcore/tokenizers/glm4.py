@@ -57,6 +57,9 @@ class Glm4Tokenizer(Tokenizer):
         ]
         return self.frame(ids) if add_special_tokens else ids
 
+    def encode_within(self, text: str) -> list[int]:
+        return self.encode(text)
+
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """The text of ``ids``. As in the original, blanks surround special tokens, and an id that the vocabulary lacks
         repeats the text since the last special token."""

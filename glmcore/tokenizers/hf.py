@@ -45,6 +45,9 @@ class HfTokenizer(Tokenizer):
         # What frames any input is what the file's own post-processor adds.
         return [*self._tokenizer.encode("", add_special_tokens=True).ids, *ids] if add_special_tokens else ids
 
+    def encode_within(self, text: str) -> list[int]:
+        return self._ids(text)
+
     def _ids(self, text: str) -> list[int]:
         # A lone surrogate is no character that the library could take.
         sound = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
@@ -67,6 +70,10 @@ class HfTokenizer(Tokenizer):
 
     def frame(self, ids: Sequence[int]) -> list[int]:
         return [*(self.special[name] for name in _framing(self.generation)), *ids]
+
+    @property
+    def control_ids(self) -> frozenset[int]:
+        return frozenset(self._hidden)  # GLM-Z1's </think>, for one, is a token and text
 
     def bytes_of(self, index: int) -> bytes:
         return self.data(index, skip_special_tokens=False)

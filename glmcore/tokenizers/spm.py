@@ -10,6 +10,9 @@ from sentencepiece import SentencePieceProcessor
 from glmcore.chat.incremental import Utf8
 from glmcore.tokenizers.files import content, damaged
 
+# A character of Unicode's private use, which no vocabulary has.
+STRANGER = "\ue000"
+
 
 class Model:
     """A sentencepiece model with what its pieces stand for in a text."""
@@ -45,6 +48,24 @@ class Model:
         """What an id stands for within a text, in UTF-8; the spelling of one that stands for nothing."""
         surface = self.surface(index)
         return surface if isinstance(surface, bytes) else (surface or self.pieces[index]).encode()
+    def encode_within(self, text: str) -> list[int]:
+        """The ids of ``text`` amid other text: between two STRANGERs, which no piece holds and no blank is dropped at.
+        """
+        ids = self.encode(STRANGER + text + STRANGER)
+        return ids[self._before : len(ids) - self._behind]
+
+    @cached_property
+    def _before(self) -> int:
+        return len(self.encode(STRANGER))
+
+    @cached_property
+    def _behind(self) -> int:
+        return len(self.encode("a" + STRANGER)) - len(self.encode("a"))
+
+    @cached_property
+    def control_ids(self) -> frozenset[int]:
+        processor = self.processor
+        return frozenset(i for i in range(self.size) if processor.is_control(i) or processor.is_unknown(i))
 
     def surface(self, index: int) -> str | bytes:
         """What an id stands for within a text: its text, or one byte of a character."""

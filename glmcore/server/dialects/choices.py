@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from glmcore.chat.messages import Call
@@ -39,9 +39,9 @@ class Choice(ABC):
 class ChatChoice(Choice):
     """A message. A chunk's logprobs are those of all tokens since the chunk before it."""
 
-    def __init__(self, index: int, engine: Engine, tools: Collection[str] = (), logprobs: bool = False) -> None:
+    def __init__(self, index: int, engine: Engine, deltas: Deltas, logprobs: bool = False) -> None:
         super().__init__(index)
-        self.tokenizer, self.deltas = engine.tokenizer, Deltas(engine.config.generation, tools)
+        self.tokenizer, self.deltas = engine.tokenizer, deltas
         self.said: list[Delta] = []
         self.logprobs: list[Chunk] | None = [] if logprobs else None
         self._calls = self._told = 0

@@ -25,7 +25,9 @@ def add_openai(app: FastAPI, answers: Answers) -> None:
     @app.post("/v1/chat/completions")
     async def chat(asked: ChatRequest, request: Request) -> Response:
         job, head = await answers.chats(asked), replies.Head("chat.completion", answers.model)
-        choices = [ChatChoice(index, engine, asked.tool_names, bool(asked.logprobs)) for index in range(asked.made)]
+        choices = [
+            ChatChoice(index, engine, answers.deltas(asked), bool(asked.logprobs)) for index in range(asked.made)
+        ]
         return await respond(asked, request, Reply(head, job, choices, asked.made))
 
     @app.post("/v1/completions")

@@ -203,7 +203,7 @@ def user(**settings: Any) -> dict[str, Any]:
         (CHAT, user(seed=2**70), 400, "seed"),
         (CHAT, user(stop=["x"] * 99), 400, "stop"),
         (CHAT, user(repeat_penalty=2), 400, "repeat_penalty is not supported; only 1 is taken"),
-        (CHAT, user(response_format={"type": "json_object"}), 400, "response_format"),
+        (CHAT, user(response_format={"type": "xml"}), 400, "response_format"),
         (CHAT, user(tools=[WEATHER]), 400, "tools"),
         (CHAT, user(tool_choice="required"), 400, "tool_choice"),
         (CHAT, user(stream_options={"include_usage": True}), 400, "stream_options"),
