@@ -99,8 +99,8 @@ GLMCORE = {
         "versions",
     },
     "compiled": {
-        "layout", "engine", "place", "models", "quant", "packing", "kernels", "checkpoint", "plan", "config", "output",
-        "folders", "reading", "programs", "errors", "",
+        "layout", "engine", "place", "models", "quant", "packing", "kernels", "checkpoint", "plan", "config", "golden",
+        "output", "folders", "reading", "programs", "errors", "",
     },
     "place": {"layout", "models", "quant", "kernels", "checkpoint", "plan", "config", "reading", "errors"},
     "huggingface": {
@@ -151,6 +151,7 @@ WITHOUT_TORCH = [
     "glmcore/folders.py", "glmcore/programs.py", "glmcore/isolated.py", "glmcore/workers.py", "glmcore/startup.py",
     *(f"glmcore/checkpoint/{name}.py" for name in ("__init__", "headers", "pickles", "tables")),
     *(f"glmcore/compiled/{name}.py" for name in ("__init__", "manifest", "digest", "checks")),
+    *(f"glmcore/compiled/{name}.py" for name in ("questions", "throughput", "wishes")),
     "glmcore/tokenizers/ranks.py",
     *(
         f"glmcore/cluster/{name}.py"
