@@ -162,7 +162,7 @@ def compiled(work: Work, request: Request, graph: Graph, constants: dict[str, Te
 def stage_graph(request: Request, graph: Graph, constants: dict[str, Tensor]) -> StageGraph:
     """The module of a graph, its weights on its device."""
     stage = request.stages[graph.stage]
-    model = with_operators(empty_model(request.config, request.plan))
+    model = with_operators(empty_model(request.config, request.plan.types))
     module = StageGraph(model, stage, telling=graph.role == "golden")
     for name, _ in [*module.model.named_parameters(remove_duplicate=False), *module.model.named_buffers()]:
         assign(module.model, name, constants[name].to(device_of(stage.device)))
