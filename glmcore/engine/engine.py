@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
+
 from glmcore.chat.answer import AnswerStream, Unchanged
 from glmcore.chat.formats import told
 from glmcore.chat.messages import tool_names
@@ -18,6 +20,7 @@ from glmcore.engine.batch.loop import MAX_STALL, Loop
 from glmcore.engine.batch.prefixes import USUAL
 from glmcore.engine.batch.room import Room
 from glmcore.engine.batch.scheduler import Scheduler
+from glmcore.engine.observers import MeanState, Observer, PromptLogprobs
 from glmcore.engine.runner import Runner
 from glmcore.engine.sampling import Sampler, Sampling
 from glmcore.engine.sequence import Sequence as TokenSequence
@@ -187,6 +190,46 @@ class Engine:
             raise GlmError("usage", f"a token id is not below {self.config.vocab_size}", where="prompt")
         return list(prompt)
 
+    def prompt_logprobs(self, prompt: Sequence[int], top: int = 0) -> PromptLogprobs:
+        """To be given to ``submit`` with the ids ``prompt``: it will have found the logprob of each, with the ``top``
+        likeliest tokens at its place. Errors: GlmError("usage") where there are none."""
+        observer = PromptLogprobs(self.config, prompt, top)
+        self._check_states("echo")
+        if not observer.tells:
+            raise GlmError(
+                "usage", "a prompt of ChatGLM-6B sees itself both ways up to <sop>: its tokens have no logprobs",
+                where="echo", hint="only token ids that follow [gMASK] <sop> in the prompt do",
+            )  # fmt: skip
+        return observer
+
+    def mean_state(self, prompt: str | Sequence[int]) -> tuple[list[int], MeanState]:
+        """A text, or its token ids, as the model reads it, and what will be the mean over the text's own tokens.
+
+        Both are for ``submit``. Errors: GlmError("usage") for a text of no tokens.
+        """
+        self._check_states("input")
+        own = self.tokenizer.encode(prompt) if isinstance(prompt, str) else self.prompt_ids(prompt)
+        if not own:
+            raise GlmError("usage", "a text of no tokens has no embedding", where="input")
+        ids = self.tokenizer.frame(own)
+        begin = len(ids) - len(own) if self.config.traits.causal else 0  # ChatGLM-6B's [gMASK] <sop> comes last
+        return ids, MeanState(range(begin, begin + len(own)))
+
+    def _check_states(self, where: str) -> None:
+        if not self.runner.way.tells_states:
+            raise GlmError("usage", "a model in stages shows no states of a prompt", where=where,
+                           hint="ask a server that has the whole model")  # fmt: skip
+
+    def embed(self, texts: Sequence[str | Sequence[int]]) -> torch.Tensor:
+        """[texts, hidden size] in float32 on the CPU: of each text, or its token ids, the mean of the last layer's
+        states after the last norm, of length 1. Errors: GlmError("context-full", "usage", "not-finite")."""
+        observers = []
+        for text in texts:
+            ids, observer = self.mean_state(text)
+            self.submit(ids, max_new_tokens=0, observer=observer).text()
+            observers.append(observer)
+        return torch.stack([observer.vector for observer in observers])
+
     def sampling(self, temperature: float | None, top_p: float | None, seed: int | None, **more: Any) -> Sampling:
         """The generation's own settings where None is given; ``more`` are Sampling's other fields.
 
@@ -217,6 +260,7 @@ class Engine:
         shown: Collection[str] = (),
         logprobs: int | None = None,
         grammar: Grammar | None = None,
+        observer: Observer | None = None,
     ) -> Answer:
         """Ask for the continuation of a text or of token ids, and do not wait for it: any number may be under way.
 
@@ -226,6 +270,8 @@ class Engine:
         and not before. shown: special tokens that stand in the text by their names. logprobs: how many of the likeliest
         tokens are told with the logprob of each, by the model before sampling; None: none, and no logprobs either.
         grammar: what it may be; its text is then what the tokens write, to the byte.
+        observer: is shown the prompt's states: ``prompt_logprobs`` and ``mean_state`` make one. With max_new_tokens 0
+        the prompt is only read.
         Errors: GlmError("context-full"), GlmError("usage") for a grammar that nothing satisfies; what the model raises
         comes with the pieces.
         """
@@ -233,7 +279,7 @@ class Engine:
         matcher = self.grammars.matcher(grammar) if grammar else None
         sampler = Sampler(sampling or self.sampling(None, None, None), ids, matcher)
         text = AnswerText(self.tokenizer, stop, shown, keeps_stop, self.grammars.text_stream() if grammar else None)
-        answer = Answer(self.sequence(ids, max_new_tokens, stop_ids), sampler, text, self.backend, logprobs)
+        answer = Answer(self.sequence(ids, max_new_tokens, stop_ids), sampler, text, self.backend, logprobs, observer)
         self.stats = answer.stats
         self.loop.submit(answer)
         return answer

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from glmcore.errors import GlmError
+
 # The most that a request may have of the likeliest tokens at each place.
 MOST = 20
 
@@ -25,11 +27,13 @@ class Logprob:
 def logprob_of(logits: Tensor, token: int, top: int = 0) -> Logprob:
     """Of ``token`` by logits [V], log_softmax in float32 with the sum in float64, with ``top`` of the likeliest tokens.
 
-    numpy's sum, unlike torch's, is the same to the bit for any number of threads.
+    numpy's sum, unlike torch's, is the same to the bit for any number of threads. Errors: GlmError("not-finite").
     """
     logits = logits.float().cpu()
     values = logits.numpy()
     largest = values.max()
+    if not np.isfinite(largest):  # the largest of numbers and NaN is NaN
+        raise GlmError("not-finite", "the model produced NaN or infinite logits", hint="try another --dtype")
     total = float(largest) + math.log(float(np.exp(values - largest).sum(dtype=np.float64)))
     likeliest = logits.topk(min(top, logits.numel())).indices.tolist()
     ranked = sorted((total - float(values[each]), each) for each in likeliest)

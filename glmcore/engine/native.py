@@ -106,6 +106,18 @@ class NativeModel:
         step.run()
         return step.logits
 
+    def head(self, states: Tensor) -> Tensor:
+        """Logits [S, V] of states [S, hidden size] in float32 that the last layer left, as a step of S rows does it."""
+        logits, nothing = torch.empty(len(states), self.config.vocab_size), torch.zeros(len(states), dtype=torch.int64)
+        states = states.contiguous()
+        tokens = abi.Tokens(
+            len(states), *[nothing.data_ptr()] * 5, 0, 0, states.data_ptr(), logits.data_ptr(), len(states), len(states)
+        )
+        description = abi.Model.from_buffer_copy(self.description)
+        description.layers = 0
+        self.kernel.step(description, tokens, self._workspace(tokens))
+        return logits
+
     def trial(self, cache: KVCache, rows: int, context: int) -> None:
         """A step over a token of each of so many sequences, every one after ``context`` tokens, for its time alone."""
         places = torch.full((rows,), context)

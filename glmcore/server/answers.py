@@ -8,11 +8,13 @@ from functools import partial
 
 from glmcore.engine.batch.answer import Answer, Ending, Piece
 from glmcore.engine.engine import Engine
+from glmcore.engine.observers import MeanState
+from glmcore.engine.sampling import Sampling
 from glmcore.engine.sequence import budget
 from glmcore.server.deltas import Delta, Deltas, Verbatim
 from glmcore.server.errors import ApiError
 from glmcore.server.line import Job, Line, Task
-from glmcore.server.schemas import ChatRequest, CompletionRequest, Settings
+from glmcore.server.schemas import ChatRequest, CompletionRequest, EmbeddingRequest, Settings
 
 # Where a request does not say how long an answer may be.
 CHAT_TOKENS, COMPLETION_TOKENS = 2048, 16
@@ -116,6 +118,21 @@ class Answers:
             Task(
                 tuple(ids), budget(len(ids), limit, self.engine.context), sampling.of_choice(number), asked.stops,
                 tuple(asked.stop_token_ids or ()), bool(asked.include_stop_str_in_output), several, asked.top, grammar,
+                self.engine.prompt_logprobs(ids, asked.top or 0) if asked.scores else None,
             )
             for ids in every for number in range(asked.made)
         ])  # fmt: skip
+
+    async def embeddings(self, asked: EmbeddingRequest) -> tuple[Job, list[MeanState]]:
+        """Texts that are read one after the other, in one place of the line, and what will have their embeddings.
+
+        Errors: as ``chats``.
+        """
+        check_model(self.engine, asked.model)
+        asked.check(self.engine.config.hidden_size)
+        every = await asyncio.to_thread(lambda: [self.engine.mean_state(each) for each in asked.inputs])
+        nothing = Sampling(temperature=0)
+        tasks = [
+            Task(tuple(ids), budget(len(ids), 0, self.engine.context), nothing, observer=mean) for ids, mean in every
+        ]
+        return self.line.join(tasks, in_turn=True), [mean for _, mean in every]

@@ -18,10 +18,12 @@ from glmcore.engine.engine import Engine
 from glmcore.errors import GlmError
 from glmcore.server.answers import Answers, check_model
 from glmcore.server.dialects.anthropic import add_anthropic
+from glmcore.server.dialects.embeddings import add_embeddings
 from glmcore.server.dialects.failures import refused
 from glmcore.server.dialects.ollama import add_ollama
 from glmcore.server.dialects.openai import add_openai
 from glmcore.server.dialects.responses import add_responses
+from glmcore.server.dialects.tokens import add_tokens
 from glmcore.server.errors import ApiError, from_glm_error, from_validation
 from glmcore.server.figures import Figures, LiveMetrics, stats_report
 from glmcore.server.guard import Guard
@@ -54,6 +56,8 @@ def create_app(
     answers = Answers(engine, line)
     add_openai(app, answers)
     add_responses(app, answers)
+    add_embeddings(app, answers)
+    add_tokens(app, answers)
     add_anthropic(app, answers)
     add_ollama(app, answers)
     add_reports(app, engine, figures, line)

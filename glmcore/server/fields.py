@@ -37,7 +37,7 @@ OPENAI: dict[str, Fate] = {
     "tool_choice": DONE, "stream_options.include_usage": DONE, "stream_options.include_obfuscation": HARMLESS,
     "user": HARMLESS, "metadata": HARMLESS, "store": HARMLESS, "service_tier": HARMLESS, "prediction": HARMLESS,
     "safety_identifier": HARMLESS, "prompt_cache_key": HARMLESS, "prompt_cache_retention": HARMLESS,
-    "n": DONE, "best_of": DONE, "echo": only(False), "suffix": only(""), "logprobs": DONE,
+    "n": DONE, "best_of": DONE, "echo": DONE, "suffix": only(""), "logprobs": DONE,
     "top_logprobs": DONE, "logit_bias": DONE, "frequency_penalty": DONE, "presence_penalty": DONE,
     "response_format": DONE, "functions": only([]), "function_call": only("none"),
     "parallel_tool_calls": only(True), "modalities": only(["text"]), "audio": only(), "web_search_options": only(),

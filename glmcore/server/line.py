@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from functools import partial
 
 from glmcore.engine.batch.answer import Answer, Ending, Item, Piece
 from glmcore.engine.engine import Engine
+from glmcore.engine.observers import Observer
 from glmcore.engine.sampling import Sampling
 from glmcore.errors import GlmError
 from glmcore.grammar import Grammar
@@ -40,6 +42,7 @@ class Task:
     several: bool = False
     logprobs: int | None = None
     grammar: Grammar | None = None
+    observer: Observer | None = None
 
 
 class Entry:
@@ -61,26 +64,38 @@ class Entry:
 
 
 class Job:
-    """The answers that one request waits for: all are given up together."""
+    """The answers that one request waits for: all are given up together.
 
-    def __init__(self) -> None:
-        self.entries: list[Entry] = []
-        self.endings: dict[int, Ending] = {}
+    in_turn: whether each task enters the line when the one before has ended, in its place, or all at once.
+    """
+
+    def __init__(self, tasks: Sequence[Task], enter: Callable[[Task, Callable[[Item], None]], Entry], in_turn: bool):
+        self.count, self.entries, self.endings = len(tasks), list[Entry](), dict[int, Ending]()
+        self._tasks, self._put_in, self._in_turn = deque(tasks), enter, in_turn
         self._heard: asyncio.Queue[tuple[int, Item]] = asyncio.Queue()
+        self._enter()
+
+    def _enter(self) -> None:
+        while self._tasks:
+            self.entries.append(self._put_in(self._tasks.popleft(), partial(self._hear, len(self.entries))))
+            if self._in_turn:
+                return
 
     @property
     def answers(self) -> list[Answer]:
         return [entry.answer for entry in self.entries]
 
-    def hear(self, number: int, item: Item) -> None:
+    def _hear(self, number: int, item: Item) -> None:
         self._heard.put_nowait((number, item))
+        if isinstance(item, Ending) and self._in_turn:
+            self._enter()
 
     async def items(self) -> AsyncIterator[tuple[int, Piece | Ending]]:
         """What comes of all answers until the last one ends, each with the number of its answer.
 
         Errors: GlmError of the engine; ApiError where an answer was given up.
         """
-        while len(self.endings) < len(self.entries):
+        while len(self.endings) < self.count:
             number, item = await self._heard.get()
             if isinstance(item, Exception):
                 raise item
@@ -90,6 +105,7 @@ class Job:
 
     def cancel(self) -> None:
         """Nobody waits for any of them any more."""
+        self._tasks.clear()
         for entry in self.entries:
             entry.cancel()
 
@@ -126,24 +142,25 @@ class Line:
             message = f"the request asks for {answers} answers; this server takes {self.places} at most at a time"
             raise ApiError(400, message, code="too_many_answers")
 
-    def join(self, tasks: Sequence[Task]) -> Job:
-        """The tasks at the end of the line, all of them or none. Errors: ApiError(503) where it is full."""
-        self.asked += len(tasks)
+    def join(self, tasks: Sequence[Task], in_turn: bool = False) -> Job:
+        """The tasks at the end of the line, all of them or none; ``in_turn`` they take one place together.
+
+        Errors: ApiError(503) where it is full.
+        """
+        places = 1 if in_turn else len(tasks)
+        self.asked += places
         if self._closed:
             raise ApiError(503, "the server ends", code="given_up")
-        if len(self._entries) + len(tasks) > self.places:
-            self.refused += len(tasks)
+        if len(self._entries) + places > self.places:
+            self.refused += places
             raise self._full()
-        job = Job()
-        for number, task in enumerate(tasks):
-            job.entries.append(self._enter(task, partial(job.hear, number)))
-        return job
+        return Job(tasks, self._enter, in_turn)
 
     def _enter(self, task: Task, hear: Callable[[Item], None]) -> Entry:
         answer = self.engine.submit(
             task.prompt, max_new_tokens=task.max_new_tokens, sampling=task.sampling, stop=task.stop,
             stop_ids=task.stop_ids, keeps_stop=task.keeps_stop, shown=(NEXT_MESSAGE,) if task.several else (),
-            logprobs=task.logprobs, grammar=task.grammar,
+            logprobs=task.logprobs, grammar=task.grammar, observer=task.observer,
         )  # fmt: skip
         entry, loop = Entry(answer, hear, self._entries.discard), asyncio.get_running_loop()
         self._entries.add(entry)

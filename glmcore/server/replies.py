@@ -49,6 +49,13 @@ def usage(answers: Sequence[Stats], per_prompt: int = 1) -> dict[str, Any]:
     }
 
 
+def embeddings(model: str, numbers: Sequence[list[float] | str], read: Sequence[Stats]) -> dict[str, Any]:
+    prompts = sum(stats.prompt_tokens for stats in read)
+    data = [{"object": "embedding", "index": index, "embedding": each} for index, each in enumerate(numbers)]
+    used = {"prompt_tokens": prompts, "total_tokens": prompts}
+    return {"object": "list", "data": data, "model": model, "usage": used}
+
+
 def message(deltas: Iterable[Delta]) -> dict[str, Any]:
     """The assistant's message that the deltas make."""
     parts = list(deltas)

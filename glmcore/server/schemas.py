@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -14,8 +14,8 @@ from glmcore.server.errors import ApiError
 from glmcore.server.fields import refuse_what_is_not_done
 
 NO_LIMIT = -1  # as clients of vLLM and llama.cpp say it
-# As OpenAI has them: choices, and the likeliest tokens at each place.
-MOST_CHOICES, MOST_LIKELY = 128, 20
+# As OpenAI has them: choices, the likeliest tokens at each place, texts of one request for embeddings.
+MOST_CHOICES, MOST_LIKELY, MOST_TEXTS = 128, 20, 2048
 
 
 def _count(tokens: int) -> int:
@@ -37,6 +37,8 @@ Count = Annotated[int, AfterValidator(_count)]
 Choices = Annotated[int, Field(ge=1, le=MOST_CHOICES, strict=True)]
 Likeliest = Annotated[int, Field(ge=0, le=MOST_LIKELY, strict=True)]
 TokenIds = Annotated[list[Annotated[TokenId, Field(strict=True)]], Field(min_length=1)]
+
+Texts = str | Annotated[list[str], Field(min_length=1)] | TokenIds | Annotated[list[TokenIds], Field(min_length=1)]
 
 TOOL_CHOICES = (None, "auto", "none")
 
@@ -96,6 +98,11 @@ class Settings(BaseModel):
         return None
 
     @property
+    def scores(self) -> bool:
+        """Whether the prompt's own tokens have logprobs."""
+        return False
+
+    @property
     def choosing(self) -> dict[str, Any]:
         """What ``Sampling`` knows beside temperature, top_p and seed, as far as it is asked for."""
         names = ("min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
@@ -153,16 +160,20 @@ class ChatRequest(Settings):
 
 
 class CompletionRequest(Settings):
-    prompt: str | Annotated[list[str], Field(min_length=1)] | TokenIds | Annotated[list[TokenIds], Field(min_length=1)]
+    prompt: Texts
     max_tokens: Annotated[int, AfterValidator(_count_or_none)] | None = None
     best_of: Choices | None = None
     logprobs: Likeliest | None = None
+    echo: bool | None = None
 
     @property
     def prompts(self) -> Sequence[str | list[int]]:
         """Each as a text or as token ids."""
-        one = isinstance(self.prompt, str) or isinstance(self.prompt[0], int)
-        return cast(Sequence[str | list[int]], [self.prompt] if one else self.prompt)
+        return each_of(self.prompt)
+
+    @property
+    def scores(self) -> bool:
+        return bool(self.echo) and self.logprobs is not None
 
     @property
     def made(self) -> int:
@@ -179,3 +190,73 @@ class CompletionRequest(Settings):
             raise ApiError(400, f"best_of is less than n, {self.choices}", param="best_of")
         if self.stream and self.made > self.choices:
             raise ApiError(400, "which is the best of several is known at the end, not in a stream", param="best_of")
+
+
+class EmbeddingRequest(BaseModel):
+    """Fields of others are ignored: all that would change an embedding are here."""
+
+    model: str | None = None
+    input: Texts
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Field(ge=1, strict=True)] | None = None
+
+    @property
+    def inputs(self) -> Sequence[str | list[int]]:
+        """Each as a text or as its token ids."""
+        return each_of(self.input)
+
+    def check(self, size: int) -> None:
+        """ApiError for a part of an embedding of ``size`` numbers, and for too many of them."""
+        if self.dimensions not in (None, size):
+            message = f"an embedding has {size} numbers, of which the first alone mean nothing"
+            raise ApiError(400, message, param="dimensions", code="unsupported_parameter")
+        if len(self.inputs) > MOST_TEXTS:
+            raise ApiError(400, f"input has {len(self.inputs)} texts, of which {MOST_TEXTS} are taken", param="input")
+
+
+class TokenizeRequest(BaseModel):
+    """A ``prompt`` or ``messages`` as vLLM asks for it, or llama.cpp's ``content``, with the fields of either."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: str | None = None
+    prompt: str | None = None
+    content: str | None = None
+    messages: list[dict[str, Any]] | None = None
+    tools: list[dict[str, Any]] | None = None
+    add_generation_prompt: bool | None = None
+    add_special_tokens: bool | None = None
+    return_token_strs: bool | None = None
+    add_special: bool | None = None
+    parse_special: bool | None = None
+    with_pieces: bool | None = None
+
+    @property
+    def text(self) -> str:
+        return self.prompt or self.content or ""
+
+    @property
+    def framed(self) -> bool:
+        """Whether the text's ids stand between those that frame a prompt: by default in vLLM, not in llama.cpp."""
+        given = (self.add_special_tokens, self.add_special, self.content is None)
+        return next(bool(each) for each in given if each is not None)
+
+    def check(self) -> None:
+        """ApiError for none or several of the three, and for what the schema cannot say."""
+        refuse_what_is_not_done(self.model_extra or {})
+        given = [name for name in ("prompt", "content", "messages") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ApiError(400, "one of prompt, content and messages is needed", param=given[1] if given else "prompt")
+        if self.messages is not None and (self.add_special_tokens or self.parse_special):
+            raise ApiError(400, "messages bring their special tokens themselves", param="messages")
+
+
+class DetokenizeRequest(BaseModel):
+    model: str | None = None
+    tokens: list[TokenId]
+
+
+def each_of(texts: str | list[str] | list[int] | list[list[int]]) -> Sequence[str | list[int]]:
+    """One text, or the ids of one, or several, as several."""
+    one = isinstance(texts, str) or isinstance(texts[0], int)
+    return cast(Sequence[str | list[int]], [texts] if one else texts)

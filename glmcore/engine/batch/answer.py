@@ -14,6 +14,7 @@ from torch import Tensor
 from glmcore.engine.batch.lookup import Lookup
 from glmcore.engine.batch.scheduler import Place
 from glmcore.engine.logprobs import Logprob, logprob_of
+from glmcore.engine.observers import Observer
 from glmcore.engine.sampling import Sampler
 from glmcore.engine.sequence import Sequence
 from glmcore.engine.stats import Stats
@@ -48,15 +49,17 @@ Item = Piece | Ending | Exception
 class Answer(Place):
     """Its pieces as they come, by iterating (``for`` or ``async for``, once); then ``ending`` says how it ended.
 
-    top: how many of the likeliest tokens are told with each token's logprob; None: no logprobs are.
+    top: how many of the likeliest tokens are told with each token's logprob; None: no logprobs are. observer: who is
+    shown the prompt's states, all of them before the first piece.
     Errors while iterating: what the model raised.
     """
 
     def __init__(
-        self, sequence: Sequence, sampler: Sampler, text: AnswerText, backend: str = "", top: int | None = None
-    ) -> None:
+        self, sequence: Sequence, sampler: Sampler, text: AnswerText, backend: str = "", top: int | None = None,
+        observer: Observer | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(len(sequence.prompt), len(sequence.prompt) + sequence.max_new_tokens)
-        self.sequence, self.sampler, self.words, self.top = sequence, sampler, text, top
+        self.sequence, self.sampler, self.words, self.top, self.observer = sequence, sampler, text, top, observer
         self.logprobs: list[Logprob] = []  # of the tokens drawn so far, a stop token's too
         self.stats = Stats(prompt_tokens=len(sequence.prompt), backend=backend)
         self.ending: Ending | None = None

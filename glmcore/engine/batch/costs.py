@@ -15,12 +15,16 @@ class Costs:
     def __init__(self) -> None:
         self.steps: dict[int, float] = {}
         self.token: float | None = None
+        self.observed: float | None = None  # a token of which more is wanted than its keys and values
 
     def note_step(self, rows: int, seconds: float) -> None:
         self.steps[rows] = _mean(self.steps.get(rows), seconds)
 
-    def note_reading(self, tokens: int, seconds: float) -> None:
-        self.token = _mean(self.token, seconds / tokens)
+    def note_reading(self, tokens: int, seconds: float, observed: bool = False) -> None:
+        if observed:
+            self.observed = _mean(self.observed, seconds / tokens)
+        else:
+            self.token = _mean(self.token, seconds / tokens)
 
     def step(self, rows: int) -> float:
         """Seconds of a step of so many rows; of a number that was not seen yet, as the next larger or largest."""
@@ -29,15 +33,16 @@ class Costs:
         larger = [count for count in self.steps if count >= rows]
         return self.steps[min(larger) if larger else max(self.steps)]
 
-    def tokens_beside(self, rows: int, seconds: float) -> int:
+    def tokens_beside(self, rows: int, seconds: float, observed: bool = False) -> int:
         """Tokens of prompts that may be read before a step of ``rows`` for both to take ``seconds`` at most.
 
         LEAST at least: a prompt goes on however slow the steps are.
         """
-        if self.token is None:
+        token = self.observed if observed else self.token
+        if token is None:
             return LEAST
         left = seconds - self.step(rows)
-        return max(LEAST, min(MOST, int(left / self.token))) if self.token else MOST
+        return max(LEAST, min(MOST, int(left / token))) if token else MOST
 
 
 def _mean(old: float | None, new: float) -> float:

@@ -180,6 +180,8 @@ class Loop:
     def _welcome(self, answer: Answer) -> None:
         """Its turn has come. Where another's prompt that is being read begins alike, it waits for that one's keys."""
         answer.begun = time.perf_counter()
+        if answer.observer is not None:
+            return  # all of it is read
         for other in self.scheduler.reading[:-1]:
             shared = common_prefix(other.sequence.prompt, answer.sequence.prompt)
             if shared >= LEAST and self.way.config.traits.causal:
@@ -194,12 +196,10 @@ class Loop:
             try:
                 logits = self._read_on(answer, piece)
                 if logits is not None:
-                    answer.first_known = time.perf_counter()
                     self._begin(answer, logits)
-                    answer.stats.prefill_s = time.perf_counter() - answer.begun
             except Exception as error:
                 self._fail(answer, error)
-            budget -= max(1, answer.taken - before)
+            budget -= max(1, answer.taken - before) if answer.observer is None else budget
             piece = budget if budget >= LEAST and self.scheduler.answering else 0
 
     def _read_on(self, answer: Answer, tokens: int) -> Tensor | None:
@@ -207,15 +207,21 @@ class Loop:
         started = time.perf_counter()
         reading = self._readings.get(answer)
         if reading is None:
-            row, kept = self.seats.take(answer, answer.sequence.prompt)
+            row, kept = self.seats.take(answer, answer.sequence.prompt, afresh=answer.observer is not None)
             answer.stats.reused_tokens = kept
-            reading = self._readings[answer] = self.way.begin(row, answer.sequence.prompt, kept)
+            states: list[Tensor] | None = None if answer.observer is None else []
+            reading = self._readings[answer] = self.way.begin(row, answer.sequence.prompt, kept, states)
             answer.left = reading.left
-        before, beside = reading.left, bool(self.scheduler.answering)
+        before, beside, observed = reading.left, len(self.scheduler.answering), answer.observer is not None
+        if beside and observed:
+            tokens = min(tokens, self.costs.tokens_beside(beside, AIM * self.max_stall, observed))
         logits = reading.advance(tokens)
+        if answer.observer is not None and reading.states:
+            answer.observer.see(self.way, torch.cat(reading.states))
+            reading.states.clear()
         self.scheduler.read(answer, reading.left)
         if beside and before > reading.left:  # where nobody waits pieces are larger, and a token of them costs less
-            self.costs.note_reading(before - reading.left, time.perf_counter() - started)
+            self.costs.note_reading(before - reading.left, time.perf_counter() - started, observed)
         return logits
 
     def _step(self, answers: list[Answer]) -> None:
@@ -290,10 +296,13 @@ class Loop:
 
     def _begin(self, answer: Answer, logits: Tensor) -> None:
         """The first token of an answer; of one that is to have none, its end."""
-        if answer.sequence.max_new_tokens:
-            self._take(answer, answer.draw(logits))
-        else:
+        token = answer.draw(logits) if answer.sequence.max_new_tokens else None
+        answer.first_known = time.perf_counter()
+        answer.stats.prefill_s = answer.first_known - (answer.begun or answer.asked)
+        if token is None:
             self._end(answer, "length")
+        else:
+            self._take(answer, token)
 
     def _take(self, answer: Answer, token: int) -> None:
         """A token of an answer, which may end with it."""

@@ -27,12 +27,13 @@ class Seats:
         return self.taken[place]
 
     @torch.inference_mode()
-    def take(self, place: Place, prompt: Sequence[int]) -> tuple[int, int]:
-        """A row for a prompt, and how many tokens of it stand there: from another row, or from what was kept."""
+    def take(self, place: Place, prompt: Sequence[int], afresh: bool = False) -> tuple[int, int]:
+        """A row for a prompt, and how many tokens of it stand there: from another row, or from what was kept, unless
+        all of it is to be read ``afresh``."""
         self.way.put_prefix()
-        rows = (*self.free, *self.taken.values())
+        rows = () if afresh else (*self.free, *self.taken.values())
         held, source = max(((self.way.reusable(row, prompt), row) for row in rows), default=(0, -1))
-        count, kept = self.prefixes.best(self.way, prompt)
+        count, kept = (0, None) if afresh else self.prefixes.best(self.way, prompt)
         row = source if held and held >= count and source in self.free else self._free_row()
         self.rows.make_room(len(prompt), row + 1)  # where there is no memory for it, nobody has it
         self._occupy(place, row)

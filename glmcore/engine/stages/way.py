@@ -36,7 +36,7 @@ class StagedWay(Way):
     def device(self) -> torch.device:
         return torch.device("cpu")
 
-    def read(self, row: int, ids: Tensor, length: int) -> Tensor:
+    def read(self, row: int, ids: Tensor, length: int, states: list[Tensor] | None = None) -> Tensor:
         """Logits [V] after ``ids`` [1, S], the next of a row's prompt, which has ``length`` tokens in all."""
         start, trips = len(self.rows.held[row]), []
         self.pipeline.forget_dropped()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from glmcore.engine.pipeline import overlapping, prefill_chunks
 from glmcore.engine.ways.rows import Rows
 from glmcore.engine.ways.way import Habits, Way
+from glmcore.models.cache import KVCache
 from glmcore.plan.shares import PREFILL_CHUNK
 
 # Tokens of a prompt at a time on a CPU: a matrix product of so many is nearly as fast as one of more.
@@ -37,16 +39,42 @@ def home(model: nn.Module) -> torch.device:
 class ModuleWay(Way):
     """Every row is a forward pass of its own, of the shapes that it would have alone: its bits are the same."""
 
+    tells_states = True
+
     def __init__(self, model: nn.Module, rows: Rows, habits: Habits | None = None) -> None:
         super().__init__(rows, habits or module_habits(model))
         self.model = model
 
-    def read(self, row: int, ids: Tensor, length: int) -> Tensor:
+    def read(self, row: int, ids: Tensor, length: int, states: list[Tensor] | None = None) -> Tensor:
         """Logits [V] after ``ids`` [1, S], in chunks where the model is causal."""
         view, positions = self.rows.view(row), self.rows.positions[row]
         if positions is not None:
-            return self.model(ids, cache=view, last_only=True, **positions.prompt())[0, -1]
-        return prefill_chunks(self.model, ids.split(self.grid, dim=1), view)[0, -1]
+            return self._pass(ids, view, states, **positions.prompt())[0, -1]
+        chunks = ids.split(self.grid, dim=1)
+        if states is None:
+            return prefill_chunks(self.model, chunks, view)[0, -1]
+        return [self._pass(chunk, view, states) for chunk in chunks][-1][0, -1]
+
+    def _pass(self, ids: Tensor, view: KVCache, states: list[Tensor] | None, **inputs: Any) -> Tensor:
+        """Logits [1, 1, V]; the states [S, hidden size] are caught where the last layer gives them."""
+        if states is None:
+            return self.model(ids, cache=view, last_only=True, **inputs)
+        left: list[Tensor] = []
+
+        def call(layer: nn.Module, *given: Any) -> Tensor:
+            left[:] = [layer(*given)]
+            return left[0]
+
+        logits = self.model(ids, cache=view, last_only=True, call=call, **inputs)
+        states.append(left[0][0])
+        return logits
+
+    def normed(self, states: Tensor) -> Tensor:
+        return states if self.model.final_norm is None else self.model.final_norm(states)
+
+    def logits(self, states: Tensor) -> Iterator[Tensor]:
+        for few in states.split(CPU_CHUNK):
+            yield self.model.lm_head(self.normed(few))
 
     def step(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
         """Logits [tokens, V] of a forward pass for each row."""

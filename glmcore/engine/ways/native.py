@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -36,15 +36,21 @@ class NativeWay(ModuleWay):
         super().__init__(native.model, rows, native_habits(native))
         self.native = native
 
-    def read(self, row: int, ids: Tensor, length: int) -> Tensor:
+    def read(self, row: int, ids: Tensor, length: int, states: list[Tensor] | None = None) -> Tensor:
         """Logits [V] after ``ids`` [1, S], in chunks where the model is causal."""
         if not self.native.takes(length):
-            return super().read(row, ids, length)
+            return super().read(row, ids, length, states)
         for chunk in ids.split(CHUNK, dim=1):
             start = len(self.rows.held[row])
             done = self.native.reading(chunk, self.rows.cache, row, start, prompt=length)
             done.run()
+            if states is not None:
+                states.append(done.hidden)
         return done.logits[0]
+
+    def logits(self, states: Tensor) -> Iterator[Tensor]:
+        for few in states.split(TOGETHER if self.native.quantised else FEW_FLOAT_ROWS):
+            yield self.native.head(few)
 
     def both_ways(self, row: int, prompt: Sequence[int]) -> Reading:
         return LayerByLayer(self, row, prompt) if self.native.takes(len(prompt)) else super().both_ways(row, prompt)
@@ -85,5 +91,7 @@ class LayerByLayer(Reading):
         self.under_way.run(max(1, most * self.way.config.num_layers // len(self.prompt)))
         if self.under_way.left:
             return None
+        if self.states is not None:
+            self.states.append(self.under_way.hidden)
         self.way.rows.hold(self.row, self.prompt)
         return self.under_way.logits[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 import torch
@@ -29,9 +29,11 @@ class Habits:
 class Way(ABC):
     """A model and the rows that it serves. Each row gets the logits that it would get alone, whatever rows held before.
 
-    Its ``Habits`` are attributes of it. Errors: GlmError("context-full", "not-finite") and torch's own; the row holds
-    then what was sure before.
+    Its ``Habits`` are attributes of it; ``tells_states``: whether it shows the states of a prompt's tokens.
+    Errors: GlmError("context-full", "not-finite") and torch's own; the row holds then what was sure before.
     """
+
+    tells_states = False
 
     def __init__(self, rows: Rows, habits: Habits) -> None:
         self.rows, self.config = rows, rows.config
@@ -47,17 +49,24 @@ class Way(ABC):
             pass
         return logits
 
-    def begin(self, row: int, prompt: Sequence[int], kept: int | None = None) -> Reading:
+    def begin(
+        self, row: int, prompt: Sequence[int], kept: int | None = None, states: list[Tensor] | None = None
+    ) -> Reading:
         """A prompt that is to be read into a row, which keeps ``kept`` tokens: those that it can where None is given.
+
+        states: a list that is given the states of each piece, [its tokens, hidden size], as the last layer leaves them.
         """
         self.rows.make_room(len(prompt), row + 1)
         self.put_prefix()  # before the rows get their views
         kept = self.reusable(row, prompt) if kept is None else kept
         self.rows.hold(row, prompt[:kept], min(self.rows.read[row], kept))
         if self.config.traits.causal:
-            return Reading(self, row, prompt)
-        self.rows.positions[row] = PositionState(self.config, torch.tensor([prompt], device=self.device))
-        return self.both_ways(row, prompt)
+            reading = Reading(self, row, prompt)
+        else:
+            self.rows.positions[row] = PositionState(self.config, torch.tensor([prompt], device=self.device))
+            reading = self.both_ways(row, prompt)
+        reading.states = states
+        return reading
 
     def reusable(self, row: int, prompt: Sequence[int]) -> int:
         """How many tokens of ``prompt`` need not be read where ``row`` holds them already: one at least is left."""
@@ -94,8 +103,11 @@ class Way(ABC):
         return self.step(tokens)
 
     @abstractmethod
-    def read(self, row: int, ids: Tensor, length: int) -> Tensor:
-        """Logits [V] after ``ids`` [1, S], the next of a row's prompt, which has ``length`` tokens in all."""
+    def read(self, row: int, ids: Tensor, length: int, states: list[Tensor] | None = None) -> Tensor:
+        """Logits [V] after ``ids`` [1, S], the next of a row's prompt, which has ``length`` tokens in all.
+
+        states: as for ``begin``, of ways that ``tells_states`` is true of.
+        """
 
     @abstractmethod
     def step(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
@@ -110,6 +122,14 @@ class Way(ABC):
     def device(self) -> torch.device:
         """Where token ids belong: beside the embedding."""
 
+    def normed(self, states: Tensor) -> Tensor:
+        """``states`` [S, hidden size] of the last layer after the last norm."""
+        raise NotImplementedError
+
+    def logits(self, states: Tensor) -> Iterator[Tensor]:
+        """Logits of states [S, hidden size] of the last layer, [few tokens, V] at a time, as a step would give them."""
+        raise NotImplementedError
+
     def trial(self, rows: int) -> None:
         """A step of so many rows whose results nobody wants, to be timed; of ways that ``shares`` is true of."""
         raise NotImplementedError
@@ -117,6 +137,8 @@ class Way(ABC):
 
 class Reading:
     """A prompt on its way into a row, some tokens at a time."""
+
+    states: list[Tensor] | None = None
 
     def __init__(self, way: Way, row: int, prompt: Sequence[int]) -> None:
         self.way, self.row, self.prompt = way, row, list(prompt)
@@ -133,7 +155,7 @@ class Reading:
         if most < self.left and len(self.prompt) > way.short:
             most = max(way.grid, most // way.grid * way.grid)
         piece = self.prompt[start : start + most]
-        logits = way.read(self.row, torch.tensor([piece], device=way.device), len(self.prompt))
+        logits = way.read(self.row, torch.tensor([piece], device=way.device), len(self.prompt), self.states)
         held = start + len(piece)
         rows.hold(self.row, self.prompt[:held], held // way.grid * way.grid if len(self.prompt) > way.short else 0)
         return None if self.left else logits

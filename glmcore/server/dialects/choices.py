@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from glmcore.chat.messages import Call
-from glmcore.engine.batch.answer import Ending, Piece
+from glmcore.engine.batch.answer import Answer, Ending, Piece
 from glmcore.engine.engine import Engine
+from glmcore.engine.observers import PromptLogprobs
 from glmcore.server import replies
 from glmcore.server.deltas import Delta, Deltas
 from glmcore.server.dialects.logprobs import TextLogprobs, chat_logprob
@@ -77,24 +78,40 @@ class ChatChoice(Choice):
 
 
 class TextChoice(Choice):
-    """A completion. Its logprobs have the token that ended it, too, as OpenAI's have."""
+    """A completion. Its logprobs have the token that ended it, too, as OpenAI's have.
 
-    def __init__(self, index: int, engine: Engine, logprobs: bool = False) -> None:
+    echo: the prompt's text, which is told first.
+    """
+
+    def __init__(
+        self, index: int, engine: Engine, answer: Answer, logprobs: bool = False, echo: str | None = None
+    ) -> None:
         super().__init__(index)
         self.logprobs = TextLogprobs(engine.tokenizer) if logprobs else None
-        self.text, self._told = "", 0
+        self.answer, self.echo, self.text, self._told = answer, echo, "", 0
 
     def push(self, piece: Piece) -> list[Chunk]:
+        echo = self._echo()
         self.text += piece.text
         if self.logprobs is not None and piece.logprob is not None:
             self.logprobs.push(piece.logprob)
-        return [self._chunk(piece.text)]
+        return [*echo, self._chunk(piece.text)]
 
     def finish(self, ending: Ending) -> list[Chunk]:
+        echo = self._echo()
         self.finish_reason = ending.finish_reason
         if self.logprobs is not None and ending.logprob is not None:
             self.logprobs.push(ending.logprob)
-        return [self._chunk("", self.finish_reason)]
+        return [*echo, self._chunk("", self.finish_reason)]
+
+    def _echo(self) -> list[Chunk]:
+        """The prompt, once; it has been read."""
+        if self.echo is None:
+            return []
+        self.text, self.echo = self.echo, None
+        if self.logprobs is not None and isinstance(self.answer.observer, PromptLogprobs):
+            self.logprobs.push_prompt(self.answer.sequence.prompt, self.answer.observer.found, self.text)
+        return [self._chunk(self.text)]
 
     def whole(self) -> Chunk:
         logprobs = None if self.logprobs is None else self.logprobs.lists()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from glmcore.chat.incremental import Detokenizer
+from glmcore.chat.incremental import Detokenizer, TextStream
 from glmcore.engine.logprobs import Logprob
 from glmcore.tokenizers import Tokenizer
 
@@ -31,11 +32,25 @@ def _entry(tokenizer: Tokenizer, token: int, value: float) -> dict[str, Any]:
     return {"token": spelled(data), "logprob": max(value, LOWEST), "bytes": list(data)}
 
 
+class PromptText:
+    """Ids of a prompt to text one by one: special tokens, which frame it, have none."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._detokenizer, self._silent = Detokenizer(tokenizer), frozenset(tokenizer.special.values())
+
+    def push(self, token: int) -> str:
+        return "" if token in self._silent else self._detokenizer.push(token)
+
+    def flush(self) -> str:
+        return self._detokenizer.flush()
+
+
 class TextLogprobs:
     """The logprobs of a completion, token by token, with each token's place in the text."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer, self._stream, self._offset = tokenizer, Detokenizer(tokenizer), 0
+        self.tokenizer, self._offset = tokenizer, 0
+        self._stream: TextStream = Detokenizer(tokenizer)
         self._parts: list[tuple[str, float | None, dict[str, float] | None, int]] = []
 
     def __len__(self) -> int:
@@ -46,6 +61,17 @@ class TextLogprobs:
         for token, value in (*logprob.top, (logprob.token, logprob.value)):
             top.setdefault(self._spelled(token), max(value, LOWEST))
         self._add(logprob.token, max(logprob.value, LOWEST), top)
+
+    def push_prompt(self, tokens: Sequence[int], found: Sequence[Logprob | None], text: str) -> None:
+        """Those of a prompt that is told before the answer, ``text``; what has no logprob has null."""
+        self._stream = PromptText(self.tokenizer)
+        for token, logprob in zip(tokens, found, strict=True):
+            if logprob is None:
+                self._add(token, None, None)
+            else:
+                self.push(logprob)
+            self._offset = min(self._offset, len(text))  # the tokens' text need not be what they were made of
+        self._stream, self._offset = Detokenizer(self.tokenizer), len(text)
 
     def _add(self, token: int, value: float | None, top: dict[str, float] | None) -> None:
         self._parts.append((self._spelled(token), value, top, self._offset))

@@ -8,14 +8,17 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from glmcore.engine.batch.answer import Ending, Piece
+from glmcore.engine.engine import Engine
 from glmcore.engine.logprobs import mean
 from glmcore.server import replies
 from glmcore.server.answers import Answers
 from glmcore.server.dialects.choices import ChatChoice, Choice, Chunk, TextChoice
+from glmcore.server.dialects.logprobs import PromptText
 from glmcore.server.errors import ApiError
 from glmcore.server.line import Job
 from glmcore.server.schemas import ChatRequest, CompletionRequest, Settings
 from glmcore.server.streams import Event, EventStream, as_json, told, unless_gone
+from glmcore.tokenizers import Tokenizer
 
 
 def add_openai(app: FastAPI, answers: Answers) -> None:
@@ -33,8 +36,23 @@ def add_openai(app: FastAPI, answers: Answers) -> None:
     @app.post("/v1/completions")
     async def complete(asked: CompletionRequest, request: Request) -> Response:
         job, head = await answers.completions(asked), replies.Head("text_completion", answers.model)
-        choices = [TextChoice(index, engine, asked.logprobs is not None) for index in range(len(job.entries))]
+        choices = [
+            TextChoice(index, engine, answer, asked.logprobs is not None, echo)
+            for index, (answer, echo) in enumerate(zip(job.answers, echoes(asked, engine), strict=True))
+        ]
         return await respond(asked, request, Reply(head, job, choices, asked.made, asked.choices))
+
+
+def echoes(asked: CompletionRequest, engine: Engine) -> Iterator[str | None]:
+    """What each choice tells before its answer: the prompt as it was given, or the text of its ids; None: nothing."""
+    for prompt in asked.prompts:
+        text = None if not asked.echo else prompt if isinstance(prompt, str) else text_of(engine.tokenizer, prompt)
+        yield from [text] * asked.made
+
+
+def text_of(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    stream = PromptText(tokenizer)
+    return "".join(map(stream.push, ids)) + stream.flush()
 
 
 async def respond(asked: Settings, request: Request, reply: Reply) -> Response:

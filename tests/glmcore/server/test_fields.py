@@ -67,7 +67,7 @@ def test_what_is_harmless_changes_nothing(v2: Any) -> None:
     [
         {"parallel_tool_calls": False}, {"repeat_penalty": 1.1}, {"grammar": 'root ::= "a"'}, {"ignore_eos": True},
         {"json_schema": {}}, {"guided_json": {}}, {"structured_outputs": {"json": {}}}, {"min_tokens": 5},
-        {"options": {"num_predict": 3}}, {"format": "json"}, {"n": True}, {"suffix": "b"}, {"echo": True},
+        {"options": {"num_predict": 3}}, {"format": "json"}, {"n": True}, {"suffix": "b"},
     ],
 )  # fmt: skip
 def test_nothing_that_would_change_the_answer_is_ignored(v2: Any, field: dict[str, Any]) -> None:
