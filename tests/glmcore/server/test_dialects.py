@@ -1,0 +1,167 @@
+"""What holds in every dialect: who leaves frees the row, a full queue is told, and no body is the server's failure."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("fastapi")
+
+MODEL = "chatglm2-6b"
+USER = {"role": "user", "content": "hello"}
+# Route → (a request whose answer takes a while, where an error has its message).
+LONG: dict[str, tuple[dict[str, Any], Callable[[Any], str]]] = {
+    "/v1/chat/completions": ({"messages": [USER], "max_tokens": 30000}, lambda reply: reply["error"]["message"]),
+    "/v1/completions": ({"prompt": "a", "max_tokens": 30000}, lambda reply: reply["error"]["message"]),
+    "/v1/responses": ({"input": "a", "max_output_tokens": 30000}, lambda reply: reply["error"]["message"]),
+    "/v1/messages": ({"messages": [USER], "max_tokens": 30000}, lambda reply: reply["error"]["message"]),
+    "/api/chat": ({"model": MODEL, "messages": [USER]}, lambda reply: reply["error"]),
+    "/api/generate": ({"model": MODEL, "prompt": "a", "raw": True}, lambda reply: reply["error"]),
+}
+
+
+def greedy(path: str, **more: Any) -> dict[str, Any]:
+    body, _ = LONG[path]
+    return {**body, **({"options": {"temperature": 0}} if path.startswith("/api") else {"temperature": 0}), **more}
+
+
+def leave(connection: http.client.HTTPConnection) -> None:
+    """As a client that is killed: the connection is shut in the middle of the answer."""
+    connection.sock.shutdown(socket.SHUT_RDWR)
+    connection.close()
+
+
+@pytest.fixture(scope="module")
+def server(process: Callable[..., Any], endless: Path) -> Any:
+    """A model whose answers do not end by themselves, one at a time; one may wait."""
+    return process("--model", endless, "--threads", "1", "--parallel", "1", "--queue", "1", "--api-key", "secret")
+
+
+@pytest.fixture
+def idle(server: Any) -> Any:
+    server.until(lambda stats: stats["queue"]["running"] == stats["queue"]["waiting"] == 0)
+    return server
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("path", LONG)
+def test_who_leaves_frees_the_row(idle: Any, path: str, stream: bool) -> None:
+    before = idle.stats()["answers"].get("cancelled", 0)
+    connection = idle.connect("POST", path, greedy(path, stream=stream))
+    if stream:
+        assert connection.getresponse().read(1)  # it has begun
+    idle.until(lambda stats: stats["queue"]["running"] == 1)
+    began = time.monotonic()
+    leave(connection)
+    idle.until(lambda stats: stats["queue"]["running"] == 0)
+    assert time.monotonic() - began < 5  # the whole answer would have taken half a minute
+    assert idle.stats()["answers"]["cancelled"] == before + 1
+
+
+def test_a_full_queue_is_told_in_every_dialect(idle: Any) -> None:
+    first = idle.connect("POST", "/api/chat", greedy("/api/chat"))
+    idle.until(lambda stats: stats["queue"]["running"] == 1)
+    second = idle.connect("POST", "/v1/messages", greedy("/v1/messages"))
+    idle.until(lambda stats: stats["queue"]["waiting"] == 1)
+    for path, (_, message) in LONG.items():
+        status, reply, headers = idle.ask("POST", path, greedy(path))
+        assert status == 503 and "try again in" in message(reply), reply
+        assert int(headers["retry-after"]) >= 1 and int(headers["retry-after-ms"]) > 0
+        assert path != "/v1/messages" or reply["error"]["type"] == "overloaded_error"
+    for connection in (first, second):
+        leave(connection)
+
+
+def test_the_key_is_asked_for_in_every_dialect(idle: Any) -> None:
+    for path, (_, message) in LONG.items():
+        for wrong in ({}, {"Authorization": "Bearer wrong"}, {"x-api-key": "wrong"}):
+            status, reply, headers = idle.ask("POST", path, greedy(path), **{"Authorization": "", **wrong})
+            assert status == 401 and "key" in message(reply) and headers["www-authenticate"] == "Bearer"
+
+
+WORDS = (
+    "role", "content", "type", "text", "name", "arguments", "input", "output", "tool_calls", "function", "tools",
+    "user", "system", "assistant", "tool", "message", "function_call", "function_call_output", "tool_use",
+    "tool_result", "thinking", "reasoning", "input_text", "properties", "schema", "json_schema", "format",
+    "num_predict", "enabled",
+)  # fmt: skip
+plain = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5)
+anything = st.recursive(
+    plain | st.sampled_from(WORDS),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS) | st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+some = st.lists(anything | st.dictionaries(st.sampled_from(WORDS), anything, max_size=5), max_size=3) | anything
+FIELDS = {
+    "/v1/responses": (
+        "input", "instructions", "tools", "tool_choice", "text", "reasoning", "include", "metadata", "temperature",
+        "previous_response_id", "parallel_tool_calls", "store", "top_k", "logit_bias",
+    ),
+    "/v1/messages": (
+        "messages", "system", "tools", "tool_choice", "thinking", "stop_sequences", "output_config", "top_p",
+        "metadata", "mcp_servers",
+    ),
+    "/v1/messages/count_tokens": ("messages", "system", "tools", "tool_choice", "thinking", "output_config"),
+    "/v1/responses/input_tokens": ("input", "instructions", "tools", "text"),
+    "/api/chat": ("messages", "tools", "format", "think", "keep_alive", "logprobs", "template"),
+    "/api/generate": ("prompt", "system", "raw", "format", "think", "images", "context", "suffix"),
+    "/api/show": ("model", "name", "verbose"),
+}  # fmt: skip
+# What makes the answer short, or is needed to get as far as the others.
+RIGHT: dict[str, dict[str, Any]] = {
+    "/v1/responses": {"input": "a", "max_output_tokens": 1, "stream": False},
+    "/v1/messages": {"messages": [USER], "max_tokens": 1, "stream": False},
+    "/v1/messages/count_tokens": {"messages": [USER]}, "/v1/responses/input_tokens": {"input": "a"},
+    "/api/chat": {"messages": [USER], "options": {"num_predict": 1}, "stream": False},
+    "/api/generate": {"prompt": "a", "options": {"num_predict": 1}, "stream": False},
+    "/api/show": {},
+}  # fmt: skip
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> tuple[str, Any]:
+    """A route, and a right request of which a few fields are of any kind."""
+    path = draw(st.sampled_from(list(FIELDS)))
+    changes = draw(st.dictionaries(st.sampled_from(FIELDS[path]), some, max_size=3))
+    return path, draw(st.just({**RIGHT[path], **changes}) | st.just({**RIGHT[path], **changes}) | anything)
+
+
+@pytest.fixture(scope="module")
+def glm4(local: Callable[..., Any], tiny: Callable[[str], Path]) -> Any:
+    return local(tiny("glm4"))
+
+
+def is_error(path: str, reply: Any) -> bool:
+    """Whether it has the form that clients of the route understand."""
+    if path.startswith("/api/"):
+        return set(reply) == {"error"} and isinstance(reply["error"], str)
+    if path.startswith("/v1/messages"):
+        return reply["type"] == "error" and set(reply["error"]) == {"type", "message"}
+    return set(reply["error"]) == {"message", "type", "param", "code"}
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(request=requests())
+def test_no_body_is_a_failure_of_the_server(glm4: Any, request: tuple[str, Any]) -> None:
+    path, body = request
+    if isinstance(body, dict) and path.startswith("/api"):
+        body = {"model": glm4.engine.config.name, **body}
+    status, reply, _ = glm4.ask("POST", path, json.dumps(body).encode("utf-8"))
+    assert status in (200, 400, 404), reply
+    assert status == 200 or is_error(path, reply), reply
+
+
+@pytest.mark.parametrize("path", FIELDS)
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b"null", b"7", b'"a"', b'{"a":' * 50_000])
+def test_what_is_no_request_is_told_so(glm4: Any, path: str, body: bytes) -> None:
+    status, reply, _ = glm4.ask("POST", path, body)
+    assert status == 400 and is_error(path, reply), reply
