@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -35,27 +36,50 @@ class Handle(Protocol):
         this stage itself last; its answer is what ``run`` is given, and need not come by the leader."""
 
 
-@dataclass(frozen=True)
-class Done:
-    """What is known already."""
-
-    answer: Answered
-
-    def result(self) -> Answered:
-        return self.answer
-
-    def wait(self) -> None:
-        pass
-
-
 class Local:
-    """A stage in this process, which computes when it is asked."""
+    """A stage in this process, which computes when somebody waits for what it was asked, or for what came later.
+
+    Until then a leader can send more to the stages before it: they work on the next chunk while this one has another.
+    """
 
     def __init__(self, stage: Any) -> None:
         self.stage, self.name = stage, stage.name
+        self.asked: deque[Later] = deque()
 
-    def submit(self, call: Call, before: Pending | None = None) -> Done:
-        return Done(self.stage.run(call, None if before is None else before.result()))
+    def submit(self, call: Call, before: Pending | None = None) -> Later:
+        self.asked.append(Later(self, call, before))
+        return self.asked[-1]
+
+    def do_next(self) -> None:
+        self.asked.popleft().do(self.stage)
+
+
+class Later:
+    """What a stage in this process is to answer."""
+
+    def __init__(self, local: Local, call: Call, before: Pending | None) -> None:
+        self.local, self.call, self.before = local, call, before
+        self.done = False
+        self.answer: Answered = None
+        self.error: Exception | None = None
+
+    def do(self, stage: Any) -> None:
+        """Errors are kept for whoever asks: they are those of a stage that is lost."""
+        try:
+            self.answer = stage.run(self.call, None if self.before is None else self.before.result())
+        except Exception as error:
+            self.error = error
+        self.done, self.before = True, None
+
+    def wait(self) -> None:
+        while not self.done:
+            self.local.do_next()
+
+    def result(self) -> Answered:
+        self.wait()
+        if self.error is not None:
+            raise self.error
+        return self.answer
 
 
 class Pipeline:

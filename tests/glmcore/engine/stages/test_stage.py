@@ -142,7 +142,8 @@ def test_what_was_taken_is_dropped_with_its_ticket():
     assert [stage.taken for stage in stages] == [{}, {}]
 
 
-def test_the_first_stage_has_the_next_chunk_while_the_second_has_one(monkeypatch):
+@pytest.mark.parametrize("leading", [InThread, Local])  # the second stage elsewhere too, or beside the leader
+def test_the_first_stage_has_the_next_chunk_while_the_second_has_one(leading, monkeypatch):
     first, second = stages_of(V3, (1,), 3)
     ahead, began, run = threading.Event(), [], type(first).run
 
@@ -156,7 +157,7 @@ def test_the_first_stage_has_the_next_chunk_while_the_second_has_one(monkeypatch
         return run(self, call, before)
 
     monkeypatch.setattr(type(first), "run", watched)
-    runner = StagedRunner(Pipeline([InThread(first), InThread(second)]), CONFIG)
+    runner = StagedRunner(Pipeline([InThread(first), leading(second)]), CONFIG)
     runner.way.chunk = 10
     logits = runner.prefill(list(range(20, 60)))
     assert sorted(began) == ["0-0"] * 4 + ["1-2"] * 4
