@@ -104,6 +104,9 @@ def compile_graph(program: ExportedProgram, cxx: str) -> list[str]:
     options = {
         "aot_inductor.package": True,
         "aot_inductor.package_constants_in_so": False,
+        "aot_inductor.precompile_headers": False,
+        "aot_inductor.enable_line_tables": False,
+        "aot_inductor.enable_frame_pointer": False,
         "cpp.cxx": (None, cxx),
         "cpp.march": NO_MARCH,
     }

@@ -20,8 +20,9 @@ from glmcore.checkpoint.writer import COMPANIONS
 from glmcore.compiled import build
 from glmcore.compiled.checks import kernel_hash
 from glmcore.compiled.digest import sum_of
-from glmcore.compiled.manifest import ARCHIVE, MANIFEST, Built, Graph, Manifest, Stage, Weights
-from glmcore.compiled.opening import device_of, with_tied_head
+from glmcore.compiled.manifest import ARCHIVE, MANIFEST, Built, FileSum, Graph, Manifest, Stage, Weights
+from glmcore.compiled.opened import Opened, Runner
+from glmcore.compiled.opening import device_of, placed, taken, with_tied_head
 from glmcore.compiled.operators import with_operators
 from glmcore.compiled.stages import StageGraph, stages_of
 from glmcore.compiled.weights import OWN, Wanted, described, wanted, write_own
@@ -87,6 +88,28 @@ def compile_engine(
                 os.link(own, folder / OWN)
     steps.end()
     return manifest
+
+
+def uncompiled(request: Request, checkpoint: Checkpoint | None, folder: Path) -> Opened:
+    """The engine of ``request`` that runs the modules its graphs would be compiled from; weights go to ``folder``."""
+    needed = wanted(checkpoint, request.config, request.plan)
+    own = folder / OWN if needed.written else None
+    if own is not None:
+        write_own(own, checkpoint, request.config, needed)
+    constants = with_tied_head(request.config, bound(needed, own))
+    runners = {graph.name: as_runner(stage_graph(request, graph, constants)) for graph in request.graphs}
+    manifest = manifest_of(request, described(needed, own), {})
+    return Opened(folder, manifest, runners, taken(manifest, placed(manifest, constants)))
+
+
+def as_runner(module: StageGraph) -> Runner:
+    """A module as a graph is called."""
+
+    def run(inputs: list[Tensor]) -> list[Tensor]:
+        with torch.inference_mode():
+            return list(module(*inputs))
+
+    return run
 
 
 class Steps:
@@ -183,12 +206,18 @@ def put_together(
         for pattern in (*COMPANIONS, "config.json"):
             for path in filter(Path.is_file, checkpoint.folder.glob(pattern)):
                 shutil.copyfile(path, folder / path.name)
+    manifest = manifest_of(request, weights, {path.name: sum_of(path) for path in sorted(folder.iterdir())})
+    write_text(folder / MANIFEST, manifest.text())
+    return manifest
+
+
+def manifest_of(request: Request, weights: tuple[Weights, ...], files: dict[str, FileSum]) -> Manifest:
+    """What the engine says of itself."""
     stage = request.stages[0]
-    quantised = request.config.quantization_bit or any(
-        types.stored != types.computing for types in request.plan.types.values()
-    )
+    types = request.plan.types.values()
+    by_operators = request.config.quantization_bit or any(each.stored != each.computing for each in types)
     device = device_of(stage.device)
-    manifest = Manifest(
+    return Manifest(
         glmcore=glmcore.__version__,
         name=request.name,
         config=replace(request.config, raw={}),
@@ -197,16 +226,18 @@ def put_together(
         total_len=request.total_len,
         batch=request.batch,
         built=Built(
-            device.type, torch.__version__, kernel_hash() if quantised else "", build.instructions(), capability(device)
+            device.type,
+            torch.__version__,
+            kernel_hash() if by_operators else "",
+            build.instructions(),
+            capability(device),
         ),
         plan=request.plan.to_json(),
         stages=request.stages,
         graphs=request.graphs,
         weights=weights,
-        files={path.name: sum_of(path) for path in sorted(folder.iterdir())},
+        files=files,
     )
-    write_text(folder / MANIFEST, manifest.text())
-    return manifest
 
 
 def capability(device: torch.device) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from glmcore.compiled import operators
 from glmcore.compiled.caches import Caches
 from glmcore.compiled.inputs import Inputs, fill
 from glmcore.compiled.manifest import Manifest
@@ -102,6 +103,7 @@ class Opened:
         caches.check_room(rows)
         caches.begin(self.config, rows)
         logits = torch.empty(len(prompts), self.config.vocab_size)
+        operators.computing.reading = longest > operators.SHORT_PROMPT
         for start in range(0, longest, length):
             pieces = [row[start : start + length] for row in rows]
             after = self._call("prefill", length, pieces, caches)
@@ -122,6 +124,7 @@ class Opened:
             raise GlmError("usage", "the engine has no decode graph", where=str(self.folder), hint="glmcore combine")
         pieces = [[] if token is None else [token] for token in tokens]
         caches.check_room(pieces)
+        operators.computing.reading = False
         return self._call("decode", 1, pieces, caches)
 
     def bytes_taken(self, caches: Caches) -> dict[str, dict[str, int]]:

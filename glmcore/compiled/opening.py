@@ -41,7 +41,7 @@ def open_engine(
     check_files(folder, manifest)
     torch.set_num_threads(threads or default_threads())
     if manifest.built.kernel:
-        operators.computing.kernel = kernel_or_torch(kernel_file, threads=threads, precision=precision)
+        operators.computing.use(kernel_or_torch(kernel_file, threads=threads, precision=precision))
     constants = placed(manifest, mapped(folder, manifest))
     runners = {graph.name: runner_of(folder, manifest, graph, constants[graph.stage]) for graph in manifest.graphs}
     return Opened(folder, manifest, runners, taken(manifest, constants))

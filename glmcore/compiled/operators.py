@@ -15,49 +15,67 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glmcore.packing import dequantize
+from glmcore.quant.convert import swap
 from glmcore.quant.halves import VALUES, HalfLinear
 from glmcore.quant.linear import FALLBACK_ROWS, QuantLinear
 
 if TYPE_CHECKING:
     from glmcore.kernels.load import Kernel
 
-# Rows of activations of which the kernel keeps what it keeps of an answer's (PRECISE_ROWS in cpu/glm.h).
-ANSWER_ROWS = 16
+# Rows of activations of which the kernel keeps what it keeps of an answer's (PRECISE_ROWS in cpu/glm.h); the native
+# step keeps the same of prompts that are no longer.
+SHORT_PROMPT = 16
 
 
 @dataclass
 class Computing:
-    """What multiplies on the CPU of this process, and whether all rows are to keep what an answer's keep."""
+    """What multiplies on the CPU of this process: ``answers`` for the rows of answers, ``prompts`` for those of prompts
+    of more than ``SHORT_PROMPT`` tokens, of which ``fast`` keeps less; None: torch.
 
-    kernel: Kernel | None = None
-    precise: bool = False
+    ``reading``: such a prompt is being read, by whoever calls the graphs.
+    """
+
+    answers: Kernel | None = None
+    prompts: Kernel | None = None
+    reading: bool = False
+
+    def use(self, kernel: Kernel | None) -> None:
+        """``kernel`` for both, as its precision says."""
+        self.answers = self.prompts = kernel
+        if kernel is not None and kernel.precision == "fast":
+            self.prompts = type(kernel)(kernel.library, threads=kernel.threads, precision="light")
 
 
 computing = Computing()
 
 
 @torch.library.custom_op("glmcore::packed_linear", mutates_args=())
-def packed_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, bits: int) -> Tensor:
-    """[..., K] times packed int8 [N, K·bits/8]ᵀ, plus bias, in the type of ``x``; scale and bias float32 [N]."""
-    if computing.kernel is None:
+def packed_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, bits: int, head: bool) -> Tensor:
+    """[..., K] times packed int8 [N, K·bits/8]ᵀ, plus bias, in the type of ``x``; scale and bias float32 [N].
+
+    The head's rows are always an answer's. The rows of several answers keep what each would keep alone.
+    """
+    if computing.answers is None or computing.prompts is None:
         return by_torch(x, weight, scale, bias, bits)
+    if computing.reading and not head:
+        return computing.prompts.linear(x, weight, scale, bias, bits=bits)
     rows = x.reshape(-1, x.shape[-1])
-    if len(rows) <= ANSWER_ROWS or not computing.precise:
-        return computing.kernel.linear(x, weight, scale, bias, bits=bits)
-    parts = [computing.kernel.linear(part, weight, scale, bias, bits=bits) for part in rows.split(ANSWER_ROWS)]
+    if len(rows) <= SHORT_PROMPT:
+        return computing.answers.linear(x, weight, scale, bias, bits=bits)
+    parts = [computing.answers.linear(part, weight, scale, bias, bits=bits) for part in rows.split(SHORT_PROMPT)]
     return torch.cat(parts).view(*x.shape[:-1], len(weight))
 
 
 @packed_linear.register_fake
-def _(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, bits: int) -> Tensor:
+def _(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, bits: int, head: bool) -> Tensor:
     return x.new_empty(*x.shape[:-1], weight.shape[0])
 
 
 @torch.library.custom_op("glmcore::half_linear", mutates_args=())
 def half_linear(x: Tensor, weight: Tensor) -> Tensor:
     """[..., K] float32 times [N, K]ᵀ of 16 bits, in float32."""
-    if computing.kernel is not None and computing.kernel.takes16(x, weight):
-        return computing.kernel.linear16(x, weight)
+    if computing.answers is not None and computing.answers.takes16(x, weight):
+        return computing.answers.linear16(x, weight)
     y = x.new_empty(*x.shape[:-1], len(weight))
     count = max(1, VALUES // x.shape[-1])
     for start in range(0, len(weight), count):
@@ -80,15 +98,15 @@ def by_torch(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, bits
 class PackedLinear(nn.Module):
     """A ``QuantLinear`` as one operator of the graph; its weight, scale and bias."""
 
-    def __init__(self, source: QuantLinear) -> None:
+    def __init__(self, source: QuantLinear, head: bool) -> None:
         super().__init__()
-        self.bits = source.bits
+        self.bits, self.head = source.bits, head
         for name in ("weight", "weight_scale", "bias"):
             self.register_buffer(name, getattr(source, name))
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] → [..., out] in the type of ``x``."""
-        return torch.ops.glmcore.packed_linear(x, self.weight, self.weight_scale, self.bias, self.bits)
+        return torch.ops.glmcore.packed_linear(x, self.weight, self.weight_scale, self.bias, self.bits, self.head)
 
 
 class WideningLinear(nn.Module):
@@ -106,9 +124,10 @@ class WideningLinear(nn.Module):
 
 def with_operators(model: nn.Module) -> nn.Module:
     """``model`` with these operators in place of modules that choose what computes when they are called."""
+    head = model.lm_head
     for name, module in list(model.named_modules()):
-        kind = PackedLinear if isinstance(module, QuantLinear) else WideningLinear
-        if isinstance(module, (QuantLinear, HalfLinear)):
-            parent, _, attribute = name.rpartition(".")
-            setattr(model.get_submodule(parent), attribute, kind(module))
+        if isinstance(module, QuantLinear):
+            swap(model, name, PackedLinear(module, module is head))
+        elif isinstance(module, HalfLinear):
+            swap(model, name, WideningLinear(module))
     return model
