@@ -26,9 +26,10 @@ from safetensors.torch import load_file  # noqa: E402
 
 from glmcore.checkpoint import open_checkpoint  # noqa: E402
 from glmcore.compiled import operators  # noqa: E402
-from glmcore.compiled.make import Request, compile_engine, uncompiled  # noqa: E402
+from glmcore.compiled.make import compile_engine, uncompiled  # noqa: E402
 from glmcore.compiled.opened import Opened  # noqa: E402
 from glmcore.compiled.opening import open_engine  # noqa: E402
+from glmcore.compiled.request import Request  # noqa: E402
 from glmcore.engine.runner import Runner  # noqa: E402
 from glmcore.kernels.load import load_kernel  # noqa: E402
 from glmcore.place.loader import load_model, target_config  # noqa: E402

@@ -19,6 +19,7 @@ COMMANDS = {
     "chat": "Chat with a model; without --model with the demo model.",
     "cluster": "Serve a model over several machines, on Ray.",
     "combine": "Put several engines of one model into one.",
+    "compile": "Compile a model of known lengths into an engine.",
     "download": "Fetch a checkpoint from the hub or a mirror.",
     "golden": "Compare two dumps of an engine, or one with the original code's tensors.",
     "infer": "Answer questions with a compiled engine.",

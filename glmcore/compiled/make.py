@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,47 +20,24 @@ from glmcore.checkpoint.writer import COMPANIONS
 from glmcore.compiled import build
 from glmcore.compiled.checks import kernel_hash
 from glmcore.compiled.digest import sum_of
-from glmcore.compiled.manifest import ARCHIVE, MANIFEST, Built, FileSum, Graph, Manifest, Stage, Weights
+from glmcore.compiled.manifest import ARCHIVE, MANIFEST, Built, FileSum, Graph, Manifest, Weights
 from glmcore.compiled.opened import Opened, Runner
 from glmcore.compiled.opening import device_of, placed, taken, with_tied_head
 from glmcore.compiled.operators import with_operators
-from glmcore.compiled.stages import StageGraph, stages_of
+from glmcore.compiled.request import Request
+from glmcore.compiled.stages import StageGraph
 from glmcore.compiled.weights import OWN, Wanted, described, wanted, write_own
 from glmcore.compiled.work import DONE, Work, working
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
 from glmcore.output import write_text
 from glmcore.place.loader import assign, empty_model
-from glmcore.plan import Plan
 
 # What is being done, and how much of all is done: parts and parts in all.
 Progress = Callable[[str, int, int], None]
 PACKAGE = Path(__file__).parent.parent
 # What a graph is made of, beside torch and the compiler.
 SOURCES = ("compiled/build.py", "compiled/operators.py", "compiled/stages.py", "models", "quant", "packing.py")
-
-
-@dataclass(frozen=True)
-class Request:
-    """An engine that is wanted. ``roles``: of ROLES; ``batch``: least and most rows."""
-
-    config: ModelConfig  # as it is to be computed
-    plan: Plan
-    name: str
-    pre_len: int
-    total_len: int
-    batch: tuple[int, int]
-    roles: tuple[str, ...]
-    self_contained: bool = False
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        return stages_of(self.config, self.plan.placement, self.plan.types)
-
-    @property
-    def graphs(self) -> tuple[Graph, ...]:
-        lengths = {"prefill": self.pre_len, "decode": 1, "golden": self.pre_len}
-        return tuple(Graph.of(role, lengths[role], number) for role in self.roles for number in range(len(self.stages)))
 
 
 def compile_engine(
@@ -213,10 +190,10 @@ def put_together(
 
 def manifest_of(request: Request, weights: tuple[Weights, ...], files: dict[str, FileSum]) -> Manifest:
     """What the engine says of itself."""
-    stage = request.stages[0]
+    devices = [device_of(stage.device) for stage in request.stages]
+    device = next((device for device in devices if device.type == "cuda"), devices[0])
     types = request.plan.types.values()
     by_operators = request.config.quantization_bit or any(each.stored != each.computing for each in types)
-    device = device_of(stage.device)
     return Manifest(
         glmcore=glmcore.__version__,
         name=request.name,

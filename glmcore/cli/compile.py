@@ -1,0 +1,236 @@
+"""glmcore compile: a model of known lengths as compiled graphs, in the words of the brief's tool chain or in ours."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from glmcore.cli.terminal import say
+from glmcore.errors import GlmError
+from glmcore.plan import NUMBERED, STRATEGIES, format_size
+
+if TYPE_CHECKING:
+    from glmcore.compiled.manifest import Manifest
+    from glmcore.compiled.request import Request
+
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+ROLES = {"prefill": ("prefill",), "decode": ("decode",), "both": ("prefill", "decode")}
+USUAL_PRE_LEN = 256
+TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+class Truth(click.ParamType):
+    """True or False in a word, for options that the brief's tools give one."""
+
+    name = "True|False"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> bool:
+        if isinstance(value, bool):
+            return value
+        found = TRUTHS.get(str(value).lower())
+        if found is None:
+            self.fail(f"{value!r} is neither True nor False", param, ctx)
+        return found
+
+
+class Quantisation(click.ParamType):
+    """int8, int4 or none; True and False stand for int8 and none, as in the brief."""
+
+    name = "int8|int4|none"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        word = str(value).lower()
+        if word in ("int8", "int4", "none"):
+            return word
+        if word not in TRUTHS:
+            self.fail(f"{value!r} is none of {self.name}", param, ctx)
+        return "int8" if TRUTHS[word] else "none"
+
+
+@dataclass(frozen=True)
+class Target:
+    """An engine's folder and the roles of its graphs."""
+
+    folder: Path
+    roles: tuple[str, ...]
+
+
+@click.command()
+@click.argument("model", metavar="MODEL", required=False)
+@click.option("-o", "--output", metavar="DIR", help="The engine's folder.")
+@click.option("--role", type=click.Choice(list(ROLES)), help="[default: both; an engine each with --target-path]")
+@click.option(
+    "--pre-len", type=int, default=USUAL_PRE_LEN, show_default=True, help="Tokens of a prompt that are read at once."
+)
+@click.option("--total-len", type=int, default=2048, show_default=True, help="Tokens of a prompt and its answer.")
+@click.option("--static-batch-size", type=click.IntRange(1), default=1, show_default=True, help="Rows of every call.")
+@click.option("--any-batch", is_flag=True, help="Graphs that take 1 to 32 rows, in place of --static-batch-size.")
+@click.option("--dtype", type=click.Choice(list(DTYPES)), help="Of what is not quantised. [default: as for chat]")
+@click.option("--quant", type=Quantisation(), help="[default: as the checkpoint is]")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--plan", "plan_file", metavar="FILE", help="A placement made by glmcore plan.")
+@click.option(
+    "--split-strategy", "--split-stragety", "strategy", type=click.Choice([*STRATEGIES[:3], *NUMBERED]),
+    help="How to share the model over devices. [default: greedy]",
+)  # fmt: skip
+@click.option("--multi-dev-dram-limit", "limits", metavar="GIB,GIB…", help="Of each device, for example 8,8.")
+@click.option("--export-name", metavar="NAME", help="[default: the model's]")
+@click.option("--self-contained", is_flag=True, help="All weights inside the engine's folder.")
+@click.option("--golden", is_flag=True, help="A graph more, that tells every layer's states, and a reference call.")
+@click.option("--random-weights", is_flag=True, help="Take MODEL's configuration alone, for example chatglm2-6b.")
+@click.option("--model-path", metavar="PATH", help="The brief's word for MODEL; of a model.onnx the folder counts.")
+@click.option("--target-path", metavar="DIR", help="The brief's word: two engines go there, by --export-name.")
+@click.option("--is-bf16", type=Truth(), help="The brief's word: --dtype bf16, or fp16. [default: True]")
+@click.option("--int4", type=Truth(), help="The brief's word: --quant int4.")
+@click.option("--ngf", type=Truth(), help="The brief's word: names end in .ngf, or in .tar. [default: True]")
+@click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
+def compile(
+    model: str | None,
+    output: str | None,
+    role: str | None,
+    pre_len: int,
+    total_len: int,
+    static_batch_size: int,
+    any_batch: bool,
+    dtype: str | None,
+    quant: str | None,
+    device: str,
+    plan_file: str | None,
+    strategy: str | None,
+    limits: str | None,
+    export_name: str | None,
+    self_contained: bool,
+    golden: bool,
+    random_weights: bool,
+    model_path: str | None,
+    target_path: str | None,
+    is_bf16: bool | None,
+    int4: bool | None,
+    ngf: bool | None,
+    debug: bool,
+) -> None:
+    """Compile MODEL (a checkpoint folder) into an engine: graphs of known lengths. A run that was stopped goes on."""
+    if (model is None) == (model_path is None):
+        raise GlmError("usage", "one model is compiled", hint="give its folder as MODEL, or as --model-path")
+    if (output is None) == (target_path is None):
+        raise GlmError("usage", "an engine has one place", hint="give -o DIR, or --target-path with --export-name")
+    if target_path is not None:  # the brief's form, with its defaults
+        dtype = dtype or ("fp16" if is_bf16 is False else "bf16")
+        quant = "int4" if int4 else quant or "int8"
+    elif is_bf16 is not None or int4:
+        dtype, quant = dtype or ("bf16" if is_bf16 else "fp16"), "int4" if int4 else quant
+    targets = [Target(Path(output), ROLES[role or "both"])] if output is not None else named_targets(
+        Path(target_path or "."), export_name or "engine", role, static_batch_size, dtype or "", quant, pre_len, ngf
+    )  # fmt: skip
+
+    from glmcore.compiled.make import compile_engine
+    from glmcore.compiled.request import SYMBOLIC, make_request
+
+    source = folder_of(model or model_path or "")
+    with Source(source, random_weights) as (config, checkpoint):
+        for target in targets:
+            request = make_request(
+                config, name=export_name or "", pre_len=pre_len, total_len=total_len,
+                batch=SYMBOLIC if any_batch else (static_batch_size, static_batch_size),
+                roles=(*target.roles, *(["golden"] if golden and "prefill" in target.roles else [])),
+                dtype=DTYPES[dtype] if dtype else None, quantize=None if quant in (None, "none") else quant,
+                device=device, plan=plan_file, strategy=strategy, limits=gibibytes(limits),
+                self_contained=self_contained,
+            )  # fmt: skip
+            manifest = compile_engine(request, target.folder, checkpoint, Bar(sys.stderr))
+            say(written(target.folder, manifest, request))
+
+
+def named_targets(
+    folder: Path, name: str, role: str | None, batch: int, dtype: str, quant: str | None, pre_len: int,
+    ngf: bool | None,
+) -> list[Target]:  # fmt: skip
+    """The engines of the brief's form: NAME_b8_bf16_q_pre1024.ngf reads prompts, NAME_…_inc.ngf answers.
+
+    As in its examples, one row and 256 tokens have no part of their own in the name; int4 is _q4.
+    """
+    parts = [
+        name,
+        *([f"b{batch}"] if batch > 1 else []),
+        dtype,
+        *{"int8": ["q"], "int4": ["q4"]}.get(quant or "", []),
+        *([f"pre{pre_len}"] if pre_len != USUAL_PRE_LEN else []),
+    ]
+    suffix = "tar" if ngf is False else "ngf"
+    names = {"prefill": "_".join(parts), "decode": "_".join([*parts, "inc"])}
+    return [Target(folder / f"{names[each]}.{suffix}", (each,)) for each in ROLES[role or "both"]]
+
+
+def folder_of(model: str) -> str:
+    """MODEL itself; of the brief's model.onnx the folder, which holds the checkpoint that is read here."""
+    path = Path(model)
+    return str(path.parent) if path.suffix == ".onnx" else model
+
+
+def gibibytes(written: str | None) -> tuple[float, ...]:
+    """GiB of each device of "8,8". Errors: GlmError("usage")."""
+    try:
+        found = tuple(float(part) for part in (written or "").split(",") if written)
+    except ValueError:
+        found = (0.0,)
+    if not all(0 < size < 1 << 20 for size in found):
+        raise GlmError("usage", f"{written!r} are no limits", where="--multi-dev-dram-limit", hint="GiB, such as 8,8")
+    return found
+
+
+class Source:
+    """A model to be compiled: its configuration and its opened checkpoint; no checkpoint for random weights."""
+
+    def __init__(self, model: str, random_weights: bool) -> None:
+        self.model, self.random = model, random_weights
+
+    def __enter__(self):
+        from glmcore.checkpoint import open_checkpoint
+        from glmcore.checkpoint.locate import find_folder
+        from glmcore.config import find_config
+
+        self.checkpoint = None if self.random else open_checkpoint(find_folder(self.model))
+        return (find_config(self.model) if self.checkpoint is None else self.checkpoint.config), self.checkpoint
+
+    def __exit__(self, *_: object) -> None:
+        if self.checkpoint is not None:
+            self.checkpoint.close()
+
+
+class Bar:
+    """What is being done and how far all is: a bar on a terminal, a line for each step elsewhere."""
+
+    WIDTH = 30
+
+    def __init__(self, stream) -> None:
+        self.stream, self.started, self.terminal = stream, time.monotonic(), stream.isatty()
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        took = time.monotonic() - self.started
+        if self.terminal:
+            filled = round(self.WIDTH * done / total)
+            bar = "#" * filled + "." * (self.WIDTH - filled)
+            self.stream.write("\r\033[K" + (f"[{bar}] {took:.0f} s, {label}" if label else ""))
+        elif label:
+            self.stream.write(f"{label} ({done + 1} of {total})\n")
+        self.stream.flush()
+
+
+def written(folder: Path, manifest: Manifest, request: Request) -> str:
+    """What has been made, for people."""
+    from glmcore.compiled.manifest import ARCHIVE
+
+    lengths = ", ".join(f"{role} {'/'.join(map(str, manifest.lengths(role)))}" for role in manifest.roles)
+    rows = str(request.batch[0]) if request.batch[0] == request.batch[1] else f"{request.batch[0]}-{request.batch[1]}"
+    own = sum(part.size for part in manifest.weights if part.how == "inside")
+    mapped = sum(part.size for part in manifest.weights if part.how == "mapped")
+    weights = f"{format_size(own)} of weights inside" + (f", {format_size(mapped)} mapped" if mapped else "")
+    return (
+        f"wrote {folder}: {lengths}, total {manifest.total_len}, rows {rows}, "
+        f"{manifest.quantize or manifest.dtype}; graphs {format_size(manifest.files[ARCHIVE].size)}, {weights}"
+    )
