@@ -44,8 +44,8 @@ def budget(prompt_tokens: int, max_new_tokens: int, context: int) -> int:
     if left < min(1, max_new_tokens):
         raise GlmError(
             "context-full",
-            f"the prompt has {prompt_tokens} tokens, the model's context is {context}",
-            hint="clear the history or shorten the text",
+            f"the prompt has {prompt_tokens} tokens, the context is {context}",
+            hint=f"clear the history, or shorten the text by {min(1, max_new_tokens) - left} tokens or more",
         )
     return min(max_new_tokens, left)
 

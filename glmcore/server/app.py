@@ -17,6 +17,7 @@ from starlette.routing import Route
 from glmcore.engine.engine import Engine
 from glmcore.errors import GlmError
 from glmcore.server.answers import Answers, check_model
+from glmcore.server.bodies import BodyRoute
 from glmcore.server.dialects.anthropic import add_anthropic
 from glmcore.server.dialects.embeddings import add_embeddings
 from glmcore.server.dialects.failures import refused
@@ -51,6 +52,7 @@ def create_app(
 
     app = FastAPI(title="glmcore", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.line = line
+    app.router.route_class = BodyRoute
     app.add_middleware(Guard, api_key=api_key, hosts=hosts)
     add_error_handlers(app)
     answers = Answers(engine, line)
@@ -78,7 +80,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return refused(request.url.path, from_validation(error.errors()))
+        return refused(request.url.path, from_validation(error.errors(), error.body))
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:

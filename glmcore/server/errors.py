@@ -62,11 +62,36 @@ def from_glm_error(error: GlmError) -> ApiError:
     return ApiError(400, message, param=error.where or None, code=REQUEST_CODES[error.code])
 
 
-def from_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
-    """The first of pydantic's complaints; what was sent is left out of it."""
+def from_validation(errors: Sequence[Mapping[str, Any]], body: Any) -> ApiError:
+    """What pydantic says of the first field that is wrong; what was sent is left out of it.
+
+    A field that may be of several kinds is wrong in as many ways: of these the one that comes nearest to what was sent,
+    which is right in kind or wrong the deepest.
+    """
     first = errors[0]
-    if first["type"] == "json_invalid":
-        return ApiError(400, "the body is not valid JSON")
-    param = ".".join(str(part) for part in first["loc"][1:])
-    message = f"{param}: {first['msg']}" if param else str(first["msg"])
-    return ApiError(400, message, param=param or None)
+    if first["loc"] == ("body",) and body is None:
+        return ApiError(400, "the body is empty or null; it is to be a JSON object")
+    ways = [error for error in errors if error["loc"][:2] == first["loc"][:2]]
+    places = [_place(error["loc"][1:], body) for error in ways]
+
+    def nearness(number: int) -> tuple[bool, int]:
+        return not ways[number]["type"].endswith("_type"), len(places[number])
+
+    nearest = max(range(len(ways)), key=nearness)
+    param = ".".join(map(str, places[nearest]))
+    message = str(ways[nearest]["msg"])
+    return ApiError(400, f"{param}: {message}" if param else message, param=param or None)
+
+
+def _place(loc: Sequence[str | int], body: Any) -> list[str | int]:
+    """Where in the body: ``loc`` without the names of kinds that pydantic puts between. A missing field is its end."""
+    place: list[str | int] = []
+    for number, part in enumerate(loc):
+        inside = isinstance(body, dict) and part in body
+        inside = inside or (isinstance(body, list) and isinstance(part, int) and part < len(body))
+        if inside:
+            body = body[part]
+        elif number < len(loc) - 1 or not isinstance(body, dict):
+            continue
+        place.append(part)
+    return place

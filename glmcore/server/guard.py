@@ -74,6 +74,8 @@ def refused_body(headers: Headers) -> ApiError | None:
     """A web page can send other kinds of body to any server without asking it first."""
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         return ApiError(415, "the body must be sent as Content-Type: application/json")
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        return ApiError(415, "the body must be sent as it is, without a Content-Encoding")
     length = headers.get("content-length", "0")
     if length.isdigit() and int(length) > MAX_BODY_BYTES:
         return ApiError(413, TOO_LARGE)

@@ -140,6 +140,9 @@ class ChatRequest(Settings):
     def check(self) -> None:
         """Errors: ApiError(400) also for a call that is to be forced."""
         super().check()
+        if None not in (self.max_tokens, limit := self.max_completion_tokens) and limit != self.max_tokens:
+            message = "max_tokens and max_completion_tokens are two words for one limit, and differ"
+            raise ApiError(400, message, param="max_completion_tokens")
         if self.top_logprobs and not self.logprobs:
             raise ApiError(400, "top_logprobs needs logprobs: true", param="top_logprobs")
         if self.tool_choice not in TOOL_CHOICES:

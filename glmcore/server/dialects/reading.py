@@ -67,8 +67,8 @@ def understood(asked: Asked) -> ChatRequest | CompletionRequest:
     try:
         return (CompletionRequest if "prompt" in core else ChatRequest).model_validate(core)
     except ValidationError as error:
-        [first, *_] = error.errors()
-        raise from_validation([{**first, "loc": ("body", *first["loc"])}]).renamed(asked.words) from None
+        found = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
+        raise from_validation(found, core).renamed(asked.words) from None
 
 
 @contextmanager

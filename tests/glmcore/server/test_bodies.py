@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from collections.abc import Callable
@@ -69,15 +70,97 @@ def server(request: pytest.FixtureRequest, local: Callable[..., Any], tiny: Call
     return local(tiny(request.param))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
-@given(body=body, path=st.sampled_from([CHAT, CHAT, COMPLETIONS]))
-def test_no_body_is_a_failure_of_the_server(server: Any, body: Any, path: str) -> None:
+# Of the other dialects' fields those that hold something, and values that some route takes.
+texts = st.sampled_from(["hi", [], ["hi"], [USER], [{"type": "text", "text": "hi"}], {"format": {}}, [5, 6]])
+NAMES = ("content", "tokens", "instructions", "metadata", "text", "system", "options", "reasoning", "include")
+others = st.fixed_dictionaries(
+    {"messages": st.just([USER]) | anything, "input": texts | anything, "prompt": texts | anything},
+    optional={
+        name: texts | st.dictionaries(st.text(max_size=5), anything, max_size=2) | anything
+        for name in NAMES
+    },
+)  # fmt: skip
+
+
+def told(path: str, reply: dict[str, Any]) -> str:
+    """What an error says, which has the form of its dialect."""
+    if path.startswith("/api/"):
+        return reply["error"]
+    if path.startswith("/v1/messages"):
+        assert reply["type"] == "error" and {"type", "message"} <= set(reply["error"])
+    else:
+        assert set(reply["error"]) == {"message", "type", "param", "code"}
+    return reply["error"]["message"]
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(body=body | others, place=st.integers(0, 99))
+def test_no_body_is_a_failure_of_the_server(server: Any, body: Any, place: int) -> None:
+    routes = [path for path, methods in server.ask("GET", "/openapi.json")[1]["paths"].items() if "post" in methods]
+    path = [CHAT, COMPLETIONS, *routes][place % (len(routes) + 2)]
     if isinstance(body, dict):  # whatever it asks for, a short answer does
-        body = {**body, "max_tokens": 1, "max_completion_tokens": 1, "stream": False}
+        short = {"max_tokens": 1, "max_completion_tokens": 1, "stream": False, "options": {"num_predict": 1}}
+        model = server.engine.config.name if path.startswith("/api/") else None
+        body = {**body, **short, "max_output_tokens": 1, "model": model}
     status, reply, _ = server.ask("POST", path, json.dumps(body).encode("utf-8"))
     assert status in (200, 400, 404), reply
     if status != 200:
-        assert set(reply["error"]) == {"message", "type", "param", "code"} and len(reply["error"]["message"]) <= 300
+        assert 0 < len(told(path, reply)) <= 300
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (b"", "the body is empty"), (b"null", "the body is empty or null"), (b"[]", "valid dictionary"),
+        (b'{"messages": ', "not valid JSON: Expecting value at character 13"),
+        (b'{"messages": "\xff"}', "not UTF-8: byte 14"), (b"[" * 100_000, "nested too deeply"),
+        (b'{"temperature": NaN}', "a number in it is none"), (b'{"temperature": 1e999}', "too large"),
+        (b'{"seed": ' + b"9" * 5000 + b"}", "too large"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_body_is_said(server: Any, sent: bytes, words: str) -> None:
+    for path in (CHAT, "/v1/responses", "/v1/messages", "/api/chat"):
+        status, reply, _ = server.ask("POST", path, sent)
+        assert status == 400 and words in told(path, reply), reply
+
+
+def test_half_characters_are_replaced_where_they_would_be_told_again(server: Any) -> None:
+    body = {"input": "hi", "metadata": {"a": "b\ud800"}, "max_output_tokens": 1, "\ud800": 1}
+    status, reply, _ = server.ask("POST", "/v1/responses", body)
+    assert status == 200 and reply["metadata"] == {"a": "b\ufffd"}
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "param", "words"),
+    [
+        (CHAT, {"stop": ["a"] * 17}, "stop", "at most 16 items"), (CHAT, {"stop": "a" * 1001}, "stop", "1000 char"),
+        (CHAT, {"stop": ["a", 5]}, "stop.1", "a valid string"), (CHAT, {"logit_bias": {"x": 1}}, "logit_bias", "integ"),
+        (CHAT, {"max_completion_tokens": 2}, "max_completion_tokens", "differ"),
+        (COMPLETIONS, {"prompt": []}, "prompt", "at least 1 item"),
+        (COMPLETIONS, {"prompt": ["a", 5]}, "prompt.1", "a valid string"),
+        (COMPLETIONS, {"prompt": [[5], []]}, "prompt.1", "at least 1 item"),
+    ],
+)  # fmt: skip
+def test_the_field_that_is_wrong_is_named(
+    server: Any, path: str, field: dict[str, Any], param: str, words: str
+) -> None:
+    needed = {"messages": [USER]} if path == CHAT else {"prompt": "hi"}
+    status, reply, _ = server.ask("POST", path, {**needed, "max_tokens": 1, **field})
+    assert status == 400 and reply["error"]["param"].startswith(param) and words in reply["error"]["message"], reply
+    assert "constrained" not in reply["error"]["param"]
+
+
+def test_a_full_context_says_by_how_much(server: Any) -> None:
+    context = server.engine.context
+    status, reply, _ = server.ask("POST", COMPLETIONS, {"prompt": [[5] * (context + 9)], "max_tokens": 1})
+    assert status == 400 and reply["error"]["code"] == "context_length_exceeded"
+    assert f"has {context + 9} tokens, the context is {context}" in reply["error"]["message"]
+    assert "by 10 tokens or more" in reply["error"]["message"]
+
+
+def test_a_packed_body_is_refused(server: Any) -> None:
+    status, reply, _ = server.ask("POST", CHAT, gzip.compress(b"{}"), **{"Content-Encoding": "gzip"})
+    assert status == 415 and "Content-Encoding" in reply["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +174,6 @@ def test_no_body_is_a_failure_of_the_server(server: Any, body: Any, path: str) -
         {"messages": [{**USER, "metadata": 0}]},
         {"messages": [USER], "tools": [{"type": ["function"]}]},
         {"messages": [USER], "tools": [{"type": {}, "function": {"name": "f"}}]},
-        {"messages": [USER], "\ud800": 1},
     ],
 )
 def test_wrong_kinds_are_the_clients_fault(server: Any, change: dict[str, Any]) -> None:
