@@ -39,6 +39,7 @@ GLMDOCTOR_OF_GLMCORE = {
     "plan", "config", "errors", "output", "folders", "programs", "workers", "reading", "kernels.build",
     "kernels.failure", "kernels.opening", "checkpoint.tables", "startup",
     "layout", "checkpoint.headers", "checkpoint.pickles", "tokenizers.ranks",
+    "cluster.session", "cluster.examination", "cluster.nodes", "checkpoint.locate", "extras",
 }  # fmt: skip
 
 GLMCORE = {
@@ -75,7 +76,7 @@ GLMCORE = {
     },
     "cluster": {
         "checkpoint", "chat", "config", "demo", "engine", "errors", "folders", "kernels", "machine", "output", "place",
-        "plan", "programs", "reading", "tokenizers", "",
+        "plan", "programs", "reading", "server", "tokenizers", "",
     },
     "server": {"grammar", "engine", "tokenizers", "chat", "plan", "config", "errors", "demo", "programs", ""},
     "bench": {"layout", "engine", "place", "models", "quant", "kernels", "checkpoint", "plan", "config", "errors"},
@@ -155,7 +156,9 @@ WITHOUT_TORCH = [
     "glmcore/tokenizers/ranks.py",
     *(
         f"glmcore/cluster/{name}.py"
-        for name in ("__init__", "fingerprints", "nodes", "planning", "probe", "router", "session", "table")
+        for name in (
+            "__init__", "examination", "fingerprints", "nodes", "planning", "probe", "router", "session", "table",
+        )
     ),
     *(f"glmcore/server/{name}.py" for name in ("__init__", "address", "deltas", "errors", "guard", "schemas")),
     "glmcore/server/dialects/failures.py",

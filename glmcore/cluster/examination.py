@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,20 @@ def on(node: str) -> dict[str, Any]:
     return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
 
 
-def reference(folder: Path) -> dict[str, Any]:
-    """What the nodes are compared with: this program's versions and files. Errors: GlmError, OSError."""
-    return {"versions": probe.versions(), "files": fingerprints(folder)}
+def reference(folder: Path | None) -> dict[str, Any]:
+    """What the nodes are compared with: this program's versions and files, none where there is no ``folder``.
+
+    Errors: GlmError, OSError.
+    """
+    return {"versions": probe.versions(), "files": {} if folder is None else fingerprints(folder)}
+
+
+def examined_nodes(model: str | None, expected: Mapping[str, Any], language: str = "en") -> list[Node]:
+    """All nodes side by side, named in their order."""
+    seen = present()
+    with ThreadPoolExecutor(max(1, len(seen))) as pool:
+        names = [f"node{number}" for number in range(1, len(seen) + 1)]
+        return list(pool.map(lambda each, name: examined(each, name, model, expected, language), seen, names))
 
 
 def examined(seen: Seen, name: str, model: str | None, expected: Mapping[str, Any], language: str = "en") -> Node:

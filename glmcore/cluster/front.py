@@ -19,7 +19,7 @@ class Front(Engine):
     """An engine that computes nothing: it sends each prompt to one of its replicas, which come and go."""
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer) -> None:
-        self.config, self.tokenizer = config, tokenizer
+        self.understand(config, tokenizer)
         self.plan = None
         self.stats = Stats()
         self.remotes: dict[str, Remote] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,12 +14,39 @@ from glmcore.plan import Device
 NAMED = 3  # files that are named; the others are counted
 
 
+# Kind of a verdict → why the node gets nothing, and what to do there: templates of the verdict's values.
+REASONS = {
+    "silent": ("{why}", "install glmcore there, in the Python that started Ray"),
+    "versions": ("{name} {found} is there, {wanted} here", "install the same versions on all nodes"),
+    "files-none": ("{why}", "copy the checkpoint to the same path"),
+    "files-missing": ("the checkpoint there lacks {files}", "copy the checkpoint to the same path"),
+    "files-other": ("the checkpoint there has another {files}", "copy the checkpoint to the same path"),
+    "no-report": ("the doctor gave no report there: {why}", "run glmdoctor check there"),
+    "unhealthy": ("{why}", "{fix}"),
+}
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """``against``: why the node gets nothing, else ""; ``fix``: what to do there."""
+    """Whether a node may get anything. ``kind``: one of REASONS, "" where nothing is against it."""
 
-    against: str = ""
-    fix: str = ""
+    kind: str = ""
+    values: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def against(self) -> str:
+        """Why it gets nothing; "" where it may get something."""
+        return REASONS[self.kind][0].format(**self.values) if self.kind else ""
+
+    @property
+    def fix(self) -> str:
+        """What to do there."""
+        return REASONS[self.kind][1].format(**self.values) if self.kind else ""
+
+
+def verdict(kind: str, **values: str) -> Verdict:
+    """Its values made safe to show: another machine wrote them."""
+    return Verdict(kind, {name: plain(value) for name, value in values.items()})
 
 
 @dataclass(frozen=True)
@@ -63,48 +91,47 @@ class Node:
 def judged(facts: Mapping[str, Any], reference: Mapping[str, Any], model: str | None) -> Verdict:
     """What is against a node, by its facts and the front's own ("versions", "files"). The first reason counts."""
     if "error" in facts:
-        return Verdict(plain(facts["error"]), "is glmcore installed there, in the Python that started Ray?")
-    versions = other_versions(facts["versions"], reference["versions"])
-    if versions:
-        return Verdict(versions, "install the same versions on all nodes")
-    return files_differ(facts["files"], reference["files"]) or unhealthy(facts["report"], model)
+        return verdict("silent", why=facts["error"])
+    return (
+        other_versions(facts["versions"], reference["versions"])
+        or files_differ(facts["files"], reference["files"])
+        or unhealthy(facts["report"], model)
+        or Verdict()
+    )
 
 
-def other_versions(own: Mapping[str, str], reference: Mapping[str, str]) -> str:
+def other_versions(own: Mapping[str, str], reference: Mapping[str, str]) -> Verdict | None:
     """Python may differ in its last number."""
     for name, wanted in reference.items():
-        found, compared = own.get(name, "none"), wanted
-        if name == "python":
-            found, compared = found.rpartition(".")[0], wanted.rpartition(".")[0]
-        if found != compared:
-            return plain(f"{name} {own.get(name, 'none')} is there, {wanted} here")
-    return ""
+        found = own.get(name, "none")
+        cut = (lambda version: version.rpartition(".")[0]) if name == "python" else str
+        if cut(found) != cut(wanted):
+            return verdict("versions", name=name, found=found, wanted=wanted)
+    return None
 
 
 def files_differ(own: Mapping[str, str], reference: Mapping[str, str]) -> Verdict | None:
     if "error" in own:
-        return Verdict(plain(own["error"]), "put the checkpoint where it lies here")
+        return verdict("files-none", why=own["error"])
     missing, other = differences(own, reference)
     if missing:
-        return Verdict(f"lacks {named(missing)}", "copy the checkpoint to the same path")
-    if other:
-        return Verdict(f"has another {named(other)}", "copy the checkpoint to the same path")
-    return None
+        return verdict("files-missing", files=named(missing))
+    return verdict("files-other", files=named(other)) if other else None
 
 
 def named(files: list[str]) -> str:
     more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
-    return plain(", ".join(files[:NAMED])) + more
+    return ", ".join(files[:NAMED]) + more
 
 
-def unhealthy(report: Mapping[str, Any], model: str | None) -> Verdict:
+def unhealthy(report: Mapping[str, Any], model: str | None) -> Verdict | None:
     """By the doctor's report: a failure is against the node, and its root cause is the reason."""
     if "error" in report:
-        return Verdict(f"the doctor gave no report there: {plain(report['error'])}", "glmdoctor check")
-    if report["verdict"] != "broken":
-        return Verdict()
+        return verdict("no-report", why=report["error"])
     cause = root_cause(report)
-    return Verdict(plain(cause["title"]), fix_of(cause, model)) if cause else Verdict("the doctor calls it broken")
+    if report["verdict"] != "broken" or cause is None:
+        return None
+    return verdict("unhealthy", why=cause["title"], fix=fix_of(cause, model))
 
 
 def root_cause(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -121,5 +148,5 @@ def fix_of(finding: Mapping[str, Any], model: str | None) -> str:
     """The command to run on the node, or in words what to do there."""
     remedies = finding["remedies"]
     if any(remedy["automatic"] for remedy in remedies):
-        return plain(f"glmdoctor fix --model {model}" if model else "glmdoctor fix")
-    return plain("; ".join(command for remedy in remedies[:1] for command in remedy["commands"] or [remedy["title"]]))
+        return f"glmdoctor fix --model {shlex.quote(model)}" if model else "glmdoctor fix"
+    return "; ".join(command for remedy in remedies[:1] for command in remedy["commands"] or [remedy["title"]])

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-from glmcore.cluster.examination import Seen, examined, present, reference
+from glmcore.cluster.examination import Seen, examined, examined_nodes, present, reference
 from glmcore.cluster.figures import ClusterFigures
 from glmcore.cluster.front import Front
 from glmcore.cluster.keeper import Keeper
@@ -35,14 +33,6 @@ def planned(request: Request) -> Planned:
     nodes = examined_nodes(request.model, reference(request.folder))
     fit = [node for node in nodes if not node.verdict.against]
     return Planned(wish, tuple(nodes), tuple(specs(wish, fit, 0)))
-
-
-def examined_nodes(model: str | None, expected: dict[str, Any], language: str = "en") -> list[Node]:
-    """All nodes side by side, named in their order."""
-    seen = present()
-    with ThreadPoolExecutor(max(1, len(seen))) as pool:
-        names = [f"node{number}" for number in range(1, len(seen) + 1)]
-        return list(pool.map(lambda each, name: examined(each, name, model, expected, language), seen, names))
 
 
 @contextmanager

@@ -49,17 +49,22 @@ class Engine:
         context: int | None = None, max_stall: float = MAX_STALL, room: Room | None = None,
         prefix_bytes: int = USUAL, lookup: bool = True, plan: Plan | None = None,
     ) -> None:  # fmt: skip
-        self.config, self.tokenizer, self.runner, self.backend = config, tokenizer, runner, backend
+        self.understand(config, tokenizer)
+        self.runner, self.backend = runner, backend
         room = room or Room()
         self.context = min(config.max_length, context or sys.maxsize, room.tokens)
         self.plan = plan  # by which the model was loaded, until it is moved
         self.stats = Stats(backend=backend)
-        self.stop_ids = frozenset({*tokenizer.stop_ids, *config.eos_token_ids})
-        self.grammars = Grammars(tokenizer, config.vocab_size, sorted(self.stop_ids))
         self.loop = Loop(
             runner, Scheduler(parallel or runner.way.together, room.fits), max_stall=max_stall,
             prefix_bytes=prefix_bytes, lookup=lookup,
         )  # fmt: skip
+
+    def understand(self, config: ModelConfig, tokenizer: Tokenizer) -> None:
+        """Make ready what requests are read by, for which no weights are needed."""
+        self.config, self.tokenizer = config, tokenizer
+        self.stop_ids = frozenset({*tokenizer.stop_ids, *config.eos_token_ids})
+        self.grammars = Grammars(tokenizer, config.vocab_size, sorted(self.stop_ids))
 
     def placed(self) -> None:
         """To be called when the model has been moved: what the cache held is forgotten."""

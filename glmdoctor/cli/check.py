@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @options.kernel_file
 @options.snapshot
 @click.option("--deep", is_flag=True, help="Also run a kernel on each device, measure memory, hash the weights.")
+@click.option("--ray", metavar="ADDRESS", help="Examine every node of the Ray cluster there (auto, HOST:PORT).")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="terminal", help="The form of the report.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @options.language
@@ -33,6 +34,7 @@ def check(
     kernel_file: str | None,
     snapshot: str | None,
     deep: bool,
+    ray: str | None,
     form: str,
     as_json: bool,
     lang: str | None,
@@ -43,6 +45,11 @@ def check(
     """
     form = "json" if as_json else form
     language = output.language(lang, ascii_safe=form == "json")
+    if ray is not None:
+        options.alone("--ray", only, skip, python, kernel_file, snapshot, deep)
+        from glmdoctor.cli.nodes import check_nodes
+
+        context.exit(check_nodes(ray, model, form, language))
     diagnosis = options.diagnosed(model, python, kernel_file, snapshot, only, skip, deep)
     output.emit(rendered(diagnosis, form, language))
     if form == "github":

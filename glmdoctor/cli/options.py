@@ -118,6 +118,12 @@ def _replayed(path: str) -> Host:
         raise click.UsageError(f"{path} is not a snapshot that `glmdoctor snapshot` wrote ({error!r})") from error
 
 
+def alone(option: str, *others: object) -> None:
+    """``UsageError`` where something is asked for that is a matter of one machine."""
+    if any(others):
+        raise click.UsageError(f"{option} goes with --model, --format and --lang alone")
+
+
 def diagnosed(
     model: str | None,
     python: str | None,

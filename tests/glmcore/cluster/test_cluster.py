@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -100,6 +101,8 @@ def test_answers_are_those_of_the_engine_alone_and_both_replicas_make_them(
     assert len(drawn) == 1
     status, body, _ = server.chat("hello", n=2, logprobs=True, stop=["e"])
     assert status == 200 and len(body["choices"]) == 2 and body["choices"][0]["logprobs"]["content"]
+    status, body, _ = server.chat("hello", max_tokens=40, response_format={"type": "json_object"})
+    assert status == 200 and body["choices"][0]["message"]["content"].lstrip().startswith("{")
     message = {"max_tokens": 50, "messages": [{"role": "user", "content": "hello"}], "stop_sequences": ["e"]}
     assert json.loads(server.ask("POST", "/v1/messages", message)[1])["stop_sequence"] == "e"
     said = server.until(lambda said: all(not each["batch"]["rows_taken"] for each in said["replicas"]))
@@ -164,3 +167,20 @@ def test_a_machine_that_vanishes_is_gone_and_one_that_joins_is_used(
     said = server.until(lambda said: len(said["replicas"]) == 2)
     assert joined in {node["id"] for node in said["nodes"] if node["state"] == "serving"}
     assert right(server, alone)
+
+
+def checked(cluster: Rays, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return cluster.run("glmdoctor", "check", "--ray", cluster.address, *arguments)
+
+
+def test_the_doctor_shows_every_node_in_one_table(cluster: Rays, unfit: dict[str, str], model: Path) -> None:
+    table = checked(cluster, "--model", model)
+    assert table.returncode == 1, table.stderr
+    assert "broken" in table.stdout and "No C compiler" in table.stdout and "apt-get install gcc" in table.stdout
+    assert "glmcore 0.0.9 is there" in table.stdout and "2 of 4 nodes are fit" in table.stdout
+    report = json.loads(checked(cluster, "--model", model, "--json", "--lang", "zh").stdout)
+    assert report["schema_version"] == 1
+    nodes = {node["root_cause"] and node["root_cause"]["id"]: node for node in report["nodes"]}
+    assert {node["verdict"] for node in report["nodes"]} == {"healthy", "broken"}
+    assert nodes["compiler.found"]["root_cause"]["title"] == nodes["compiler.found"]["against"] == "没有 C 编译器"
+    assert nodes["compiler.found"]["report"]["findings"]
