@@ -74,6 +74,8 @@ def crowd(config, chance: random.Random, count: int) -> list[Asked]:
         known.append(prompt)
         if not config.traits.causal:
             prompt = [*prompt[:-2], config.gmask_token_id, config.bos_token_id]
+        if asked and chance.random() < 0.25:  # the very prompt of another, as of several choices
+            prompt = chance.choice(asked).prompt
         sampling = Sampling(0, 1) if chance.random() < 0.5 else Sampling(1.0, 0.9, chance.randrange(1000))
         leaves = chance.randint(0, 12) if chance.random() < 0.25 else None
         asked.append(Asked(prompt, chance.randint(1, 16), sampling, chance.randint(0, 30), leaves))

@@ -299,8 +299,9 @@ class Engine:
         what each may be.
         """
         sampling = Sampling(**settings)
-        answers = [
-            self.submit(text, max_new_tokens=max_new_tokens, sampling=sampling.of_choice(number), grammar=grammar)
-            for text in prompts for number in range(n)
-        ]  # fmt: skip
+        with self.loop.together():
+            answers = [
+                self.submit(text, max_new_tokens=max_new_tokens, sampling=sampling.of_choice(number), grammar=grammar)
+                for text in prompts for number in range(n)
+            ]  # fmt: skip
         return [answer.text() for answer in answers]

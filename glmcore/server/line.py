@@ -154,7 +154,8 @@ class Line:
         if len(self._entries) + places > self.places:
             self.refused += places
             raise self._full()
-        return Job(tasks, self._enter, in_turn)
+        with self.engine.loop.together():
+            return Job(tasks, self._enter, in_turn)
 
     def _enter(self, task: Task, hear: Callable[[Item], None]) -> Entry:
         answer = self.engine.submit(

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 import weakref
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -66,6 +67,10 @@ class Loop:
                 self._thread = threading.Thread(target=self._run, name="glmcore", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
+
+    def together(self) -> AbstractContextManager[object]:
+        """What is submitted within it begins in the same turn."""
+        return self._changed
 
     def cancel_all(self) -> None:
         """Give up whatever was submitted."""
@@ -182,9 +187,10 @@ class Loop:
         answer.begun = time.perf_counter()
         if answer.observer is not None:
             return  # all of it is read
+        prompt, causal = answer.sequence.prompt, self.way.config.traits.causal
         for other in self.scheduler.reading[:-1]:
-            shared = common_prefix(other.sequence.prompt, answer.sequence.prompt)
-            if shared >= LEAST and self.way.config.traits.causal:
+            shared = common_prefix(other.sequence.prompt, prompt)
+            if other.sequence.prompt == prompt or (shared >= LEAST and causal):
                 answer.follow(other, shared)
                 return
 
@@ -196,6 +202,7 @@ class Loop:
             try:
                 logits = self._read_on(answer, piece)
                 if logits is not None:
+                    self._share(answer, logits)
                     self._begin(answer, logits)
             except Exception as error:
                 self._fail(answer, error)
@@ -293,6 +300,18 @@ class Loop:
             self._take(answer, token)
             if answer.ending is not None:
                 break
+
+    def _share(self, answer: Answer, logits: Tensor) -> None:
+        """What was read of a prompt is also for those that wait with the very same."""
+        for twin in [each for each in self.scheduler.reading if each.waits_for(answer)]:
+            if twin.sequence.prompt == answer.sequence.prompt:
+                try:
+                    self.seats.share(twin, answer)
+                    twin.stats.reused_tokens = twin.prompt_tokens
+                    self.scheduler.read(twin, 0)
+                    self._begin(twin, logits)
+                except Exception as error:
+                    self._fail(twin, error)
 
     def _begin(self, answer: Answer, logits: Tensor) -> None:
         """The first token of an answer; of one that is to have none, its end."""

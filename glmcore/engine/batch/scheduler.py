@@ -25,6 +25,9 @@ class Place:
         """Let it wait until ``other``'s prompt, which begins with the same ``tokens``, has been read that far."""
         self.follows = (other, tokens)
 
+    def waits_for(self, other: Place) -> bool:
+        return self.follows is not None and self.follows[0] is other
+
 
 P = TypeVar("P", bound=Place)
 

@@ -44,6 +44,14 @@ class Seats:
         self.reused += max(held, count)
         return row, max(held, count)
 
+    @torch.inference_mode()
+    def share(self, place: Place, other: Place) -> None:
+        """A row that holds all that another one's does."""
+        source, row = self.taken[other], self._free_row()
+        self._occupy(place, row)
+        self.rows.make_room(len(self.rows.held[source]), row + 1)
+        self.rows.copy(source, row, len(self.rows.held[source]))
+
     def _free_row(self) -> int:
         """A row that holds nothing, the one that has been free longest, or where none is free a new one."""
         empty = [row for row in self.free if not self.rows.held[row]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,7 @@ class Rows:
         if source != target:
             self.cache.copy_row(source, target, count)
         self.hold(target, self.held[source][:count], min(count, self.read[source]))
+        self.positions[target] = copy.deepcopy(self.positions[source])
 
     def view(self, row: int) -> KVCache:
         """A cache [1, …] of that row alone, on the same memory. It may not grow."""

@@ -152,6 +152,17 @@ def test_a_prompts_choices_read_it_once(demo: Any) -> None:
     assert reply.usage.prompt_tokens > 150 and read < reply.usage.prompt_tokens + 10
 
 
+def test_chatglm_6b_too_reads_a_prompt_once_for_all_choices(
+    local: Callable[..., Any], tiny: Callable[[str], Path]
+) -> None:
+    server = local(tiny("v1"))
+    before = server.stats()["totals"]
+    reply = complete(server, "hello " * 30, n=4, max_tokens=3, seed=1, temperature=1)
+    after = server.stats()["totals"]
+    assert after["reused_tokens"] - before["reused_tokens"] == 3 * reply.usage.prompt_tokens
+    assert len(set(texts(reply))) > 1 and reply.usage.prompt_tokens_details.cached_tokens == 0
+
+
 def test_lists_of_prompts_keep_their_order(demo: Any) -> None:
     encode = demo.engine.tokenizer.encode
     prompts = ["hello", "gcc is missing", "显存不够"]

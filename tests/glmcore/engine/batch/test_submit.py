@@ -78,3 +78,10 @@ def test_an_engine_that_nobody_has_any_more_is_forgotten(monkeypatch: pytest.Mon
     del thread
     gc.collect()
     assert kept() is None
+
+
+def test_several_continuations_of_a_text_come_one_after_the_other(engine) -> None:
+    settings = {"max_new_tokens": 8, "temperature": 1.0, "top_p": 1.0}
+    both = engine.generate(PROMPTS[:2], n=3, seed=5, **settings)
+    alone = [engine.generate([text], seed=seed, **settings)[0] for text in PROMPTS[:2] for seed in (5, 6, 7)]
+    assert both == alone and len(set(both)) > 3
