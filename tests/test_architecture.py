@@ -36,6 +36,7 @@ GLMDOCTOR = {
     "host": {"host", "host.facts", "private", "people"},
 }  # fmt: skip
 GLMDOCTOR_OF_GLMCORE = {
+    "compiled.checks", "compiled.manifest",
     "plan", "config", "errors", "output", "folders", "programs", "workers", "reading", "kernels.build",
     "kernels.failure", "kernels.opening", "checkpoint.tables", "startup",
     "layout", "checkpoint.headers", "checkpoint.pickles", "tokenizers.ranks",

@@ -6,6 +6,7 @@ import re
 
 import cuda_machines
 import driver_machines
+import engine_machines
 import model_machines
 import pytest
 import python_machines
@@ -18,11 +19,8 @@ from machine import Machine
 from glmdoctor import checks
 from glmdoctor.checks import deep
 
-CASES = tuple(
-    case
-    for module in (driver_machines, cuda_machines, python_machines, system_machines, model_machines)
-    for case in module.CASES
-)
+MODULES = (driver_machines, cuda_machines, python_machines, system_machines, model_machines, engine_machines)
+CASES = tuple(case for module in MODULES for case in module.CASES)
 # What no machine of this lab can show, and where it is shown instead.
 SHOWN_ELSEWHERE = {
     ("system.platform", "cpm-platform-import"): "macOS: recorded machines of test_recorded_windows.py",

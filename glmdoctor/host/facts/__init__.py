@@ -7,6 +7,7 @@ Sizes are bytes, versions are the text that the source gives, paths are absolute
 from glmdoctor.host.facts.base import *
 from glmdoctor.host.facts.compiler import *
 from glmdoctor.host.facts.driver import *
+from glmdoctor.host.facts.engine import *
 from glmdoctor.host.facts.libraries import *
 from glmdoctor.host.facts.memory import *
 from glmdoctor.host.facts.model import *
@@ -16,6 +17,6 @@ from glmdoctor.host.facts.system import *
 
 
 class Machine(
-    SystemFacts, MemoryFacts, DriverFacts, NvmlFacts, LibraryFacts, PythonFacts, CompilerFacts, ModelFacts
+    SystemFacts, MemoryFacts, DriverFacts, NvmlFacts, LibraryFacts, PythonFacts, CompilerFacts, ModelFacts, EngineFacts
 ):  # fmt: skip
     """All facts that a check or a remedy may look at; each is read when it is first asked for."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from glmcore.reading import JSON_LIMIT, parse_json
 from glmdoctor.host.facts import Checkpoint, CheckpointFile, Unknown
 from glmdoctor.host.io import IO
-from glmdoctor.host.probes import gpu_code, remote_code, tensors, weights
+from glmdoctor.host.probes import engine, gpu_code, remote_code, tensors, weights
 
 SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 DEVICE_MAP = "device_map.json"
@@ -26,6 +26,8 @@ def checkpoint(io: IO, model: str | None) -> Checkpoint | Unknown:
     io = io.bound(path)
     if not io.is_folder(path):
         return _no_folder(io, model, path)
+    if engine.is_engine(io, path):
+        return Unknown("the model is a compiled engine, no checkpoint")
     try:
         names = sorted(io.listdir(path))
     except OSError:
