@@ -7,7 +7,6 @@ import os
 import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from glmcore.compiled.checks import kernel_hash
 from glmcore.compiled.manifest import ARCHIVE, MANIFEST, Manifest, manifest_from_json
@@ -15,9 +14,7 @@ from glmcore.errors import GlmError
 from glmcore.reading import JSON_LIMIT
 from glmdoctor.host.facts import Engine, EngineFile, Unknown
 from glmdoctor.host.io import IO
-
-if TYPE_CHECKING:
-    from glmdoctor.host.probes.deep import Progress
+from glmdoctor.host.probes.deep import Progress
 
 BLOCK = 1 << 23
 # A checkpoint has one of these; an engine mapped from it may lie in the same folder's copy with neither.
