@@ -109,8 +109,10 @@ class Rendered(Plain):
     def _print(self, blocks: str) -> None:
         from glmcore.cli.markdown import Blocks
 
-        self._drawing().update("")
-        self._console.print(Blocks(blocks, blank=self._printed, fitting=False), end="")
+        live = self._drawing()
+        with self._console:  # shown at once
+            live.update("", refresh=True)
+            self._console.print(Blocks(blocks, blank=self._printed, fitting=False), end="")
         self._printed = True
 
     def _draw(self) -> None:

@@ -135,7 +135,7 @@ class Repl:
         else:
             if name:
                 settings.set(name, value.strip())
-            write_through(f"{settings.listed()}\n")
+            write_through(f"{settings.lines(name)}\n")
 
     def do_save(self, argument: str) -> None:
         self.conversation.save(named(argument, "/save talk.json"))

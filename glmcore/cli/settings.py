@@ -51,14 +51,14 @@ class Settings:
         self._engine.sampling(**{"temperature": None, "top_p": None, "seed": None, **drawing})
         return settings
 
-    def listed(self) -> str:
-        """A line for each setting: name, value, what it does."""
+    def lines(self, name: str = "") -> str:
+        """Of each setting, or of one: name, value, what it does."""
         own = self._engine.sampling(None, None, None)
         lines = []
-        for name, (_, about) in SETTINGS.items():
-            value = self.given.get(name, LENGTH if name == "max_new_tokens" else getattr(own, name, None))
+        for each in [name] if name else SETTINGS:
+            value = self.given.get(each, LENGTH if each == "max_new_tokens" else getattr(own, each, None))
             shown = "none" if value is None else f"{value:g}" if isinstance(value, float) else value
-            lines.append(f"{name:<19}{shown:<9}{about}{'' if name in self.given else ' (default)'}")
+            lines.append(f"{each:<19}{shown:<9}{SETTINGS[each][1]}{'' if each in self.given else ' (default)'}")
         return "\n".join(lines)
 
 

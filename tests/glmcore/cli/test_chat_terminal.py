@@ -183,8 +183,8 @@ def test_settings_undo_and_another_answer(chat: pexpect.spawn, tmp_path: Path) -
         ("max_new_tokens 0", "above 0"), ("seed 99999999999999999999", "64 bits"), ("colour red", "temperature, top_p"),
     ):  # fmt: skip
         assert complaint in say(chat, f"/set {wrong}").replace("\r\n", ""), wrong
-    say(chat, "/set temperature 5")
-    assert "temperature        5 " in say(chat, "/set max_new_tokens 4")
+    assert "temperature        5 " in say(chat, "/set temperature 5")
+    assert "temperature" not in say(chat, "/set max_new_tokens 4") and "temperature        5 " in say(chat, "/set")
     say(chat, "first")
     say(chat, "second")
     [_, first, _, second] = [message["content"] for message in saved(chat, tmp_path)]

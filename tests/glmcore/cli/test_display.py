@@ -111,6 +111,7 @@ def test_what_is_left_is_the_answer(size: int) -> None:
     assert lines[0] == "glm>"
     assert without_more_blanks(lines[1:]) == without_more_blanks(drawn_at_once(ANSWER))
     text = " ".join(lines)
+    assert output.count("The end.") <= 2  # as it grew, and for good
     assert "List<String>" in text and "https://example.org/a" in text and "line 29" in text
     assert "Line one" in lines and "行二" in lines
 
