@@ -14,7 +14,7 @@ from glmcore.server.schemas import DetokenizeRequest, TokenizeRequest
 
 
 def add_tokens(app: FastAPI, answers: Answers) -> None:
-    """``POST /tokenize`` and ``POST /detokenize``."""
+    """``POST /tokenize``, ``POST /detokenize`` and ``GET /tokenizer_info``."""
     engine, tokenizer = answers.engine, answers.engine.tokenizer
 
     @app.post("/tokenize")
@@ -44,3 +44,14 @@ def add_tokens(app: FastAPI, answers: Answers) -> None:
             raise ApiError(400, f"a token id is not below {engine.config.vocab_size}", param="tokens")
         text = await asyncio.to_thread(tokenizer.decode, asked.tokens, skip_special_tokens=False)
         return {"prompt": text, "content": text}
+
+    @app.get("/tokenizer_info")
+    async def info() -> dict[str, Any]:
+        """As far as lm-evaluation-harness asks: no template, for prompts are made here and not by one."""
+        ends, pads = (tokenizer.bytes_of(token) for token in (tokenizer.eos_token_ids[0], tokenizer.pad_token_id))
+        return {
+            "tokenizer_class": type(tokenizer).__name__,
+            "eos_token": spelled(ends),
+            "pad_token": spelled(pads),
+            "model_max_length": engine.context,
+        }

@@ -198,6 +198,11 @@ def test_tokens_as_clients_of_llama_cpp_ask_for_them(v2: Any) -> None:
     assert [each["id"] for each in pieces] == ask() and [each["piece"] for each in pieces[:2]] == [" The", " quick"]
 
 
+def test_the_tokenizer_says_what_ends_a_text(v2: Any) -> None:
+    status, reply, _ = v2.ask("GET", "/tokenizer_info")
+    assert status == 200 and reply["eos_token"] == "</s>" and reply["model_max_length"] == v2.engine.context
+
+
 def wrong() -> Iterable[tuple[str, dict[str, Any], str]]:
     for value in ("yes please", 2, []):
         yield COMPLETIONS, {"prompt": "a", "echo": value}, "echo"
