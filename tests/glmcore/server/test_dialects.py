@@ -165,3 +165,36 @@ def test_no_body_is_a_failure_of_the_server(glm4: Any, request: tuple[str, Any])
 def test_what_is_no_request_is_told_so(glm4: Any, path: str, body: bytes) -> None:
     status, reply, _ = glm4.ask("POST", path, body)
     assert status == 400 and is_error(path, reply), reply
+
+
+SCHEMA = {
+    "type": "object", "additionalProperties": False, "required": ["colour", "count"],
+    "properties": {
+        "colour": {"enum": ["red", "green"]}, "count": {"type": "integer", "minimum": 0, "maximum": 99}
+    },
+}  # fmt: skip
+# Route → the fields that ask for SCHEMA, and where the answer has its text.
+HELD: dict[str, tuple[dict[str, Any], Callable[[Any], str]]] = {
+    "/v1/responses": (
+        {"text": {"format": {"type": "json_schema", "name": "x", "schema": SCHEMA, "strict": True}}},
+        lambda reply: reply["output"][0]["content"][0]["text"],
+    ),
+    "/v1/messages": (
+        {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}},
+        lambda reply: reply["content"][0]["text"],
+    ),
+    "/api/chat": ({"format": SCHEMA}, lambda reply: reply["message"]["content"]),
+    "/api/generate": ({"format": SCHEMA}, lambda reply: reply["response"]),
+}
+
+
+@pytest.mark.parametrize("path", HELD)
+def test_answers_are_held_to_a_schema_in_every_dialect(glm4: Any, path: str) -> None:
+    fields, text = HELD[path]
+    names = {"/v1/responses": "max_output_tokens", "/v1/messages": "max_tokens"}
+    room = {"options": {"num_predict": 200}} if path.startswith("/api") else {names[path]: 200}
+    body = {**RIGHT[path], **room, **fields, "model": glm4.engine.config.name}
+    status, reply, _ = glm4.ask("POST", path, body)
+    assert status == 200, reply
+    answer = json.loads(text(reply))
+    assert set(answer) == {"colour", "count"} and answer["colour"] in ("red", "green") and 0 <= answer["count"] <= 99
