@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from glmcore.cluster import probe
 from glmcore.cluster.fingerprints import fingerprints
 from glmcore.cluster.nodes import Node, judged
+from glmcore.plan.cluster.nodes import USUAL, Link
 
 # Seconds that a node has to start a worker and to say all but its files' hashes.
 ANSWER_S = probe.EXAMINATION_S + 60.0
+# Bytes of the messages by which the way to a node is measured, each so often: a hidden state, and some of a prompt's.
+SMALL, LARGE, ROUNDS = 16 << 10, 4 << 20, 5
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,27 @@ def examined_nodes(model: str | None, expected: Mapping[str, Any], language: str
 def examined(seen: Seen, name: str, model: str | None, expected: Mapping[str, Any], language: str = "en") -> Node:
     """Ask a node, and judge what it says; one that says nothing gets nothing."""
     facts = asked(seen.id, model, language, hashed=bool(expected["files"]))
-    return Node(seen.id, name, seen.address, facts, judged(facts, expected, model), seen.cpus)
+    verdict = judged(facts, expected, model)
+    link = USUAL if verdict.kind else measured(seen.id)
+    return Node(seen.id, name, seen.address, facts, verdict, seen.cpus, link)
+
+
+def measured(node: str) -> Link:
+    """How it is reached from here: small messages give half of what they take there and back, a large one the rate."""
+    echo = ray.remote(max_retries=0)(probe.echo).options(**on(node))
+    times = {size: [seconds(echo, size) for _ in range(ROUNDS)] for size in (SMALL, LARGE)}
+    there_and_back = min(times[SMALL])
+    carrying = max(min(times[LARGE]) - there_and_back, 1e-6)
+    return Link(LARGE / carrying, there_and_back / 2)
+
+
+def seconds(echo: Any, size: int) -> float:
+    """Of a message there and an answer. (A new one each time: Ray keeps what a node has seen.)"""
+    payload = os.urandom(size)
+    started = time.perf_counter()
+    with suppress(RayError):  # a node that has just been lost is noticed elsewhere
+        ray.get(echo.remote(payload), timeout=ANSWER_S)
+    return time.perf_counter() - started
 
 
 def asked(node: str, model: str | None, language: str, *, hashed: bool) -> dict[str, Any]:

@@ -48,16 +48,10 @@ class Keeper:
         self._thread = threading.Thread(target=self._run, name="glmcore keeper", daemon=True)
 
     def begin(self) -> None:
-        """Return once a first plan has been carried out. Errors: GlmError("cluster-unfit")."""
+        """Return once a first plan has been carried out, as far as that went."""
         self._thread.start()
         with self._woken:
             self._woken.wait_for(lambda: (self._planned and not self.table.undecided) or self._closed)
-        if not self.front.remotes:
-            raise GlmError("cluster-unfit", f"no node can run the model: {self._reasons()}")
-
-
-    def _reasons(self) -> str:
-        return "; ".join(f"{entry.name}: {entry.why}" for entry in self.table.entries.values() if entry.why)
 
     def close(self) -> None:
         with self._woken:

@@ -10,6 +10,7 @@ from typing import Any
 from glmcore.cluster.fingerprints import differences
 from glmcore.errors import plain
 from glmcore.plan import Device
+from glmcore.plan.cluster.nodes import USUAL, Link
 
 NAMED = 3  # files that are named; the others are counted
 
@@ -59,7 +60,7 @@ class Node:
     facts: Mapping[str, Any] = field(default_factory=dict)
     verdict: Verdict = Verdict()
     cpus: float = 0.0  # that Ray was told it has
-    hop_s: float | None = None  # seconds that a hidden state takes from the front to it
+    link: Link = USUAL
 
     @property
     def host(self) -> str:
@@ -85,6 +86,7 @@ class Node:
             "against": self.verdict.against or None, "fix": self.verdict.fix or None,
             "versions": self.facts.get("versions", {}), "threads": self.threads,
             "devices": [dict(each) for each in self.facts.get("devices", ())],
+            "link": {"bytes_per_s": round(self.link.bandwidth), "latency_s": round(self.link.latency, 6)},
         }  # fmt: skip
 
 

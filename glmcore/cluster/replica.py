@@ -43,15 +43,14 @@ class Replica:
         self, model: str | None, layers: tuple[int, int], loading: dict[str, Any], answering: dict[str, Any],
         others: Sequence[tuple[str, Any]],
     ) -> dict[str, Any]:  # fmt: skip
-        """The same of the model's first layers, with the others at other actors, by their names. Errors: GlmError."""
+        """The same of the model's last layers, with those before at other actors, by their names. Errors: GlmError."""
         from glmcore import demo
         from glmcore.cluster.stage import ActorStage
         from glmcore.engine.stages.load import load_stage
         from glmcore.engine.stages.pipeline import Local
         from glmcore.engine.stages.runner import staged_engine
 
-        first = Local(load_stage(model, *layers, **loading))
-        handles = [first, *(ActorStage(name, actor) for name, actor in others)]
+        handles = [*(ActorStage(name, actor) for name, actor in others), Local(load_stage(model, *layers, **loading))]
         return self._answer_with(staged_engine(model or demo.folder(), handles, **answering))
 
     def _answer_with(self, engine: Engine) -> dict[str, Any]:

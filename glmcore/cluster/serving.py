@@ -2,37 +2,47 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from glmcore.cluster.examination import Seen, examined, examined_nodes, present, reference
+from glmcore.cluster.exposure import authenticated, exposed
 from glmcore.cluster.figures import ClusterFigures
 from glmcore.cluster.front import Front
 from glmcore.cluster.keeper import Keeper
 from glmcore.cluster.nodes import Node
-from glmcore.cluster.planning import Spec, Wish, specs
+from glmcore.cluster.planning import Spec, Wish, plan_of, specs_of
 from glmcore.cluster.request import Request
 from glmcore.cluster.starting import start
+from glmcore.errors import GlmError
+from glmcore.plan.cluster import ClusterPlan
 from glmcore.tokenizers import load_tokenizer
+
+log = logging.getLogger("glmcore")
 
 
 @dataclass(frozen=True)
 class Planned:
-    """What would run where."""
+    """The nodes, and what would run where."""
 
     wish: Wish
     nodes: tuple[Node, ...]
-    specs: tuple[Spec, ...]
+    plan: ClusterPlan
+
+    @property
+    def specs(self) -> list[Spec]:
+        return specs_of(self.wish, self.plan, self.nodes)
 
 
 def planned(request: Request) -> Planned:
     """Examine the nodes of the cluster that was joined, and plan; nothing is started beside. Errors: GlmError."""
     wish = request.wish
     nodes = examined_nodes(request.model, reference(request.folder))
-    fit = [node for node in nodes if not node.verdict.against]
-    return Planned(wish, tuple(nodes), tuple(specs(wish, fit, 0)))
+    plan = plan_of(wish, nodes)
+    assert plan is not None  # a replica at least is wanted
+    return Planned(wish, tuple(nodes), plan)
 
 
 @contextmanager
@@ -51,15 +61,28 @@ def serving(request: Request) -> Iterator[Front]:
     def begin(spec: Spec, lost: Callable, ended: Callable):
         return start(spec, request.model, request.loading, answering, lost, ended)
 
-    keeper = Keeper(front, present, examine, lambda nodes, running: specs(wish, nodes, running), begin)
+    def plan(nodes: Sequence[Node], running: int) -> list[Spec]:
+        return specs_of(wish, plan_of(wish, nodes, running), nodes)
+
+    keeper = Keeper(front, present, examine, plan, begin)
     front.cluster = ClusterFigures(keeper)
-    say(f"examining {len(present())} nodes")
+    seen = present()
+    if warning := exposed((each.address for each in seen), authenticated()):
+        log.warning(warning)
+    log.warning("examining %d nodes", len(seen))
     try:
         keeper.begin()
+        if not front.remotes:
+            raise unfit(wish, keeper)
         yield front
     finally:
         keeper.close()
 
 
-def say(line: str) -> None:
-    sys.stderr.write(f"glmcore: {line}\n")
+def unfit(wish: Wish, keeper: Keeper) -> GlmError:
+    """Why nothing could be started: by the nodes, or by the plan."""
+    failed = [f"{entry.name}: {entry.why}" for entry in keeper.table.entries.values() if entry.failures]
+    made = plan_of(wish, list(keeper.nodes.values()))
+    if failed or made is None or made.fits:
+        return GlmError("cluster-unfit", f"no replica could be started: {'; '.join(failed)}")
+    return GlmError("cluster-unfit", made.reasons[0], hint=f"would fit: {', '.join(made.would_fit)}")

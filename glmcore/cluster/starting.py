@@ -25,10 +25,10 @@ def start(
 
     loading, answering: of ``glmcore.load``'s settings those for the weights and for the engine.
     """
-    actors = [actor_for(share, StageProcess if number else Replica) for number, share in enumerate(spec.shares)]
-    own = [{**loading, "plan": share.plan, "threads": share.threads} for share in spec.shares]
+    *stages, last = spec.shares
+    actors = [actor_for(last, Replica), *(actor_for(share, StageProcess) for share in stages)]
     try:
-        about = loaded(spec, actors, model, own, dict(answering))
+        about = loaded(spec, actors, model, loading, dict(answering))
     except RayTaskError as error:
         end(actors)
         cause = error.cause
@@ -47,21 +47,23 @@ def actor_for(share: Share, kind: type) -> Any:
 
 
 def loaded(
-    spec: Spec, actors: Sequence[Any], model: str | None, own: Sequence[dict[str, Any]], answering: dict[str, Any]
+    spec: Spec, actors: Sequence[Any], model: str | None, loading: Mapping[str, Any], answering: dict[str, Any]
 ) -> dict[str, Any]:
-    """What the leader says of the replica. The stages load side by side."""
+    """What the leader, the first of ``actors``, says of the replica. The stages load side by side."""
     leader, *others = actors
-    if not others:
-        return ray.get(leader.load.remote(model, own[0], answering))
+    *stages, last = spec.shares
+    mine = {**loading, "plan": last.plan, "threads": last.threads}
+    if not stages:
+        return ray.get(leader.load.remote(model, mine, answering))
+    names = [share.node.name for share in stages]
     ray.get([
-        actor.load.remote(model, share.layers, {**mine, "name": share.node.name})
-        for actor, share, mine in zip(others, spec.shares[1:], own[1:], strict=True)
+        actor.load.remote(
+            model, share.layers, {**loading, "plan": share.plan, "threads": share.threads, "name": share.node.name}
+        )
+        for actor, share in zip(others, stages, strict=True)
     ])  # fmt: skip
-    names = [share.node.name for share in spec.shares]
-    first = {**own[0], "name": names[0]}
-    return ray.get(
-        leader.lead.remote(model, spec.shares[0].layers, first, answering, list(zip(names[1:], others, strict=True)))
-    )
+    before = list(zip(names, others, strict=True))
+    return ray.get(leader.lead.remote(model, last.layers, {**mine, "name": last.node.name}, answering, before))
 
 
 def end(actors: Sequence[Any]) -> None:
