@@ -12,6 +12,7 @@ from torch.export import Dim, ExportedProgram
 
 from glmcore import programs
 from glmcore.compiled.manifest import INPUTS, Graph, Stage
+from glmcore.compiled.products import shims
 from glmcore.compiled.stages import StageGraph
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
@@ -104,6 +105,7 @@ def compile_graph(program: ExportedProgram, cxx: str) -> list[str]:
     options = {
         "aot_inductor.package": True,
         "aot_inductor.package_constants_in_so": False,
+        "aot_inductor.custom_ops_to_c_shims": shims(),
         "aot_inductor.precompile_headers": False,
         "aot_inductor.enable_line_tables": False,
         "aot_inductor.enable_frame_pointer": False,

@@ -21,7 +21,11 @@ from glmcore.reading import JSON_LIMIT, read_bytes
 ANEW = "compile it anew on this machine: glmcore compile"
 KERNELS = Path(__file__).parent.parent / "kernels"
 # What computes a graph's quantised products, beside the kernel's own sources.
-OPERATORS = (Path(__file__).with_name("operators.py"), KERNELS / "abi.py", KERNELS / "cuda" / "fused.py")
+OPERATORS = (
+    *(Path(__file__).with_name(name) for name in ("operators.py", "products.c", "products.py")),
+    KERNELS / "abi.py",
+    KERNELS / "cuda" / "fused.py",
+)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import glmcore
 from glmcore.checkpoint import Checkpoint
 from glmcore.checkpoint.tensor_files import SafetensorsFile
 from glmcore.checkpoint.writer import COMPANIONS
-from glmcore.compiled import build
+from glmcore.compiled import build, products
 from glmcore.compiled.checks import kernel_hash
 from glmcore.compiled.digest import sum_of
 from glmcore.compiled.manifest import ARCHIVE, MANIFEST, Built, FileSum, Graph, Manifest, Weights
@@ -37,7 +37,15 @@ from glmcore.place.loader import assign, empty_model
 Progress = Callable[[str, int, int], None]
 PACKAGE = Path(__file__).parent.parent
 # What a graph is made of, beside torch and the compiler.
-SOURCES = ("compiled/build.py", "compiled/operators.py", "compiled/stages.py", "models", "quant", "packing.py")
+SOURCES = (
+    "compiled/build.py",
+    "compiled/operators.py",
+    "compiled/products.py",
+    "compiled/stages.py",
+    "models",
+    "quant",
+    "packing.py",
+)
 
 
 def compile_engine(
@@ -60,6 +68,8 @@ def compile_engine(
         parts = {graph.name: compiled(work, request, graph, constants, cxx, steps) for graph in request.graphs}
         steps.begin("writing")
         with work.engine() as folder:
+            if by_operators(request):
+                products.build(folder, cxx)
             manifest = put_together(folder, request, described(needed, own), parts, checkpoint)
             if own is not None:
                 os.link(own, folder / OWN)
@@ -176,7 +186,8 @@ def put_together(
     from torch._inductor.package import package_aoti
 
     archive = {
-        name: [str(path) for path in sorted(part.iterdir()) if path.name != DONE] for name, part in parts.items()
+        name: [str(path) for path in sorted(part.iterdir()) if path.name != DONE and path.suffix != ".cpp"]
+        for name, part in parts.items()
     }
     package_aoti(str(folder / ARCHIVE), archive)
     if checkpoint is not None:
@@ -192,8 +203,6 @@ def manifest_of(request: Request, weights: tuple[Weights, ...], files: dict[str,
     """What the engine says of itself."""
     devices = [device_of(stage.device) for stage in request.stages]
     device = next((device for device in devices if device.type == "cuda"), devices[0])
-    types = request.plan.types.values()
-    by_operators = request.config.quantization_bit or any(each.stored != each.computing for each in types)
     return Manifest(
         glmcore=glmcore.__version__,
         name=request.name,
@@ -205,7 +214,7 @@ def manifest_of(request: Request, weights: tuple[Weights, ...], files: dict[str,
         built=Built(
             device.type,
             torch.__version__,
-            kernel_hash() if by_operators else "",
+            kernel_hash() if by_operators(request) else "",
             build.instructions(),
             capability(device),
         ),
@@ -215,6 +224,12 @@ def manifest_of(request: Request, weights: tuple[Weights, ...], files: dict[str,
         weights=weights,
         files=files,
     )
+
+
+def by_operators(request: Request) -> bool:
+    """Whether the graphs leave products to glmcore."""
+    types = request.plan.types.values()
+    return bool(request.config.quantization_bit) or any(each.stored != each.computing for each in types)
 
 
 def capability(device: torch.device) -> str:

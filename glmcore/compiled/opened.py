@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from glmcore.compiled import operators
 from glmcore.compiled.caches import Caches
 from glmcore.compiled.inputs import Inputs, fill
 from glmcore.compiled.manifest import Manifest
+from glmcore.compiled.operators import SHORT_PROMPT
+from glmcore.compiled.products import bound
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
 
@@ -103,7 +104,7 @@ class Opened:
         caches.check_room(rows)
         caches.begin(self.config, rows)
         logits = torch.empty(len(prompts), self.config.vocab_size)
-        operators.computing.reading = longest > operators.SHORT_PROMPT
+        bound.read(longest > SHORT_PROMPT)
         for start in range(0, longest, length):
             pieces = [row[start : start + length] for row in rows]
             after = self._call("prefill", length, pieces, caches)
@@ -124,7 +125,7 @@ class Opened:
             raise GlmError("usage", "the engine has no decode graph", where=str(self.folder), hint="glmcore combine")
         pieces = [[] if token is None else [token] for token in tokens]
         caches.check_room(pieces)
-        operators.computing.reading = False
+        bound.read(False)
         return self._call("decode", 1, pieces, caches)
 
     def bytes_taken(self, caches: Caches) -> dict[str, dict[str, int]]:

@@ -14,6 +14,7 @@ from glmcore.compiled import operators
 from glmcore.compiled.checks import check_files, check_owner, foreign, here, path_of, read_manifest
 from glmcore.compiled.manifest import ARCHIVE, Graph, Manifest
 from glmcore.compiled.opened import Opened, Runner
+from glmcore.compiled.products import LIBRARY, bound
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
 from glmcore.kernels.load import kernel_or_torch
@@ -41,7 +42,12 @@ def open_engine(
     check_files(folder, manifest)
     torch.set_num_threads(threads or default_threads())
     if manifest.built.kernel:
-        operators.computing.use(kernel_or_torch(kernel_file, threads=threads, precision=precision))
+        kernel = kernel_or_torch(kernel_file, threads=threads, precision=precision)
+        operators.computing.use(kernel)
+        if LIBRARY in manifest.files:
+            check_owner(folder / LIBRARY)
+            bound.load(folder / LIBRARY)
+        bound.use(kernel)
     constants = placed(manifest, mapped(folder, manifest))
     runners = {graph.name: runner_of(folder, manifest, graph, constants[graph.stage]) for graph in manifest.graphs}
     return Opened(folder, manifest, runners, taken(manifest, constants))
@@ -104,12 +110,14 @@ def runner_of(folder: Path, manifest: Manifest, graph: Graph, constants: Mapping
     """A graph of the archive, its constants bound to tensors that it does not copy."""
     device = device_of(manifest.stages[graph.stage].device)
     loader = torch._C._aoti.AOTIModelPackageLoader(str(folder / ARCHIVE), graph.name, False, 1, device.index or -1)
-    bound = {name: constants[name.removeprefix(MODEL)] for name in loader.get_constant_fqns()}
-    loader.load_constants(bound, False, True, True, False)
-    held = dict(bound)  # user-managed: the graph has their addresses alone
+    held = {name: constants[name.removeprefix(MODEL)] for name in loader.get_constant_fqns()}
+    loader.load_constants(held, False, True, True, False)
 
     def run(inputs: list[Tensor]) -> list[Tensor]:
-        assert held is not None
-        return loader.run(inputs)
+        assert held is not None  # the graph has the constants' addresses alone
+        try:
+            return loader.run(inputs)
+        except RuntimeError as error:
+            raise bound.failed() or error from error
 
     return run

@@ -72,20 +72,25 @@ def _(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, bits: int, 
 
 
 @torch.library.custom_op("glmcore::half_linear", mutates_args=())
-def half_linear(x: Tensor, weight: Tensor) -> Tensor:
-    """[..., K] float32 times [N, K]ᵀ of 16 bits, in float32."""
+def half_linear(x: Tensor, weight: Tensor, brain: bool) -> Tensor:
+    """[..., K] float32 times [N, K]ᵀ of 16 bits (``brain``: bfloat16), in float32."""
     if computing.answers is not None and computing.answers.takes16(x, weight):
         return computing.answers.linear16(x, weight)
+    return widened(x, weight)
+
+
+@half_linear.register_fake
+def _(x: Tensor, weight: Tensor, brain: bool) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])
+
+
+def widened(x: Tensor, weight: Tensor) -> Tensor:
+    """``half_linear`` by torch, some rows of the matrix at a time."""
     y = x.new_empty(*x.shape[:-1], len(weight))
     count = max(1, VALUES // x.shape[-1])
     for start in range(0, len(weight), count):
         y[..., start : start + count] = F.linear(x, weight[start : start + count].to(x.dtype))
     return y
-
-
-@half_linear.register_fake
-def _(x: Tensor, weight: Tensor) -> Tensor:
-    return x.new_empty(*x.shape[:-1], weight.shape[0])
 
 
 def by_torch(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, bits: int) -> Tensor:
@@ -118,7 +123,7 @@ class WideningLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] → [..., out] in the type of ``x``."""
-        y = torch.ops.glmcore.half_linear(x, self.weight)
+        y = torch.ops.glmcore.half_linear(x, self.weight, self.weight.dtype == torch.bfloat16)
         return y if self.bias is None else y + self.bias
 
 

@@ -40,6 +40,7 @@ class Kernel:
         code = declared(library)
         code.glm_read_by(abi.Reading(*library.reading))
         self._linear, self._linear16, self._read = code.glm_linear, code.glm_linear16, code.glm_read
+        self.packed_function, self.half_function = code.glm_linear, code.glm_linear16  # for who calls them from C
         self._step, self._step_bytes = code.glm_step, code.glm_step_bytes
 
     @property
@@ -77,7 +78,7 @@ class Kernel:
             rows.data_ptr(), y.data_ptr(), rows.numel() // k, n, k, self.threads,
         )  # fmt: skip
         if status:
-            raise _error(status)
+            raise failure(status)
         return y.to(x.dtype)
 
     def takes16(self, x: Tensor, weight: Tensor) -> bool:
@@ -100,7 +101,7 @@ class Kernel:
             rows.numel() // k, n, k, self.threads,
         )  # fmt: skip
         if status:
-            raise _error(status)
+            raise failure(status)
         return y.to(x.dtype)
 
     def step_bytes(self, model: abi.Model, tokens: abi.Tokens) -> int:
@@ -114,7 +115,7 @@ class Kernel:
         """
         status = self._step(model, tokens, memory, self.threads)
         if status:
-            raise _error(status)
+            raise failure(status)
 
     def read_bandwidth(self, data: Tensor) -> float:
         """GB/s of reading ``data``, of any shape, once as decoding reads weights: what decoding is held against."""
@@ -171,7 +172,8 @@ def _announce(message: str) -> None:
     log.warning(message)
 
 
-def _error(status: int) -> Exception:
+def failure(status: int) -> Exception:
+    """What a status of the library other than 0 means."""
     if status == NOT_FINITE:
         return GlmError("not-finite", "a layer was given NaN or infinite values", where="linear",
                         hint="try another dtype; float16 overflows where bfloat16 or float32 does not")  # fmt: skip
