@@ -181,7 +181,8 @@ class Line:
             return
         self._entries.discard(entry)
         if isinstance(item, Ending) and entry.running:
-            self._waits.note(item.took_s)
+            if entry.answer.sequence.max_new_tokens:  # what is only read says nothing of how long answers take
+                self._waits.note(item.took_s)
             self.ended(item)
         entry.hear(failure(item) if isinstance(item, Exception) else item)
 

@@ -49,11 +49,10 @@ def usage(answers: Sequence[Stats], per_prompt: int = 1) -> dict[str, Any]:
     }
 
 
-def embeddings(model: str, numbers: Sequence[list[float] | str], read: Sequence[Stats]) -> dict[str, Any]:
+def embeddings(model: str, read: Sequence[Stats]) -> dict[str, Any]:
+    """The reply without its ``data``."""
     prompts = sum(stats.prompt_tokens for stats in read)
-    data = [{"object": "embedding", "index": index, "embedding": each} for index, each in enumerate(numbers)]
-    used = {"prompt_tokens": prompts, "total_tokens": prompts}
-    return {"object": "list", "data": data, "model": model, "usage": used}
+    return {"object": "list", "model": model, "usage": {"prompt_tokens": prompts, "total_tokens": prompts}}
 
 
 def message(deltas: Iterable[Delta]) -> dict[str, Any]:

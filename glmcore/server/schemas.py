@@ -239,6 +239,11 @@ class TokenizeRequest(BaseModel):
         return self.prompt or self.content or ""
 
     @property
+    def wants_texts(self) -> bool:
+        """Whether each token's own text is asked for."""
+        return bool(self.with_pieces or self.return_token_strs)
+
+    @property
     def framed(self) -> bool:
         """Whether the text's ids stand between those that frame a prompt: by default in vLLM, not in llama.cpp."""
         given = (self.add_special_tokens, self.add_special, self.content is None)

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
 
 from glmcore.server import replies
 from glmcore.server.answers import Answers
 from glmcore.server.line import Job
 from glmcore.server.schemas import EmbeddingRequest
-from glmcore.server.streams import unless_gone
+from glmcore.server.streams import Event, as_json, unless_gone
 
 
 def add_embeddings(app: FastAPI, answers: Answers) -> None:
     """``POST /v1/embeddings``."""
 
     @app.post("/v1/embeddings")
-    async def embed(asked: EmbeddingRequest, request: Request) -> JSONResponse:
+    async def embed(asked: EmbeddingRequest, request: Request) -> Response:
         job, means = await answers.embeddings(asked)
         await unless_gone(request, job, all_read(job))
-        numbers = [as_numbers(mean.vector.numpy(), asked.encoding_format) for mean in means]
-        return JSONResponse(replies.embeddings(answers.model, numbers, [answer.stats for answer in job.answers]))
+        vectors = [mean.vector.numpy() for mean in means]
+        head = replies.embeddings(answers.model, [answer.stats for answer in job.answers])
+        return StreamingResponse(written(head, vectors, asked.encoding_format), media_type="application/json")
+
+
+async def written(head: Event, vectors: Sequence[np.ndarray], form: str | None) -> AsyncIterator[str]:
+    """The reply, a vector at a time: all at once they would hold everybody else up."""
+    yield as_json(head)[:-1] + ',"data":['
+    for index, vector in enumerate(vectors):
+        data = {"object": "embedding", "index": index, "embedding": as_numbers(vector, form)}
+        yield "," * (index > 0) + as_json(data)
+        await asyncio.sleep(0)
+    yield "]}"
 
 
 async def all_read(job: Job) -> None:
