@@ -107,8 +107,8 @@ def arguments() -> argparse.Namespace:
     for each in (all_of_it, model):
         each.add_argument("--threads", type=int, default=default_threads(), help="physical cores by default")
         each.add_argument("--layers", type=int, help="fewer than the model has, to try the script")
-        each.add_argument("--rounds", type=int, default=2, help="of a lookup task, with drafts and without")
-        each.add_argument("--longest", type=int, default=80, help="tokens of a lookup task's answer")
+        each.add_argument("--rounds", type=int, default=1, help="of a lookup task, with drafts and without")
+        each.add_argument("--longest", type=int, default=100, help="tokens of a lookup task's answer")
     for each in (all_of_it, soak):
         each.add_argument("--requests", type=int, default=5000)
     all_of_it.add_argument("--peers-python", metavar="PATH", help="an interpreter that has llama-cpp-python and gguf")
