@@ -17,8 +17,11 @@ from glmcore.errors import GlmError
 from glmcore.layout import pieces_of_part
 from glmcore.plan import Device, Precision
 from glmcore.plan.cluster import Link, Node, cluster_plan_from_json, describe, plan_cluster
+from glmcore.plan.cluster.grouping import grouped, rate
 from glmcore.plan.cluster.hosts import FIRST, LAST, MIDDLE, Host
 from glmcore.plan.cluster.nodes import speed
+from glmcore.plan.cluster.pipelines import EVENING, Way, evened, roles
+from glmcore.plan.cluster.planner import hosts_of
 from glmcore.plan.shares import Load, chain_shares
 
 GIB, MIB = 2**30, 2**20
@@ -192,10 +195,28 @@ def cuts(layers: int, count: int) -> list[tuple[int, ...]]:
 @settings(max_examples=80)
 @given(models, clusters(4))
 def test_no_plan_for_a_few_nodes_is_faster(config, nodes) -> None:
+    load = Load(config, HALF, 64, 1)
+    best, ways = searched(config, nodes, load), grouped(hosts_of(load, nodes), None, None)
+    assert rate(ways) == pytest.approx(best)
     plan = plan_cluster(config, nodes, **SHORT)
-    best = searched(config, nodes, Load(config, HALF, 64, 1))
-    assert plan.fits == (best > 0)
-    assert not plan.fits or plan.tokens_per_s == pytest.approx(best)
+    assert plan.fits == bool(ways)
+    if plan.fits:
+        assert plan.tokens_per_s >= best / (1 + EVENING)
+        for before, after in zip(ways, map(evened, ways), strict=True):
+            assert sum(after.counts) == config.num_layers and slowest(after) <= slowest(before)
+
+
+def slowest(way: Way) -> float:
+    stages = zip(way.hosts, way.counts, roles(len(way.hosts)), strict=True)
+    return max(host.seconds(count, role) for host, count, role in stages)
+
+
+def test_machines_that_hardly_differ_get_equal_parts() -> None:
+    plan = plan_cluster(SIX, [node("a", 20, 20), node("b", 20, 20.5)], precision=HALF, stages=2)
+    counts = [stage.last - stage.first for stage in plan.replicas[0].stages]
+    assert min(counts) >= 12
+    uneven = plan_cluster(SIX, [node("a", 20, 20), node("b", 20, 40)], precision=HALF, stages=2)
+    assert {stage.node: stage.last - stage.first for stage in uneven.replicas[0].stages}["a"] <= 2
 
 
 @settings(max_examples=60)
