@@ -46,12 +46,12 @@ def best(hosts: Sequence[Host], most: int | None, stages: int | None) -> Ways:
         if not free or not left:
             return 0.0, ()
         lowest = free & -free
-        found = settle(free ^ lowest, left)
+        found = []
         for mask, way in ways.items():
             if mask & lowest and mask & free == mask:
                 speed, chosen = settle(free ^ mask, left - 1)
-                found = max(found, (speed + 1 / way.seconds, (mask, *chosen)), key=lambda each: each[0])
-        return found
+                found.append((speed + 1 / way.seconds, (mask, *chosen)))
+        return max((*found, settle(free ^ lowest, left)), key=lambda each: each[0])  # of equals the first one
 
     count = len(hosts) if most is None else most
     return [ways[mask] for mask in settle((1 << len(hosts)) - 1, count)[1]]

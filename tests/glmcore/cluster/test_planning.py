@@ -36,7 +36,7 @@ def spans(wish: Wish, *sizes: float, running: int = 0, **more: Sequence[str]) ->
 
 def test_a_replica_on_each_node_that_holds_the_model_and_no_more_than_are_wanted() -> None:
     assert spans(WISH, 8, 1, 8) == [[("node0", (0, 28))], [("node2", (0, 28))]]
-    assert spans(replace(WISH, most=3), 8, 8, 8, running=2) == [[("node2", (0, 28))]]
+    assert spans(replace(WISH, most=3), 8, 8, 8, running=2) == [[("node0", (0, 28))]]
     assert spans(replace(WISH, most=2), 8, 8, running=2) == []
 
 
