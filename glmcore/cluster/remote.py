@@ -88,7 +88,8 @@ class Remote:
             self.close(f"its process has ended ({type(error).__name__})")
 
     def _hear(self, news: tuple[Collection[int], Sequence[tuple[int, Any]], Mapping[str, int]]) -> None:
-        begun, said, self.figures = news
+        begun, said, figures = news
+        self.figures = figures or self.figures  # a stage has none
         now = time.perf_counter()
         for number in begun:
             if number in self._answers:

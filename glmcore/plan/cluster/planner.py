@@ -43,7 +43,7 @@ def plan_cluster(
     )  # fmt: skip
     if not ways:
         return replace(made, **misfit(load, nodes, hosts, stages))
-    return replace(made, reasons=tuple(explained(made, hosts, replicas)))
+    return replace(made, reasons=tuple(explained(made, hosts, replicas, stages)))
 
 
 def hosts_of(load: Load, nodes: Sequence[Node]) -> list[Host]:
@@ -82,8 +82,8 @@ def check_request(
         raise GlmError("usage", f"{config.name} cannot be cut into {stages} stages", where="--stages", hint=hint)
 
 
-def explained(plan: ClusterPlan, hosts: Sequence[Host], replicas: int | None) -> list[str]:
-    """Why it is as it is."""
+def explained(plan: ClusterPlan, hosts: Sequence[Host], replicas: int | None, stages: int | None) -> list[str]:
+    """Why it is as it is, of what was asked for."""
     whole = {host.node.name for host in hosts if host.fill(host.layers, ALONE)}
     sentences = [f"{len(whole)} of {len(hosts)} fit nodes hold the model alone"]
     for replica in plan.replicas:
@@ -91,6 +91,7 @@ def explained(plan: ClusterPlan, hosts: Sequence[Host], replicas: int | None) ->
             names = ", ".join(stage.node for stage in replica.stages)
             chosen = any(stage.node in whole for stage in replica.stages)
             why = "read it faster together" if chosen else "need each other"
+            why = "are as many as were asked for" if stages else why
             sentences.append(f"{names} {why}; hops between them take {replica.hop_seconds * 1e3:.1f} ms of a token")
     if plan.idle and (replicas is None or len(plan.replicas) < replicas):
         sentences.append(f"{', '.join(plan.idle)} together hold no further model and would make none faster")

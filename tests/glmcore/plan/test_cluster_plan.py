@@ -78,6 +78,7 @@ def test_what_was_asked_for_is_kept_to() -> None:
     assert len(two.replicas) == 2
     cut = plan_cluster(SIX, nodes, precision=HALF, stages=2)
     assert [len(replica.stages) for replica in cut.replicas] == [2, 2]
+    assert "as many as were asked for" in cut.reasons[1] and "faster" not in " ".join(cut.reasons)
     five = plan_cluster(SIX, nodes, precision=HALF, replicas=5)
     assert len(five.replicas) == 4 and "5 replicas were asked for, 4 can be made" in five.reasons
     for wrong in ({"stages": 0}, {"stages": 29}, {"replicas": 0}, {"context": 0}, {"batch": 0}):
