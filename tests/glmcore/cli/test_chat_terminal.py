@@ -309,7 +309,9 @@ def test_bytes_that_are_no_text_do_not_end_the_chat(tiny: Path, tmp_path: Path) 
 
 def test_interrupt_stops_the_answer_and_keeps_the_chat(endless: Path, tmp_path: Path) -> None:
     arguments = ["-m", "glmcore", "chat", "--model", str(endless), "--temperature", "0", "--max-new-tokens", "30000"]
-    chat = pexpect.spawn(sys.executable, arguments, encoding="utf-8", timeout=60, env=environment(tmp_path))
+    chat = pexpect.spawn(
+        sys.executable, arguments, encoding="utf-8", timeout=60, env=environment(tmp_path), cwd=str(tmp_path)
+    )
     try:
         chat.expect_exact(PROMPT)
         chat.sendline("What is 2+2?")
@@ -322,6 +324,8 @@ def test_interrupt_stops_the_answer_and_keeps_the_chat(endless: Path, tmp_path: 
         chat.expect_exact("Ctrl-D or /exit leaves")
         chat.expect_exact(PROMPT)
         assert "tokens/s" in say(chat, "/stats")
+        [question, answer] = saved(chat, tmp_path)
+        assert question["content"] == "What is 2+2?" and len(answer["content"]) >= 20
     finally:
         chat.close(force=True)
 
