@@ -34,6 +34,7 @@ PACKAGES = {
     "llm": ["llm"],
     "litellm": ["litellm"],
     "instructor": ["instructor"],
+    "lm_eval": ["lm-eval", "requests", "aiohttp", "tenacity"],
 }
 PROGRAM_S, INSTALL_S, LOAD_S = 600, 1800, 600
 
