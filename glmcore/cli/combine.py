@@ -11,10 +11,14 @@ from glmcore.cli.terminal import say
 
 @click.command()
 @click.argument("engines", metavar="ENGINE ENGINE…", nargs=-1)
+@click.option("--ngf-1", metavar="ENGINE", help="The brief's word for the first ENGINE.")
+@click.option("--ngf-2", metavar="ENGINE", help="The brief's word for the second.")
 @click.option("-o", "--output", metavar="ENGINE", required=True, help="The folder of the combined engine.")
 @click.option("--json", "as_json", is_flag=True)
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
-def combine(engines: tuple[str, ...], output: str, as_json: bool, debug: bool) -> None:
+def combine(
+    engines: tuple[str, ...], ngf_1: str | None, ngf_2: str | None, output: str, as_json: bool, debug: bool
+) -> None:
     """Put the graphs of engines of one model into one: a prefill and a decode, or several prefill lengths.
 
     Weights are kept once, after names, shapes and hashes have been found to be the same in all. Engines of other
@@ -22,7 +26,7 @@ def combine(engines: tuple[str, ...], output: str, as_json: bool, debug: bool) -
     """
     from glmcore.compiled.combine import combine as put_together
 
-    made = put_together(engines, output)
+    made = put_together([*filter(None, (ngf_1, ngf_2)), *engines], output)
     graphs = [f"{role} of {', '.join(map(str, made.lengths(role)))}" for role in made.roles if role != "decode"]
     graphs += ["decode"] if "decode" in made.roles else []
     told = {"schema_version": 1, "engine": output, "graphs": [graph.name for graph in made.graphs]}
