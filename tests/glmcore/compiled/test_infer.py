@@ -195,7 +195,7 @@ def test_a_split_engine_keeps_the_strategy_that_it_was_compiled_by(engine: Engin
 
 def test_a_prompt_beyond_the_total_length_is_refused_before_anything_is_computed(engine: Engines) -> None:
     with pytest.raises(GlmError, match="the engine's total length is 2048"):
-        infer("--engine", engine("usual"), "--question", "问题" * 2000)
+        infer("--engine", engine("usual"), "--question", "问题" * 4000)
 
 
 def test_questions_go_round_from_the_index_on() -> None:
