@@ -32,6 +32,8 @@ class Traits:
     scales_in_float32: bool = False  # its quantiser divides by the largest value in float32, not in the weight's type
     framed: bool = True  # [gMASK] and <sop> stand around every input
     knows_tools: bool = True
+    python_calls: bool = False  # a call is written as tool_call(name=value), else as a JSON object
+    mends_blanks: bool = False  # its decoder takes away blanks before punctuation, as transformers once did
     thinks: bool = False  # an answer begins within <think>; its tools are introduced as by ChatGLM
     sampling: tuple[float, float] = (0.8, 0.8)  # temperature and top_p of the original chat()
     rounds: Rounds | None = None  # how its prompts are numbered; None: each message begins with its role's token
@@ -43,9 +45,13 @@ TRAITS = {
         modules="glm1", files="glm1", causal=False, gated=False, rotary="halves", angles_in_half=True,
         residual_scale=(2 * 28) ** 0.5, scales_in_float32=True, sampling=(0.95, 0.7),
         knows_tools=False, rounds=Rounds(first=0, gap="\n", bare_question=True), wide_punctuation=True,
+        mends_blanks=True,
     ),
-    "v2": Traits(squeezes_positions=True, angles_in_half=True, knows_tools=False, rounds=Rounds(first=1, gap="\n\n")),
-    "v3": Traits(),
+    "v2": Traits(
+        squeezes_positions=True, angles_in_half=True, knows_tools=False, rounds=Rounds(first=1, gap="\n\n"),
+        mends_blanks=True,
+    ),
+    "v3": Traits(python_calls=True, mends_blanks=True),
     "glm4": Traits(),
     # Those that transformers computes by classes of its own, from files of its own spelling.
     "glm4-hf": Traits(files="hf"),

@@ -161,7 +161,7 @@ WITHOUT_TORCH = [
             "__init__", "examination", "fingerprints", "nodes", "planning", "probe", "router", "session", "table",
         )
     ),
-    *(f"glmcore/server/{name}.py" for name in ("__init__", "address", "deltas", "errors", "guard", "schemas")),
+    *(f"glmcore/server/{name}.py" for name in ("__init__", "address", "errors", "guard", "schemas")),
     "glmcore/server/dialects/failures.py",
 ]  # fmt: skip
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
-from glmcore.chat.messages import Call
 from glmcore.errors import GlmError
 from glmcore.traits import TRAITS
 
@@ -35,18 +34,6 @@ def process_response(text: str, generation: str, history: Sequence[Mapping[str, 
     if history is None:
         return _parse_last(text, generation)
     return _with_history(text, generation, history)
-
-
-def parse_call(message: str, generation: str, tools: Collection[str]) -> Call | None:
-    """The call of one of ``tools`` that a whole generated message is, or None. Nothing of it is evaluated."""
-    parsed = process_response(message, generation)
-    if not isinstance(parsed, dict) or parsed["name"] not in tools:
-        return None
-    try:
-        json.dumps(parsed["parameters"], allow_nan=False)
-    except (TypeError, ValueError):
-        return None  # a Python literal that no JSON can carry
-    return Call(parsed["name"], parsed["parameters"])
 
 
 def clean_text(text: str, generation: str) -> str:

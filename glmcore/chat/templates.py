@@ -3,7 +3,7 @@
 A prompt without the tokens that frame every input ([gMASK], sop): those the tokenizer adds on its side.
 
 ChatGLM-6B and ChatGLM2-6B were trained without a system role and without tools: system texts stand before the
-first round, and tools are refused.
+first round, and tools become such texts (``plain_tools``), for GLM-Edge too.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from glmcore.chat import glm4_tools
 from glmcore.chat.bounds import TOO_DEEP, Writer, bounded
 from glmcore.chat.messages import Call, Message, Turn, function_of, tools_of, turns
+from glmcore.chat.plain_tools import without_tools
 from glmcore.chat.reasoning import BEGIN, without_thought
 from glmcore.errors import GlmError
 from glmcore.traits import TRAITS, Rounds
@@ -45,14 +46,14 @@ def prompt(
     """
     chat, offered = turns(messages), tools_of(tools)
     rounds = TRAITS[generation].rounds
+    if not TRAITS[generation].knows_tools:
+        chat = without_tools(chat, offered)
     if rounds is not None:
-        return [_rounds(chat, offered, rounds, add_generation_prompt)]
+        return [_rounds(chat, rounds, add_generation_prompt)]
     render = RENDERERS[generation]
     if TRAITS[generation].sandwich:
         chat = _in_order(chat, offered, generation)
-    elif not TRAITS[generation].knows_tools:
-        _refuse_tools(chat, offered, "GLM-Edge knows no tools")
-    else:
+    elif TRAITS[generation].knows_tools:
         chat = tuple(_with_tools(chat, offered, generation))
     try:
         segments: list[Segment] = list(bounded(part for turn in chat for part in render(turn)))
@@ -67,8 +68,7 @@ def prompt(
 # ChatGLM-6B and ChatGLM2-6B: one text of numbered rounds
 
 
-def _rounds(chat: tuple[Turn, ...], tools: tuple[object, ...], rounds: Rounds, open_answer: bool) -> str:
-    _refuse_tools(chat, tools, "ChatGLM-6B and ChatGLM2-6B know no tools")
+def _rounds(chat: tuple[Turn, ...], rounds: Rounds, open_answer: bool) -> str:
     system = [turn.content for turn in chat if turn.role == "system"]
     pairs = _pairs([turn for turn in chat if turn.role != "system"])
     if open_answer and (not pairs or pairs[-1][1] is not None):
@@ -77,11 +77,6 @@ def _rounds(chat: tuple[Turn, ...], tools: tuple[object, ...], rounds: Rounds, o
         return rounds.gap.join([*system, pairs[0][0]])
     numbered = [_round(number, pair, rounds.gap, open_answer) for number, pair in enumerate(pairs, rounds.first)]
     return rounds.gap.join([*system, *numbered])
-
-
-def _refuse_tools(chat: tuple[Turn, ...], tools: tuple[object, ...], what: str) -> None:
-    if tools or any(turn.tools or turn.calls or turn.role == "observation" for turn in chat):
-        raise GlmError("usage", what, hint="use ChatGLM3 or GLM-4 for tools")
 
 
 def _pairs(chat: list[Turn]) -> list[tuple[str, str | None]]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
 
-from glmcore.chat.answer import AnswerStream, Unchanged
-from glmcore.chat.formats import told
-from glmcore.chat.messages import tool_names
-from glmcore.chat.reasoning import Reasoning
-from glmcore.chat.responses import clean_text, parse_call
+from glmcore.chat.calls import Arguments, Calling
+from glmcore.chat.deltas import NEXT_MESSAGE, Deltas, calls_of
+from glmcore.chat.reasoning import Thought
 from glmcore.config import ModelConfig
 from glmcore.engine.batch.answer import Answer
 from glmcore.engine.batch.loop import MAX_STALL, Loop
@@ -28,8 +26,9 @@ from glmcore.engine.sequence import budget
 from glmcore.engine.stats import Stats
 from glmcore.engine.text import AnswerText
 from glmcore.errors import GlmError
-from glmcore.grammar.forms import Grammar, by_format
+from glmcore.grammar.forms import Grammar
 from glmcore.grammar.matcher import Grammars
+from glmcore.grammar.shape import Shape, shaped
 from glmcore.plan import Plan
 from glmcore.tokenizers import Tokenizer
 
@@ -112,25 +111,22 @@ class Engine:
         top_p: float | None = None,
         seed: int | None = None,
         stop: Sequence[str] = (),
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        response_format: Mapping[str, Any] | None = None,
+        **asked: Any,
     ) -> str | dict[str, Any]:
-        """The answer to OpenAI-shaped ``messages``: text, or with ``tools`` a message with tool calls. No thoughts.
+        """The answer to OpenAI-shaped ``messages``: text, or a message where there are tool calls. No thoughts.
 
         ``temperature`` 0 is greedy; None for it and ``top_p`` means the generation's own. ``messages`` are not changed.
-        response_format: as OpenAI's, the answer is then JSON as it asks for, if ``max_new_tokens`` suffice.
+        asked: ``tools``, ``tool_choice``, ``parallel_tool_calls``, ``response_format`` as for `shaped`: calls and JSON
+        are then valid, if ``max_new_tokens`` suffice.
         """
-        answer = self.submit(self.prompt(messages, tools, response_format), max_new_tokens=max_new_tokens, stop=stop,
-                             sampling=self.sampling(temperature, top_p, seed),
-                             grammar=self.grammar(response_format))  # fmt: skip
-        _, text = Reasoning(self.config.generation).push(answer.text())
-        if answer.sampler.grammar:
-            return text.lstrip()
-        call = parse_call(text, self.config.generation, tool_names(messages, tools))
-        if call is None:
-            return clean_text(text, self.config.generation)
-        function = {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)}
-        return {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": function}]}
+        shape = self.shaped(messages, **asked)
+        answer = self._shaped_answer(shape, max_new_tokens=max_new_tokens, stop=stop,
+                                     sampling=self.sampling(temperature, top_p, seed))  # fmt: skip
+        deltas = self._deltas(shape)
+        said = [*deltas.push(answer.text()), *deltas.finish()]
+        text = "".join(part for part in said if isinstance(part, str))
+        calls = [{"type": "function", "function": call} for call in calls_of(said)]
+        return {"role": "assistant", "content": text or None, "tool_calls": calls} if calls else text
 
     def stream(
         self,
@@ -142,48 +138,53 @@ class Engine:
         seed: int | None = None,
         stop: Sequence[str] = (),
         tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: Any = None,
+        parallel_tool_calls: bool | None = None,
         response_format: Mapping[str, Any] | None = None,
         think: Callable[[str], None] = lambda thought: None,
+        call: Callable[[Calling | Arguments], None] = lambda part: None,
         **more: Any,
     ) -> Iterator[str]:
         """The answer in pieces whose join is the answer; no piece ends within a character.
 
-        ``think`` is told the thoughts that come before it, where the model has any; ``more`` as for `sampling`.
+        ``think`` is told the thoughts that come before it, where the model has any, ``call`` that a tool call begins
+        and then the pieces of its arguments' JSON; ``more`` as for `sampling`.
         """
-        answer = self.submit(self.prompt(messages, tools, response_format), max_new_tokens=max_new_tokens, stop=stop,
-                             sampling=self.sampling(temperature, top_p, seed, **more),
-                             grammar=self.grammar(response_format))  # fmt: skip
-        reasoning = Reasoning(self.config.generation)
-        cleaned = Unchanged() if answer.sampler.grammar else AnswerStream(self.config.generation)
-        for piece in answer:
-            thought, said = reasoning.push(piece.text)
-            if thought:
-                think(thought)
-            if text := cleaned.push(said):
-                yield text
-        if thought := reasoning.flush():
-            think(thought)
-        if rest := cleaned.flush():
-            yield rest
+        shape = self.shaped(messages, tools=tools, tool_choice=tool_choice, parallel_tool_calls=parallel_tool_calls,
+                            response_format=response_format)  # fmt: skip
+        answer = self._shaped_answer(shape, max_new_tokens=max_new_tokens, stop=stop,
+                                     sampling=self.sampling(temperature, top_p, seed, **more))  # fmt: skip
+        deltas = self._deltas(shape)
+        pieces = chain((deltas.push(piece.text) for piece in answer), (deltas.finish() for _ in range(1)))
+        for delta in chain.from_iterable(pieces):
+            if isinstance(delta, str):
+                yield delta
+            elif isinstance(delta, Thought):
+                think(delta.text)
+            else:
+                call(delta)
 
-    def prompt(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None,
-        response_format: Mapping[str, Any] | None = None,
-    ) -> list[int]:  # fmt: skip
-        """The ids of ``messages``, in which the model is told of a ``response_format`` that ``grammar`` has taken."""
-        return self.tokenizer.apply_chat_template(
-            told(messages, response_format), tools=tools, add_generation_prompt=True
-        )
+    def _shaped_answer(self, shape: Shape, **settings: Any) -> Answer:
+        shown = (NEXT_MESSAGE,) if shape.names else ()
+        return self.submit(self.prompt(shape.messages, shape.tools), shown=shown, grammar=shape.grammar, **settings)
 
-    def grammar(self, response_format: Mapping[str, Any] | None) -> Grammar | None:
-        """What OpenAI's ``response_format`` asks for, compiled; None for text.
+    def _deltas(self, shape: Shape) -> Deltas:
+        return Deltas(self.config.generation, shape.names, verbatim=shape.held)
 
-        Errors: GlmError("usage") for what cannot be satisfied, is not supported or takes too much.
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None) -> list[int]:
+        return self.tokenizer.apply_chat_template(messages, tools=tools, add_generation_prompt=True)
+
+    def shaped(self, messages: Sequence[Message], **asked: Any) -> Shape:
+        """What the model is told, and the compiled grammar that holds its answer to what is ``asked``, in OpenAI's
+        words: ``tools``, ``tool_choice``, ``parallel_tool_calls``, ``response_format``.
+
+        Errors: GlmError("usage") for what makes no sense, cannot be satisfied, is not supported or takes too much.
         """
-        grammar = by_format(response_format, self.config.generation)
-        if grammar:
-            self.grammars.matcher(grammar)
-        return grammar
+        next_message = self.tokenizer.special.get(NEXT_MESSAGE)
+        shape = shaped(messages, self.config.generation, next_message, **asked)
+        if shape.grammar:
+            self.grammars.matcher(shape.grammar)
+        return shape
 
     def prompt_ids(self, prompt: str | Sequence[int]) -> list[int]:
         """A text as the model reads it, or the ids themselves. Errors: GlmError("usage") for ids that it lacks."""

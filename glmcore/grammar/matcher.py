@@ -27,7 +27,7 @@ PATIENCE_S = 30  # of wall time for a trial, on a busy machine
 # What llguidance says before it says what is wrong.
 BEFORE = ("failed to compile JSON schema: ", "error: ")
 # How it says that one of its own limits was reached.
-LIMITS = ("fuel", "Unable to determine", "too large", "TooComplex")
+LIMITS = ("fuel", "Unable to determine", "schema too large", "TooComplex")
 TOO_MUCH = f"it takes more than {SECONDS} s of computing or {BYTES >> 30} GiB to prepare; make it smaller"
 UNSPELLED = "the model's vocabulary has no token for what must come next"
 
@@ -64,7 +64,7 @@ class Grammars:
 
     def _compiled(self, grammar: Grammar) -> llguidance.LLMatcher:
         library = _library()
-        if error := tried(grammar.lark):
+        if error := tried(grammar.lark, self.size):
             raise refused(error, grammar.where)
         text, limits = library.LLMatcher.grammar_from_lark(grammar.lark), library.LLParserLimits(verbose_errors=False)
         made = library.LLMatcher(self._vocabulary, text, log_level=0, limits=limits)
@@ -105,9 +105,9 @@ class Matcher:
             raise refused(UNSPELLED if "forced bytes" in error else error, "")
 
 
-def tried(lark: str) -> str:
+def tried(lark: str, tokens: int) -> str:
     """What is wrong with a grammar, "" where nothing is: compiled in a process that may take so much and no more."""
-    child = programs.with_packages(programs.own_python(), str(TRIAL))
+    child = programs.with_packages(programs.own_python(), str(TRIAL), str(tokens))
     done = programs.run(child, PATIENCE_S, stdin=lark)
     if done.code == 0:
         return done.out

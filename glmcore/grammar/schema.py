@@ -32,6 +32,8 @@ UNKNOWN_FORMATS = (
     "relative-json-pointer", "regex",
 )  # fmt: skip
 FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
+# Between the parts of JSON: a line with its indentation, or a blank or two. Without a bound a model may go on for ever.
+WHITESPACE = r"\n[ \t]{0,40}|[ ]{1,2}"
 LOOKS_AROUND = ("(?=", "(?!", "(?<=", "(?<!")
 
 
@@ -98,6 +100,11 @@ class Checker:
             what = f"{name} {short(value)}" if name in ("format", "pattern") else name
             raise self.error(f"{what} is not supported in a schema", "leave it out, or set strict to false")
         return known
+
+
+def inline(schema: Mapping[str, Any]) -> str:
+    """A schema as part of a grammar."""
+    return "%json " + json.dumps({**schema, "x-guidance": {"whitespace_pattern": WHITESPACE}})
 
 
 def _any_of(schema: dict[str, Any]) -> dict[str, Any]:

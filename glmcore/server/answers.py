@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
+from glmcore.chat.deltas import Delta, Deltas, Verbatim
 from glmcore.engine.batch.answer import Answer, Ending, Piece
 from glmcore.engine.engine import Engine
 from glmcore.engine.observers import MeanState
 from glmcore.engine.sampling import Sampling
 from glmcore.engine.sequence import budget
-from glmcore.server.deltas import Delta, Deltas, Verbatim
+from glmcore.grammar import Grammar
 from glmcore.server.errors import ApiError
 from glmcore.server.line import Job, Line, Task
 from glmcore.server.schemas import ChatRequest, CompletionRequest, EmbeddingRequest, Settings
@@ -59,7 +60,7 @@ class Telling:
 
     @property
     def finish_reason(self) -> str:
-        return "tool_calls" if self.deltas.calls else self.ending.finish_reason
+        return "tool_calls" if self.deltas.called else self.ending.finish_reason
 
 
 class Answers:
@@ -82,15 +83,17 @@ class Answers:
 
     async def chats(self, asked: ChatRequest) -> Job:
         """Errors: ApiError, GlmError for whatever is wrong with it, before it waits."""
+        self._check(asked)
         limit = asked.max_completion_tokens or asked.max_tokens or CHAT_TOKENS
-        prompt = partial(self.engine.prompt, asked.messages, asked.offered, asked.response_format)
-        return await self._job(asked, [prompt], limit, several=bool(asked.tool_names))
+        shape = await asyncio.to_thread(self.engine.shaped, asked.messages, **asked.shaping)
+        prompt = partial(self.engine.prompt, shape.messages, shape.tools)
+        return await self._job(asked, [prompt], limit, shape.grammar, several=bool(shape.names))
 
     async def prompt(self, asked: ChatRequest) -> list[int]:
         """The ids that an answer would follow. Errors: as ``chats``, but for a context that is full."""
-        check_model(self.engine, asked.model)
-        asked.check()
-        return await asyncio.to_thread(self.engine.prompt, asked.messages, asked.offered)
+        self._check(asked)
+        shape = await asyncio.to_thread(self.engine.shaped, asked.messages, **asked.shaping)
+        return await asyncio.to_thread(self.engine.prompt, shape.messages, shape.tools)
 
     async def complete(self, asked: CompletionRequest) -> Telling:
         """One answer. Errors: as ``chats``."""
@@ -98,21 +101,26 @@ class Answers:
 
     async def completions(self, asked: CompletionRequest) -> Job:
         """Errors: as ``chats``."""
+        self._check(asked)
         limit = COMPLETION_TOKENS if asked.max_tokens is None else asked.max_tokens
-        return await self._job(asked, [partial(self.engine.prompt_ids, each) for each in asked.prompts], limit)
+        shape = await asyncio.to_thread(self.engine.shaped, (), response_format=asked.response_format)
+        prompts = [partial(self.engine.prompt_ids, each) for each in asked.prompts]
+        return await self._job(asked, prompts, limit, shape.grammar)
+
+    def _check(self, asked: Settings) -> None:
+        check_model(self.engine, asked.model)
+        asked.check()
 
     async def _job(
-        self, asked: Settings, prompts: Sequence[Callable[[], list[int]]], limit: int, *, several: bool = False
-    ) -> Job:
+        self, asked: Settings, prompts: Sequence[Callable[[], list[int]]], limit: int, grammar: Grammar | None, *,
+        several: bool = False,
+    ) -> Job:  # fmt: skip
         """The request in the line: for each prompt as many answers as it makes.
 
         What is wrong with it is said before it waits; to make the prompts may take a while.
         """
-        check_model(self.engine, asked.model)
-        asked.check()
         self.line.check(len(prompts) * asked.made)
         sampling = self.engine.sampling(asked.temperature, asked.top_p, asked.seed, **asked.choosing)
-        grammar = await asyncio.to_thread(self.engine.grammar, asked.response_format)
         every = await asyncio.to_thread(lambda: [prompt() for prompt in prompts])
         return self.line.join([
             Task(

@@ -40,7 +40,7 @@ OPENAI: dict[str, Fate] = {
     "n": DONE, "best_of": DONE, "echo": DONE, "suffix": only(""), "logprobs": DONE,
     "top_logprobs": DONE, "logit_bias": DONE, "frequency_penalty": DONE, "presence_penalty": DONE,
     "response_format": DONE, "functions": only([]), "function_call": only("none"),
-    "parallel_tool_calls": only(True), "modalities": only(["text"]), "audio": only(), "web_search_options": only(),
+    "parallel_tool_calls": DONE, "modalities": only(["text"]), "audio": only(), "web_search_options": only(),
     "reasoning_effort": only("none"), "verbosity": only("medium"),
 }  # fmt: skip
 VLLM: dict[str, Fate] = {

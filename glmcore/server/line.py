@@ -12,13 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from glmcore.chat.deltas import NEXT_MESSAGE
 from glmcore.engine.batch.answer import Answer, Ending, Item, Piece
 from glmcore.engine.engine import Engine
 from glmcore.engine.observers import Observer
 from glmcore.engine.sampling import Sampling
 from glmcore.errors import GlmError
 from glmcore.grammar import Grammar
-from glmcore.server.deltas import NEXT_MESSAGE
 from glmcore.server.errors import ApiError
 from glmcore.server.waits import WAITING, Waits
 

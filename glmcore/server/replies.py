@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from glmcore.chat.messages import Call
+from glmcore.chat.calls import Arguments, Calling
+from glmcore.chat.deltas import Delta, calls_of
 from glmcore.chat.reasoning import Thought
 from glmcore.engine.stats import Stats
-from glmcore.server.deltas import Delta
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def message(deltas: Iterable[Delta]) -> dict[str, Any]:
     """The assistant's message that the deltas make."""
     parts = list(deltas)
     text = "".join(part for part in parts if isinstance(part, str))
-    calls = [_call(part) for part in parts if isinstance(part, Call)]
+    calls = [_call(**call) for call in calls_of(parts)]
     thought = "".join(part.text for part in parts if isinstance(part, Thought))
     said: dict[str, Any] = {"role": "assistant", "content": text}
     if thought:
@@ -67,20 +66,20 @@ def message(deltas: Iterable[Delta]) -> dict[str, Any]:
     return said | {"content": text or None, "tool_calls": calls} if calls else said
 
 
-def chat_delta(delta: Delta, index: int) -> dict[str, Any]:
-    """One delta of a stream; ``index`` counts the tool calls so far."""
+def chat_delta(delta: Delta, calls: int) -> dict[str, Any]:
+    """One delta of a stream; ``calls`` are those that have begun before."""
     if isinstance(delta, Thought):
         return {"reasoning_content": delta.text}
-    return {"content": delta} if isinstance(delta, str) else {"tool_calls": [{"index": index, **_call(delta)}]}
+    if isinstance(delta, Calling):
+        return {"tool_calls": [{"index": calls, **_call(delta.name)}]}
+    if isinstance(delta, Arguments):
+        return {"tool_calls": [{"index": calls - 1, "function": {"arguments": delta.text}}]}
+    return {"content": delta}
 
 
-def _call(call: Call) -> dict[str, Any]:
-    arguments = json.dumps(call.arguments, ensure_ascii=False, allow_nan=False)
-    return {
-        "id": f"call_{uuid.uuid4().hex[:24]}",
-        "type": "function",
-        "function": {"name": call.name, "arguments": arguments},
-    }
+def _call(name: str, arguments: str = "") -> dict[str, Any]:
+    function = {"name": name, "arguments": arguments}
+    return {"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": function}
 
 
 def chat_choice(

@@ -40,8 +40,6 @@ TokenIds = Annotated[list[Annotated[TokenId, Field(strict=True)]], Field(min_len
 
 Texts = str | Annotated[list[str], Field(min_length=1)] | TokenIds | Annotated[list[TokenIds], Field(min_length=1)]
 
-TOOL_CHOICES = (None, "auto", "none")
-
 
 class StreamOptions(BaseModel):
     model_config = ConfigDict(extra="allow")
@@ -128,7 +126,8 @@ class ChatRequest(Settings):
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None = None
-    tool_choice: Any = None
+    tool_choice: Any = None  # as response_format
+    parallel_tool_calls: bool | None = None
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Likeliest | None = None
@@ -138,28 +137,23 @@ class ChatRequest(Settings):
         return (self.top_logprobs or 0) if self.logprobs else None
 
     def check(self) -> None:
-        """Errors: ApiError(400) also for a call that is to be forced."""
         super().check()
         if None not in (self.max_tokens, limit := self.max_completion_tokens) and limit != self.max_tokens:
             message = "max_tokens and max_completion_tokens are two words for one limit, and differ"
             raise ApiError(400, message, param="max_completion_tokens")
         if self.top_logprobs and not self.logprobs:
             raise ApiError(400, "top_logprobs needs logprobs: true", param="top_logprobs")
-        if self.tool_choice not in TOOL_CHOICES:
-            message = 'a call cannot be forced; tool_choice may be "auto" or "none"'
-            raise ApiError(400, message, param="tool_choice", code="unsupported_parameter")
-        if self.offered and self.held:
-            message = "an answer is held to tools or to a response_format, not to both"
-            raise ApiError(400, message, param="response_format", code="unsupported_parameter")
 
     @property
-    def offered(self) -> list[dict[str, Any]] | None:
-        """The tools that the model hears of."""
-        return None if self.tool_choice == "none" else self.tools or None
+    def shaping(self) -> dict[str, Any]:
+        """What the engine's ``shaped`` asks for beside the messages."""
+        names = ("tools", "tool_choice", "parallel_tool_calls", "response_format")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def tool_names(self) -> frozenset[str]:
-        return tool_names(self.messages, self.offered)
+        """The functions whose calls the answer may hold."""
+        return frozenset() if self.tool_choice == "none" else tool_names(self.messages, self.tools)
 
 
 class CompletionRequest(Settings):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import AsyncIterator
 
@@ -81,7 +80,7 @@ def content_block(block: Block) -> Event:
         return {"type": "text", "text": block.text, "citations": None}
     if block.kind == "thought":
         return {"type": "thinking", "thinking": block.text, "signature": ""}
-    return {**begun_block(block), "input": json.loads(block.text)}
+    return {**begun_block(block), "input": block.arguments}
 
 
 def begun_block(block: Block) -> Event:

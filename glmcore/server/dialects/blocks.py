@@ -7,12 +7,12 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal
+from typing import Any, Literal
 
-from glmcore.chat.messages import Call
+from glmcore.chat.calls import Arguments, Calling
+from glmcore.chat.deltas import Delta
 from glmcore.chat.reasoning import Thought
 from glmcore.server.answers import Telling
-from glmcore.server.deltas import Delta
 
 
 @dataclass
@@ -29,6 +29,14 @@ class Block:
     def text(self) -> str:
         return "".join(self.parts)
 
+    @property
+    def arguments(self) -> Any:
+        """Those of a call; none where they were cut."""
+        try:
+            return json.loads(self.text)
+        except ValueError:
+            return {}
+
 
 class Step(Enum):
     BEGIN, PART, END = range(3)
@@ -39,13 +47,14 @@ async def steps(telling: Telling) -> AsyncIterator[tuple[Step, Block, str]]:
     block: Block | None = None
     async for delta in telling:
         kind, name, text = taken(delta)
-        if block is None or block.kind != kind or kind == "call":
+        if block is None or block.kind != kind or isinstance(delta, Calling):
             if block is not None:
                 yield Step.END, block, ""
             block = Block(kind, 0 if block is None else block.number + 1, name)
             yield Step.BEGIN, block, ""
-        block.parts.append(text)
-        yield Step.PART, block, text
+        if text:
+            block.parts.append(text)
+            yield Step.PART, block, text
     if block is not None:
         yield Step.END, block, ""
 
@@ -57,6 +66,8 @@ async def blocks(telling: Telling) -> list[Block]:
 
 def taken(delta: Delta) -> tuple[Literal["text", "thought", "call"], str, str]:
     """Kind of block, name of a function, text."""
-    if isinstance(delta, Call):
-        return "call", delta.name, json.dumps(delta.arguments, ensure_ascii=False, allow_nan=False)
+    if isinstance(delta, Calling):
+        return "call", delta.name, ""
+    if isinstance(delta, Arguments):
+        return "call", "", delta.text
     return ("thought", "", delta.text) if isinstance(delta, Thought) else ("text", "", delta)

@@ -6,12 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
-from glmcore.chat.messages import Call
+from glmcore.chat.calls import Calling
+from glmcore.chat.deltas import Delta, Deltas
 from glmcore.engine.batch.answer import Answer, Ending, Piece
 from glmcore.engine.engine import Engine
 from glmcore.engine.observers import PromptLogprobs
 from glmcore.server import replies
-from glmcore.server.deltas import Delta, Deltas
 from glmcore.server.dialects.logprobs import TextLogprobs, chat_logprob
 
 Chunk = dict[str, Any]
@@ -57,7 +57,7 @@ class ChatChoice(Choice):
 
     def finish(self, ending: Ending) -> list[Chunk]:
         chunks = self._say(self.deltas.finish())
-        self.finish_reason = "tool_calls" if self.deltas.calls else ending.finish_reason
+        self.finish_reason = "tool_calls" if self.deltas.called else ending.finish_reason
         return [*chunks, self._chunk({}, self.finish_reason)]
 
     def whole(self) -> Chunk:
@@ -67,7 +67,7 @@ class ChatChoice(Choice):
         chunks = []
         for delta in deltas:
             chunks.append(self._chunk(replies.chat_delta(delta, self._calls)))
-            self._calls += isinstance(delta, Call)
+            self._calls += isinstance(delta, Calling)
             self.said.append(delta)
         return chunks
 

@@ -111,7 +111,7 @@ async def written(events: AsyncIterator[Event]) -> AsyncIterator[str]:
 
 
 def call(block: Block) -> Event:
-    return {"function": {"name": block.name, "arguments": json.loads(block.text)}}
+    return {"function": {"name": block.name, "arguments": block.arguments}}
 
 
 def ended(telling: Telling) -> Event:
@@ -149,7 +149,7 @@ def details(answers: Answers) -> Event:
 def shown(answers: Answers) -> Event:
     engine = answers.engine
     traits, family = engine.config.traits, engine.config.generation
-    capabilities = ["completion", *(["tools"] if traits.knows_tools else []), *(["thinking"] if traits.thinks else [])]
+    capabilities = ["completion", "tools", *(["thinking"] if traits.thinks else [])]
     facts = {"general.architecture": family, f"{family}.context_length": engine.context,
              f"{family}.block_count": engine.config.num_layers}  # fmt: skip
     return {"modelfile": "", "parameters": "", "template": "", "details": details(answers), "model_info": facts,

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glmcore.chat.messages import Call
+from glmcore.chat.calls import Arguments, Calling
+from glmcore.chat.deltas import Deltas
 from glmcore.chat.reasoning import Reasoning, Thought
 from glmcore.cli.conversation import Conversation
 from glmcore.cli.display import display
 from glmcore.cli.settings import Settings
 from glmcore.server import replies
-from glmcore.server.deltas import Deltas
 
 TEXT = "\n好的，1 < 2 and </thin is no end.\n \n</think>\n\nThe answer: 3 < 4.</think>"
 THOUGHT, ANSWER = "好的，1 < 2 and </thin is no end.", "The answer: 3 < 4.</think>"
@@ -57,7 +57,7 @@ def test_the_api_says_it_as_reasoning_content():
 def test_a_call_after_a_thought_is_a_call():
     deltas = Deltas("glm-z1", ["get_weather"])
     found = deltas.push('I need it.</think>\n\nget_weather\n{"city": "北京"}') + deltas.finish()
-    assert found == [Thought("I need it."), Call("get_weather", {"city": "北京"})]
+    assert found == [Thought("I need it."), Calling("get_weather"), Arguments('{"city": "北京"}')]
 
 
 class Engine:

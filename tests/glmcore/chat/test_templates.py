@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
 
 from glmcore.chat.messages import from_pairs
+from glmcore.chat.plain_tools import HEAD
 from glmcore.chat.templates import Special, prompt
 from glmcore.errors import GlmError
 
@@ -82,11 +84,15 @@ def test_tools_join_the_system_message() -> None:
 
 
 @pytest.mark.parametrize("generation", ["v1", "v2"])
-@pytest.mark.parametrize("extra", [{"tools": [WEATHER]}, {"messages": [USER, CALL, RESULT]}])
-def test_the_first_generations_know_no_tools(generation: str, extra: dict[str, Any]) -> None:
-    with pytest.raises(GlmError, match="know no tools") as caught:
-        prompt(**{"messages": [USER], "generation": generation, **extra})
-    assert caught.value.code == "usage"
+def test_tools_of_the_first_generations_are_plain_text(generation: str) -> None:
+    """As docs/server.md describes it."""
+    made = text([SYSTEM, USER, CALL, RESULT], generation, tools=[WEATHER])
+    head, described, *rest = made.replace("\n\n", "\n").split("\n")
+    assert head == "be brief" and described == HEAD
+    assert json.loads(rest[0])["name"] == "weather"
+    assert rest[1].startswith("[Round ") and rest[2] == "问：hi"
+    assert rest[3] == "答：weather" and isinstance(json.loads(rest[4]), dict)
+    assert rest[6] == "问：The function returned:" and rest[-1] == "答："
 
 
 @pytest.mark.parametrize("generation", ["v1", "v2", "v3", "glm4"])

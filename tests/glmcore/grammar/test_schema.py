@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from glmcore.errors import GlmError
-from glmcore.grammar.forms import by_format, json_schema
+from glmcore.grammar.forms import json_schema, schema_of
 from glmcore.grammar.matcher import Grammars
 from glmcore.tokenizers import load_tokenizer
 
@@ -153,5 +153,5 @@ def test_nesting_is_bounded() -> None:
 )  # fmt: skip
 def test_a_response_format_of_another_kind_is_refused(asked: Any) -> None:
     with pytest.raises(GlmError) as caught:
-        by_format(asked, "v2")
+        schema_of(asked)
     assert caught.value.code == "usage" and caught.value.where == "response_format"

@@ -10,14 +10,13 @@ import pytest
 import torch
 
 import glmcore
-from glmcore.chat.messages import Call
 from glmcore.engine.sampling import Sampling
 
 pytest.importorskip("fastapi")
-from glmcore.server.deltas import NEXT_MESSAGE, Deltas
+from glmcore.chat.deltas import NEXT_MESSAGE, Deltas, calls_of
 
 TOOLS = ("get_weather",)
-V3 = "get_weather\n ```python\ntool_call(city='北京')\n```"
+V3 = "get_weather\n ```python\ntool_call(city=\"北京\")\n```"
 GLM4 = 'get_weather\n{"city": "北京"}'
 
 
@@ -58,7 +57,7 @@ def test_words_before_a_call_and_two_calls(engine: Any, monkeypatch: pytest.Monk
     taken = Deltas(engine.config.generation, TOOLS)
     deltas = [*taken.push(text), *taken.finish()]
     assert reason == "stop" and "".join(d for d in deltas if isinstance(d, str)) == "我查一下。"
-    assert [d for d in deltas if isinstance(d, Call)] == [Call("get_weather", {"city": "北京"})] * 2
+    assert calls_of(deltas) == [{"name": "get_weather", "arguments": '{"city": "北京"}'}] * 2
 
 
 def test_why_it_ended(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:

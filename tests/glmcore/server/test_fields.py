@@ -65,7 +65,7 @@ def test_what_is_harmless_changes_nothing(v2: Any) -> None:
 @pytest.mark.parametrize(
     "field",
     [
-        {"parallel_tool_calls": False}, {"repeat_penalty": 1.1}, {"grammar": 'root ::= "a"'}, {"ignore_eos": True},
+        {"repeat_penalty": 1.1}, {"grammar": 'root ::= "a"'}, {"ignore_eos": True},
         {"json_schema": {}}, {"guided_json": {}}, {"structured_outputs": {"json": {}}}, {"min_tokens": 5},
         {"options": {"num_predict": 3}}, {"format": "json"}, {"n": True}, {"suffix": "b"},
     ],
