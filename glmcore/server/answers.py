@@ -9,6 +9,7 @@ from functools import partial
 from glmcore.chat.deltas import Delta, Deltas, Verbatim
 from glmcore.engine.batch.answer import Answer, Ending, Piece
 from glmcore.engine.engine import Engine
+from glmcore.engine.logprobs import Logprob
 from glmcore.engine.observers import MeanState
 from glmcore.engine.sampling import Sampling
 from glmcore.engine.sequence import budget
@@ -35,11 +36,19 @@ class Telling:
 
     def __init__(self, job: Job, deltas: Deltas | Verbatim) -> None:
         self.job, self.deltas = job, deltas
+        self._logprobs: list[Logprob] = []
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
         async for _, item in self.job.items():
+            if isinstance(item, Piece) and item.logprob is not None:
+                self._logprobs.append(item.logprob)
             for delta in self.deltas.push(item.text) if isinstance(item, Piece) else self.deltas.finish():
                 yield delta
+
+    def logprobs(self) -> list[Logprob]:
+        """Those of the tokens that came since this was asked last; none where they were not asked for."""
+        new, self._logprobs = self._logprobs, []
+        return new
 
     @property
     def answer(self) -> Answer:

@@ -22,6 +22,7 @@ from glmcore.server.dialects.anthropic import add_anthropic
 from glmcore.server.dialects.embeddings import add_embeddings
 from glmcore.server.dialects.failures import refused
 from glmcore.server.dialects.ollama import add_ollama
+from glmcore.server.dialects.ollama_embed import add_ollama_embed
 from glmcore.server.dialects.openai import add_openai
 from glmcore.server.dialects.responses import add_responses
 from glmcore.server.dialects.tokens import add_tokens
@@ -62,6 +63,7 @@ def create_app(
     add_tokens(app, answers)
     add_anthropic(app, answers)
     add_ollama(app, answers)
+    add_ollama_embed(app, answers)
     add_reports(app, engine, figures, line)
     add_page(app)
     return app

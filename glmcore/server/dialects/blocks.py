@@ -24,6 +24,7 @@ class Block:
     name: str = ""  # of the function that is called
     parts: list[str] = field(default_factory=list)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    logprobs: list[dict[str, Any]] = field(default_factory=list)  # of its tokens, where they were asked for
 
     @property
     def text(self) -> str:

@@ -16,9 +16,11 @@ import glmcore
 from glmcore.server.answers import Answers, Telling, check_model
 from glmcore.server.dialects.blocks import Block, Step, blocks, steps
 from glmcore.server.dialects.failures import ollama as failure
+from glmcore.server.dialects.logprobs import chat_logprob
 from glmcore.server.dialects.ollama_request import Chat, Generate
 from glmcore.server.dialects.reading import begun
 from glmcore.server.streams import Event, LineStream, as_json, told, unless_gone
+from glmcore.tokenizers import Tokenizer
 
 
 class Show(BaseModel):
@@ -37,9 +39,10 @@ def add_ollama(app: FastAPI, answers: Answers) -> None:
             check_model(engine, asked.model.removesuffix(":latest"))
             return JSONResponse({**told_as.chunk(), "done": True, "done_reason": "load"})
         telling = await begun(answers, asked)
+        scores = Scores(telling, engine.tokenizer)
         if asked.stream is False:
-            return JSONResponse(await unless_gone(request, telling.job, whole(telling, told_as)))
-        return LineStream(telling.job, written(events(telling, told_as)))
+            return JSONResponse(await unless_gone(request, telling.job, whole(telling, told_as, scores)))
+        return LineStream(telling.job, written(events(telling, told_as, scores)))
 
     @app.post("/api/chat")
     async def chat(asked: Chat, request: Request) -> Response:
@@ -88,21 +91,37 @@ class TextForm(Form):
         return {"response": text, **more}
 
 
-async def events(telling: Telling, form: Form) -> AsyncIterator[Event]:
+class Scores:
+    """The logprobs of the tokens since they were told last, as a field of a line; no field where there are none."""
+
+    def __init__(self, telling: Telling, tokenizer: Tokenizer) -> None:
+        self.telling, self.tokenizer = telling, tokenizer
+
+    def field(self) -> Event:
+        found = [chat_logprob(self.tokenizer, each) for each in self.telling.logprobs()]
+        return {"logprobs": found} if found else {}
+
+
+async def events(telling: Telling, form: Form, scores: Scores) -> AsyncIterator[Event]:
     async for step, block, text in steps(telling):
         if block.kind == "call":
             if step is Step.END:
-                yield form.chunk(tool_calls=[call(block)])
+                yield {**form.chunk(tool_calls=[call(block)]), **scores.field()}
         elif step is Step.PART:
-            yield form.chunk(text) if block.kind == "text" else form.chunk(thinking=text)
-    yield {**form.chunk(), **ended(telling)}
+            chunk = form.chunk(text) if block.kind == "text" else form.chunk(thinking=text)
+            yield {**chunk, **scores.field()}
+    yield {**form.chunk(), **scores.field(), **ended(telling)}
 
 
-async def whole(telling: Telling, form: Form) -> Event:
+async def whole(telling: Telling, form: Form, scores: Scores) -> Event:
     parts = await blocks(telling)
     texts = {kind: "".join(block.text for block in parts if block.kind == kind) for kind in ("text", "thought")}
     calls = [call(block) for block in parts if block.kind == "call"]
-    return {**form.chunk(texts["text"], thinking=texts["thought"], tool_calls=calls), **ended(telling)}
+    return {
+        **form.chunk(texts["text"], thinking=texts["thought"], tool_calls=calls),
+        **scores.field(),
+        **ended(telling),
+    }
 
 
 async def written(events: AsyncIterator[Event]) -> AsyncIterator[str]:

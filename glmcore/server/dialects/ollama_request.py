@@ -34,8 +34,7 @@ class AskedOfOllama(Asked):
     }  # fmt: skip
     fates: ClassVar[Mapping[str, Fate]] = {
         "context": only([]), "images": only([]), "template": only(""), "suffix": only(""), "truncate": HARMLESS,
-        "shift": HARMLESS, "logprobs": only(False), "top_logprobs": only(0), "stream_options": HARMLESS,
-        "keep_alive": HARMLESS,
+        "shift": HARMLESS, "stream_options": HARMLESS, "keep_alive": HARMLESS,
     }  # fmt: skip
 
     model: str
@@ -43,10 +42,13 @@ class AskedOfOllama(Asked):
     options: Given | None = None
     format: str | Given | None = None
     think: bool | str | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
 
     def in_core(self) -> Given:
         own_name = self.model.removesuffix(":latest")
-        return {"model": own_name, **of_format(self.format), **of_options(self.options or {})}
+        scored = {"logprobs": self.logprobs, "top_logprobs": self.top_logprobs}
+        return {"model": own_name, **scored, **of_format(self.format), **of_options(self.options or {})}
 
     def check(self, thinks: bool, context: int) -> None:
         """Errors: ApiError(400) for what the model cannot do, or has no room for."""
@@ -81,7 +83,8 @@ class Generate(AskedOfOllama):
         if self.raw:
             if self.system:
                 raise ApiError(400, "raw and system do not go together", param="system")
-            return {**super().in_core(), "prompt": self.prompt}
+            scored = {"logprobs": self.top_logprobs or 0 if self.logprobs else None, "top_logprobs": None}
+            return {**super().in_core(), **scored, "prompt": self.prompt}
         system = [{"role": "system", "content": self.system}] if self.system else []
         return {**super().in_core(), "messages": [*system, {"role": "user", "content": self.prompt}]}
 

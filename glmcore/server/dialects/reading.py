@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -21,6 +21,8 @@ SAMPLING = frozenset({
 })  # fmt: skip
 # A dialect tells of one answer alone.
 ONE_ANSWER: dict[str, Fate] = {"n": only(1), "best_of": only(1), "logprobs": only(False), "top_logprobs": only(0)}
+
+Core = TypeVar("Core", bound=BaseModel)
 
 
 class Asked(BaseModel):
@@ -64,11 +66,16 @@ def understood(asked: Asked) -> ChatRequest | CompletionRequest:
             core[name] = value
         elif value is not None:
             refuse_unless_neutral(name, value, {**FIELDS, **ONE_ANSWER, **asked.fates})
+    return validated(CompletionRequest if "prompt" in core else ChatRequest, core, asked.words)
+
+
+def validated(kind: type[Core], core: Mapping[str, Any], words: Mapping[str, str]) -> Core:
+    """A request of the core's. Errors: ApiError(400), in the dialect's ``words``."""
     try:
-        return (CompletionRequest if "prompt" in core else ChatRequest).model_validate(core)
+        return kind.model_validate(core)
     except ValidationError as error:
-        found = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
-        raise from_validation(found, core).renamed(asked.words) from None
+        found = [{**each, "loc": ("body", *each["loc"])} for each in error.errors()]
+        raise from_validation(found, core).renamed(words) from None
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -12,10 +12,12 @@ from fastapi.responses import JSONResponse
 
 from glmcore.server.answers import Answers, Telling
 from glmcore.server.dialects.blocks import Block, Step, steps
+from glmcore.server.dialects.logprobs import chat_logprob
 from glmcore.server.dialects.reading import begun, prompt_of
 from glmcore.server.dialects.responses_request import CreateResponse
 from glmcore.server.errors import ApiError
 from glmcore.server.streams import Event, EventStream, as_json, told, unless_gone
+from glmcore.tokenizers import Tokenizer
 
 NAMES = {"text": "output_text", "thought": "reasoning_text"}  # of a part, and of the events that tell of it
 PREFIXES = {"text": "msg", "thought": "rs", "call": "fc"}
@@ -27,7 +29,7 @@ def add_responses(app: FastAPI, answers: Answers) -> None:
     @app.post("/v1/responses")
     async def create(asked: CreateResponse, request: Request) -> Response:
         telling = await begun(answers, asked)
-        head = Head(asked, answers.model, telling, lambda text: len(answers.engine.tokenizer.encode(text)))
+        head = Head(asked, answers.model, telling, answers.engine.tokenizer)
         if asked.stream:
             return EventStream(telling.job, written(events(telling, head), head))
         return JSONResponse(await unless_gone(request, telling.job, whole(telling, head)))
@@ -38,10 +40,11 @@ def add_responses(app: FastAPI, answers: Answers) -> None:
 
 
 class Head:
-    """The object that a response is, at each moment of its life. count: text → its tokens."""
+    """The object that a response is, at each moment of its life."""
 
-    def __init__(self, asked: CreateResponse, model: str, telling: Telling, count: Callable[[str], int]) -> None:
-        self.id, self.count, self.output, self.thought = f"resp_{uuid.uuid4().hex}", count, list[Event](), ""
+    def __init__(self, asked: CreateResponse, model: str, telling: Telling, tokenizer: Tokenizer) -> None:
+        self.id, self.tokenizer = f"resp_{uuid.uuid4().hex}", tokenizer
+        self.output, self.thought = list[Event](), ""
         sampling = telling.answer.sampler.sampling
         self.same = {
             "object": "response", "created_at": int(time.time()), "model": model, "instructions": asked.instructions,
@@ -49,6 +52,7 @@ class Head:
             "tool_choice": asked.tool_choice or "auto", "temperature": sampling.temperature, "top_p": sampling.top_p,
             "parallel_tool_calls": asked.parallel_tool_calls is not False, "previous_response_id": None,
             "store": False, "background": False, "truncation": "disabled", "service_tier": "default",
+            "top_logprobs": asked.top_logprobs,
             "text": asked.text or {"format": {"type": "text"}}, "reasoning": {"effort": None, "summary": None},
         }  # fmt: skip
 
@@ -57,7 +61,7 @@ class Head:
         return {"id": self.id, **self.same, "status": status, "output": self.output, **nothing, **more}
 
     def ended(self, telling: Telling) -> Event:
-        used = usage(telling, self.count(self.thought) if self.thought else 0)
+        used = usage(telling, len(self.tokenizer.encode(self.thought)) if self.thought else 0)
         if telling.finish_reason == "length":
             details = {"reason": "max_output_tokens"}
             return self.response("incomplete", incomplete_details=details, usage=used)
@@ -79,10 +83,12 @@ async def events(telling: Telling, head: Head) -> AsyncIterator[Event]:
     yield {"type": "response.created", "response": head.response("in_progress")}
     yield {"type": "response.in_progress", "response": head.response("in_progress")}
     async for step, block, text in steps(telling):
+        new = [] if step is Step.BEGIN else [chat_logprob(head.tokenizer, each) for each in telling.logprobs()]
+        block.logprobs += new
         if step is Step.BEGIN:
             made = began(block)
         elif step is Step.PART:
-            made = [told_of(block, "delta", delta=text)]
+            made = [told_of(block, "delta", new, delta=text)]
         else:
             cut = telling.ended and telling.finish_reason == "length"
             made = finished(block, "incomplete" if cut else "completed")
@@ -111,16 +117,16 @@ def began(block: Block) -> list[Event]:
 def finished(block: Block, status: str) -> list[Event]:
     done = {"type": "response.output_item.done", "output_index": block.number, "item": item(block, status)}
     if block.kind == "call":
-        return [told_of(block, "done", name=block.name, arguments=block.text), done]
+        return [told_of(block, "done", [], name=block.name, arguments=block.text), done]
     whole = {"type": "response.content_part.done", **place(block), "part": part(block)}
-    return [told_of(block, "done", text=block.text), whole, done]
+    return [told_of(block, "done", block.logprobs, text=block.text), whole, done]
 
 
-def told_of(block: Block, what: str, **more: Any) -> Event:
-    """That a piece of the block has come, or all of it."""
+def told_of(block: Block, what: str, logprobs: list[Event], **more: Any) -> Event:
+    """That a piece of the block has come, or all of it. Only texts are told with logprobs."""
     name = NAMES.get(block.kind, "function_call_arguments")
-    logprobs: Event = {"logprobs": []} if block.kind == "text" else {}
-    return {"type": f"response.{name}.{what}", **place(block), **more, **logprobs}
+    scored = {"logprobs": logprobs} if block.kind == "text" else {}
+    return {"type": f"response.{name}.{what}", **place(block), **more, **scored}
 
 
 def place(block: Block) -> Event:
@@ -131,7 +137,7 @@ def place(block: Block) -> Event:
 
 def part(block: Block) -> Event:
     plain = {"type": NAMES[block.kind], "text": block.text}
-    return {**plain, "annotations": [], "logprobs": []} if block.kind == "text" else plain
+    return {**plain, "annotations": [], "logprobs": block.logprobs} if block.kind == "text" else plain
 
 
 def item(block: Block, status: str) -> Event:

@@ -39,6 +39,7 @@ class CreateResponse(Asked):
     text: Given | None = None
     reasoning: Given | None = None
     include: list[str] | None = None
+    top_logprobs: int | None = None
     metadata: Given | None = None
     previous_response_id: Any = None
     conversation: Any = None
@@ -52,17 +53,19 @@ class CreateResponse(Asked):
             "model": self.model, "messages": [*system, *said], "max_tokens": self.max_output_tokens,
             "tools": [of_tool(tool, f"tools.{number}") for number, tool in enumerate(self.tools or ())] or None,
             "tool_choice": of_choice(self.tool_choice), "parallel_tool_calls": self.parallel_tool_calls,
+            "logprobs": self.wants_logprobs, "top_logprobs": self.top_logprobs,
             **of_text(self.text or {}), **of_reasoning(self.reasoning or {}),
         }  # fmt: skip
+
+    @property
+    def wants_logprobs(self) -> bool:
+        return bool(self.top_logprobs) or "message.output_text.logprobs" in (self.include or ())
 
     def refuse_what_is_kept_nowhere(self) -> None:
         for name in ("previous_response_id", "conversation"):
             if getattr(self, name) is not None:
                 message = f"{name} is not supported: nothing is stored here, so send the whole conversation as input"
                 raise ApiError(400, message, param=name, code="unsupported_parameter")
-        if "message.output_text.logprobs" in (self.include or ()):
-            message = "include: message.output_text.logprobs is not supported"
-            raise ApiError(400, message, param="include", code="unsupported_parameter")
 
 
 def of_item(item: Given, where: str) -> list[Given]:

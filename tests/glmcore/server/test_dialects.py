@@ -115,6 +115,7 @@ FIELDS = {
     "/api/chat": ("messages", "tools", "format", "think", "keep_alive", "logprobs", "template"),
     "/api/generate": ("prompt", "system", "raw", "format", "think", "images", "context", "suffix"),
     "/api/show": ("model", "name", "verbose"),
+    "/api/embed": ("input", "dimensions", "options", "truncate"),
 }  # fmt: skip
 # What makes the answer short, or is needed to get as far as the others.
 RIGHT: dict[str, dict[str, Any]] = {
@@ -123,7 +124,7 @@ RIGHT: dict[str, dict[str, Any]] = {
     "/v1/messages/count_tokens": {"messages": [USER]}, "/v1/responses/input_tokens": {"input": "a"},
     "/api/chat": {"messages": [USER], "options": {"num_predict": 1}, "stream": False},
     "/api/generate": {"prompt": "a", "options": {"num_predict": 1}, "stream": False},
-    "/api/show": {},
+    "/api/show": {}, "/api/embed": {"input": "a"},
 }  # fmt: skip
 
 

@@ -104,6 +104,17 @@ def test_options_are_carried_out(v2: Any) -> None:
     assert endless["done_reason"] == "stop" or endless["eval_count"] + endless["prompt_eval_count"] == v2.engine.context
 
 
+def test_logprobs_are_those_of_chat(v2: Any) -> None:
+    same = v2.chat(HELLO, max_tokens=12, logprobs=True, top_logprobs=2)["choices"][0]["logprobs"]["content"]
+    assert len(same) == 12
+    body = chat(logprobs=True, top_logprobs=2)
+    assert whole(v2, CHAT, body)["logprobs"] == same
+    assert [each for line in streamed(v2, CHAT, body) for each in line.get("logprobs", [])] == same
+    raw = whole(v2, GENERATE, text(raw=True, logprobs=True))["logprobs"]
+    assert len(raw) == 12 and raw[0]["top_logprobs"] == [] and raw[0]["logprob"] <= 0
+    assert "logprobs" not in whole(v2, CHAT, chat())
+
+
 def test_calls_come_whole_and_results_are_read(caller: Any) -> None:
     body = {"model": caller.engine.config.name, "messages": [USER], "tools": [WEATHER], "options": {"temperature": 0}}
     reply = whole(caller, CHAT, body)
@@ -167,14 +178,19 @@ def test_what_clients_ask_before(v2: Any, caller: Any) -> None:
         (CHAT, chat(options=[]), 400, "options"),
         (CHAT, chat(max_tokens=5), 400, "max_tokens"),
         (CHAT, chat(n=2), 400, "n is not supported"),
-        (CHAT, chat(logprobs=True), 400, "logprobs"),
+        (CHAT, chat(top_logprobs=2), 400, "logprobs"),
+        (CHAT, chat(logprobs=True, top_logprobs=99), 400, "top_logprobs"),
         (GENERATE, text(prompt=7), 400, "prompt"),
         (GENERATE, text(suffix="x"), 400, "suffix"),
         (GENERATE, text(template="{{ .Prompt }}"), 400, "template"),
         (GENERATE, text(context=[1, 2]), 400, "context"),
         (GENERATE, text(images=["x"]), 400, "images"),
         (GENERATE, text(raw=True, system="x"), 400, "system"),
-        ("/api/embed", {}, 404, "the nearest is"),
+        ("/api/embed", {"model": MODEL}, 400, "input"),
+        ("/api/embed", {"model": "llama3", "input": "a"}, 404, MODEL),
+        ("/api/embed", {"model": MODEL, "input": "a", "dimensions": 3}, 400, "dimensions"),
+        ("/api/embed", {"model": MODEL, "input": "a", "dimensions": 0}, 400, "dimensions"),
+        ("/api/pull", {}, 404, "the nearest is"),
         ("/api/chats", {}, 404, "POST /api/chat"),
     ],
 )
@@ -182,6 +198,17 @@ def test_bad_requests_get_ollamas_error(v2: Any, path: str, body: Any, status: i
     got, reply, _ = v2.ask("POST", path, body)
     assert got == status and set(reply) == {"error"}, reply
     assert named in reply["error"] and len(reply["error"]) <= 300
+
+
+def test_embeddings_are_openais_at_length_one(v2: Any) -> None:
+    same = v2.ask("POST", "/v1/embeddings", {"input": ["one", "two"]})[1]
+    status, reply, _ = v2.ask("POST", "/api/embed", {"model": f"{MODEL}:latest", "input": ["one", "two"]})
+    assert status == 200 and reply["prompt_eval_count"] == same["usage"]["prompt_tokens"]
+    for found, other in zip(reply["embeddings"], same["data"], strict=True):
+        length = sum(number**2 for number in other["embedding"]) ** 0.5
+        assert found == pytest.approx([number / length for number in other["embedding"]], rel=1e-5)
+    assert v2.ask("POST", "/api/embed", {"model": MODEL, "input": "one"})[1]["embeddings"][0] == reply["embeddings"][0]
+    assert v2.ask("POST", "/api/embed", {"model": MODEL, "input": []})[1]["embeddings"] == []
 
 
 def test_options_that_change_nothing_are_taken(v2: Any) -> None:

@@ -109,6 +109,16 @@ def test_a_stream_is_the_response_in_documented_events(v2: Any) -> None:
     assert events[0]["response"]["id"] == events[-1]["response"]["id"]
 
 
+def test_logprobs_are_those_of_chat(v2: Any) -> None:
+    same = v2.chat(HELLO, max_tokens=12, logprobs=True, top_logprobs=2)["choices"][0]["logprobs"]["content"]
+    asks = {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
+    assert created(v2, **asks)["output"][0]["content"][0]["logprobs"] == same and len(same) == 12
+    events = streamed(v2, **asks)
+    deltas = [each for event in events if event["type"] == "response.output_text.delta" for each in event["logprobs"]]
+    [done] = [event["logprobs"] for event in events if event["type"] == "response.output_text.done"]
+    assert done == same and deltas == same[: len(deltas)] != []
+
+
 def test_instructions_and_items_are_read(glm4: Any) -> None:
     same = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": HELLO}]
     chat = glm4.ask("POST", "/v1/chat/completions", {"messages": same, "temperature": 0, "max_tokens": 12})[1]
@@ -205,8 +215,8 @@ def item(**fields: Any) -> dict[str, Any]:
         (asked(store=True), 400, "store"),
         (asked(background=True), 400, "background"),
         (asked(truncation="auto"), 400, "truncation"),
-        (asked(include=["message.output_text.logprobs"]), 400, "include"),
-        (asked(top_logprobs=3), 400, "top_logprobs"),
+        (asked(top_logprobs=99), 400, "top_logprobs"),
+        (asked(logprobs=True), 400, "logprobs is not supported"),
         (asked(reasoning={"effort": "low"}), 400, "reasoning.effort"),
         (asked(reasoning={"summary": "detailed"}), 400, "reasoning.summary"),
         (asked(text={"verbosity": "low"}), 400, "text.verbosity"),
