@@ -44,10 +44,15 @@ ROWS, PROMPT, STEPS = 8, 32, 16  # of the peer
 def run(command: Sequence[str]) -> list[dict[str, Any]]:
     """The lines of JSON that a measurement prints; those it printed before it failed, which is said."""
     print("$", *command[:4], file=sys.stderr, flush=True)
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=CHILD_SECONDS, check=False)
-    if done.returncode:
-        print(f"{command[1]} failed with status {done.returncode}", file=sys.stderr, flush=True)
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            printed, _ = child.communicate(timeout=CHILD_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            printed, _ = child.communicate()
+    if child.returncode:
+        print(f"{command[1]} failed with status {child.returncode}", file=sys.stderr, flush=True)
+    return [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
 
 
 def ours(options: argparse.Namespace, precision: str) -> list[dict[str, Any]]:
