@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from glmcore.cluster.remote import Remote, RemoteAnswer
@@ -17,6 +18,8 @@ from glmcore.tokenizers import Tokenizer
 
 class Front(Engine):
     """An engine that computes nothing: it sends each prompt to one of its replicas, which come and go."""
+
+    tells_states = False
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer) -> None:
         self.understand(config, tokenizer)
@@ -52,6 +55,16 @@ class Front(Engine):
         """The sums of all replicas."""
         names = ("bytes", "limit_bytes", "entries", "found_tokens")
         return {name: sum(each.figures.get(name, 0) for each in list(self.remotes.values())) for name in names}
+
+    def together(self) -> AbstractContextManager[object]:
+        """Answers of one request may go to several replicas."""
+        return nullcontext()
+
+    @property
+    def weights_bytes(self) -> int:
+        """Of one replica; nothing is known while none is there."""
+        about = next((remote.about for remote in list(self.remotes.values())), {"stages": ()})
+        return sum(device["weights_bytes"] for stage in about["stages"] for device in stage["devices"])
 
     def idle_within(self, seconds: float) -> bool:
         return True  # whatever is under way elsewhere ends with its process

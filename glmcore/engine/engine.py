@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import chain
 from typing import Any
 
@@ -75,6 +76,20 @@ class Engine:
     def parallel(self) -> int:
         """Answers that are made at once."""
         return self.loop.scheduler.parallel
+
+    def together(self) -> AbstractContextManager[object]:
+        """What is submitted within it begins in the same turn."""
+        return self.loop.together()
+
+    @property
+    def tells_states(self) -> bool:
+        """Whether it can show what a prompt leaves: for logprobs of its tokens, and for embeddings."""
+        return self.runner.way.tells_states
+
+    @property
+    def weights_bytes(self) -> int:
+        """Of the model, as it is kept."""
+        return self.runner.weights_bytes
 
     def idle_within(self, seconds: float) -> bool:
         """Whether all that was submitted ends in that time."""
@@ -222,8 +237,8 @@ class Engine:
         return ids, MeanState(range(begin, begin + len(own)))
 
     def _check_states(self, where: str) -> None:
-        if not self.runner.way.tells_states:
-            raise GlmError("usage", "a model in stages shows no states of a prompt", where=where,
+        if not self.tells_states:
+            raise GlmError("usage", "a model on several machines shows no states of a prompt", where=where,
                            hint="ask a server that has the whole model")  # fmt: skip
 
     def embed(self, texts: Sequence[str | Sequence[int]]) -> torch.Tensor:

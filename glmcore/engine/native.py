@@ -7,6 +7,7 @@ what the library knows (an adapter, a hook, another device or type), the model r
 from __future__ import annotations
 
 import ctypes
+import weakref
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ class NativeModel:
         self.layers = (abi.Layer * config.num_layers)(*map(self._layer, model.layers))
         self.description = self._model()
         self.quantised = all(layer.qkv.bits < 16 for layer in self.layers)
-        self.keys: list[Tensor] | None = None  # those whose addresses the layers have
+        self.pointed: weakref.ref[Tensor] | None = None  # the first layer's keys, where the layers point to their cache
         self.memory = torch.empty(0, dtype=torch.uint8)
 
     def takes(self, rows: int) -> bool:
@@ -141,12 +142,12 @@ class NativeModel:
 
     def _point_to(self, cache: KVCache) -> None:
         """Tell the layers where their keys and values are; a cache that grew lies elsewhere."""
-        if cache.keys is self.keys:
+        if self.pointed is not None and self.pointed() is cache.keys[0]:
             return
         self.description.cache = CACHES[cache.keys[0].dtype]
         for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
             layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
-        self.keys = cache.keys
+        self.pointed = weakref.ref(cache.keys[0])  # a cache that nobody has any more is not held here
 
     def _workspace(self, tokens: abi.Tokens) -> int:
         """The address of enough memory, which is kept from call to call."""

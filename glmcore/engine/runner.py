@@ -53,9 +53,18 @@ class Runner:
         """The device of each layer, by name."""
         return [str(device) for device in layer_devices(self.model)]
 
+    @property
+    def weights_bytes(self) -> int:
+        return bytes_of(self.model)
+
     def describe_backend(self) -> str:
         """What computes the layers, in words."""
         return describe_backend(self.model)
+
+
+def bytes_of(model: nn.Module) -> int:
+    """What a model's tensors take, each counted once."""
+    return sum(tensor.nbytes for tensor in {*model.parameters(), *model.buffers()})
 
 
 def layer_dtypes(model: nn.Module) -> list[torch.dtype]:

@@ -154,7 +154,7 @@ class Line:
         if len(self._entries) + places > self.places:
             self.refused += places
             raise self._full()
-        with self.engine.loop.together():
+        with self.engine.together():
             return Job(tasks, self._enter, in_turn)
 
     def _enter(self, task: Task, hear: Callable[[Item], None]) -> Entry:

@@ -110,6 +110,7 @@ class Facts:
     backend: str
     habits: Habits
     interruptible: bool  # whether every prompt goes through the kernel, which can stop between two layers
+    weights_bytes: int
     row_bytes: int  # of a token's keys and values
     room: int  # tokens that all rows may have together
 

@@ -40,6 +40,10 @@ class StagedRunner(Runner):
             for _ in layers
         ]
 
+    @property
+    def weights_bytes(self) -> int:
+        return sum(facts.weights_bytes for facts in self.pipeline.facts)
+
     def describe_backend(self) -> str:
         return "; ".join(f"{facts.name}: {facts.backend}" for facts in self.pipeline.facts)
 

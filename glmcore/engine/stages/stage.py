@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from glmcore.engine.backend import describe_backend
 from glmcore.engine.native import SHORT_PROMPT, Pass, native_model
-from glmcore.engine.runner import CACHE_BLOCK, cache_dtypes, layer_devices
+from glmcore.engine.runner import CACHE_BLOCK, bytes_of, cache_dtypes, layer_devices
 from glmcore.engine.stages.calls import (
     Answered,
     Call,
@@ -182,5 +182,6 @@ class Stage:
             generation=whole.generation, bits=whole.quantization_bit, devices=devices,
             backend=describe_backend(self.model), habits=self.habits,
             interruptible=self.native is not None and self.native.quantised,
+            weights_bytes=bytes_of(self.model),
             row_bytes=self.cache.nbytes // (self.cache.batch * self.cache.capacity), room=self.room,
         )  # fmt: skip

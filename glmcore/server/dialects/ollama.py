@@ -150,10 +150,9 @@ def ended(telling: Telling) -> Event:
 def model(answers: Answers) -> Event:
     """The one model, as /api/tags lists it. Its digest is that of what is known of it, for it is no file."""
     known = json.dumps({"name": answers.model, **details(answers)}, sort_keys=True)
-    loaded = answers.engine.runner.model
     return {
         "name": answers.model, "model": answers.model, "details": details(answers),
-        "size": sum(tensor.nbytes for tensor in (*loaded.parameters(), *loaded.buffers())),
+        "size": answers.engine.weights_bytes,
         "digest": hashlib.sha256(known.encode()).hexdigest(),
     }  # fmt: skip
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from golden_cases import GOLDEN
@@ -91,7 +93,9 @@ def test_memory_is_given_back_where_nobody_asks(way) -> None:
     assert len(way.rows) == 4
     for place in places:
         seats.leave(place)
+    many = [weakref.ref(tensor) for tensor in (*way.rows.cache.keys, *way.rows.cache.values)]
     seats.compact()
+    assert not any(tensor() is not None for tensor in many)
     assert len(way.rows) == 1 and way.rows.cache.keys[0].shape[0] == 1
     assert talk(seats, *[[*prompt, 9] for prompt in texts(4)]) == [40] * 4
 
