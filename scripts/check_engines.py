@@ -26,7 +26,8 @@ from safetensors.torch import load_file  # noqa: E402
 
 from glmcore.checkpoint import open_checkpoint  # noqa: E402
 from glmcore.compiled import operators  # noqa: E402
-from glmcore.compiled.make import compile_engine, uncompiled  # noqa: E402
+from glmcore.compiled.make import compile_engine  # noqa: E402
+from glmcore.compiled.modules import uncompiled  # noqa: E402
 from glmcore.compiled.opened import Opened  # noqa: E402
 from glmcore.compiled.opening import open_engine  # noqa: E402
 from glmcore.compiled.request import Request  # noqa: E402

@@ -6,32 +6,27 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-import glmcore
 from glmcore.checkpoint import Checkpoint
-from glmcore.checkpoint.tensor_files import SafetensorsFile
 from glmcore.checkpoint.writer import COMPANIONS
 from glmcore.compiled import build, products
-from glmcore.compiled.checks import kernel_hash
 from glmcore.compiled.digest import sum_of
-from glmcore.compiled.manifest import ARCHIVE, MANIFEST, Built, FileSum, Graph, Manifest, Weights
-from glmcore.compiled.opened import Opened, Runner
-from glmcore.compiled.opening import device_of, placed, taken, with_tied_head
-from glmcore.compiled.operators import with_operators
+from glmcore.compiled.manifest import ARCHIVE, MANIFEST, Graph, Manifest, Weights
+from glmcore.compiled.modules import bound, stage_graph, tell
+from glmcore.compiled.opening import device_of, with_tied_head
+from glmcore.compiled.record import GOLDEN, by_operators, capability, manifest_of
 from glmcore.compiled.request import Request
-from glmcore.compiled.stages import StageGraph
 from glmcore.compiled.weights import OWN, Wanted, described, wanted, write_own
 from glmcore.compiled.work import DONE, Work, working
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
 from glmcore.output import write_text
-from glmcore.place.loader import assign, empty_model
 
 # What is being done, and how much of all is done: parts and parts in all.
 Progress = Callable[[str, int, int], None]
@@ -70,33 +65,13 @@ def compile_engine(
         with work.engine() as folder:
             if by_operators(request):
                 products.build(folder, cxx)
+            if "golden" in request.roles:
+                tell(folder / GOLDEN, request, constants)
             manifest = put_together(folder, request, described(needed, own), parts, checkpoint)
             if own is not None:
                 os.link(own, folder / OWN)
     steps.end()
     return manifest
-
-
-def uncompiled(request: Request, checkpoint: Checkpoint | None, folder: Path) -> Opened:
-    """The engine of ``request`` that runs the modules its graphs would be compiled from; weights go to ``folder``."""
-    needed = wanted(checkpoint, request.config, request.plan)
-    own = folder / OWN if needed.written else None
-    if own is not None:
-        write_own(own, checkpoint, request.config, needed)
-    constants = with_tied_head(request.config, bound(needed, own))
-    runners = {graph.name: as_runner(stage_graph(request, graph, constants)) for graph in request.graphs}
-    manifest = manifest_of(request, described(needed, own), {})
-    return Opened(folder, manifest, runners, taken(manifest, placed(manifest, constants)))
-
-
-def as_runner(module: StageGraph) -> Runner:
-    """A module as a graph is called."""
-
-    def run(inputs: list[Tensor]) -> list[Tensor]:
-        with torch.inference_mode():
-            return list(module(*inputs))
-
-    return run
 
 
 class Steps:
@@ -129,19 +104,6 @@ def own_weights(work: Work, request: Request, needed: Wanted, checkpoint: Checkp
     return work.make("weights", made_by, fill) / OWN
 
 
-def bound(needed: Wanted, own: Path | None) -> dict[str, Tensor]:
-    """Every constant, in the pages of its file."""
-    files = {path: dict(tensors) for path, tensors in needed.mapped.items()}
-    if own is not None:
-        files[own] = {name: name for name in needed.written}
-    found: dict[str, Tensor] = {}
-    for path, tensors in files.items():
-        file = SafetensorsFile(path)
-        found |= {constant: file.mapped(name) for constant, name in tensors.items()}
-        file.close()
-    return found
-
-
 def compiled(work: Work, request: Request, graph: Graph, constants: dict[str, Tensor], cxx: str, steps: Steps) -> Path:
     """The folder with the files of a graph, from an earlier run where that made it of the same."""
     stage = request.stages[graph.stage]
@@ -169,16 +131,6 @@ def compiled(work: Work, request: Request, graph: Graph, constants: dict[str, Te
     return made
 
 
-def stage_graph(request: Request, graph: Graph, constants: dict[str, Tensor]) -> StageGraph:
-    """The module of a graph, its weights on its device."""
-    stage = request.stages[graph.stage]
-    model = with_operators(empty_model(request.config, request.plan.types))
-    module = StageGraph(model, stage, telling=graph.role == "golden")
-    for name, _ in [*module.model.named_parameters(remove_duplicate=False), *module.model.named_buffers()]:
-        assign(module.model, name, constants[name].to(device_of(stage.device)))
-    return module.eval()
-
-
 def put_together(
     folder: Path, request: Request, weights: tuple[Weights, ...], parts: dict[str, Path], checkpoint: Checkpoint | None
 ) -> Manifest:
@@ -197,44 +149,6 @@ def put_together(
     manifest = manifest_of(request, weights, {path.name: sum_of(path) for path in sorted(folder.iterdir())})
     write_text(folder / MANIFEST, manifest.text())
     return manifest
-
-
-def manifest_of(request: Request, weights: tuple[Weights, ...], files: dict[str, FileSum]) -> Manifest:
-    """What the engine says of itself."""
-    devices = [device_of(stage.device) for stage in request.stages]
-    device = next((device for device in devices if device.type == "cuda"), devices[0])
-    return Manifest(
-        glmcore=glmcore.__version__,
-        name=request.name,
-        config=replace(request.config, raw={}),
-        dtype=request.plan.dtype,
-        quantize=request.plan.quantize,
-        total_len=request.total_len,
-        batch=request.batch,
-        built=Built(
-            device.type,
-            torch.__version__,
-            kernel_hash() if by_operators(request) else "",
-            build.instructions(),
-            capability(device),
-        ),
-        plan=request.plan.to_json(),
-        stages=request.stages,
-        graphs=request.graphs,
-        weights=weights,
-        files=files,
-    )
-
-
-def by_operators(request: Request) -> bool:
-    """Whether the graphs leave products to glmcore."""
-    types = request.plan.types.values()
-    return bool(request.config.quantization_bit) or any(each.stored != each.computing for each in types)
-
-
-def capability(device: torch.device) -> str:
-    """Of a card, "9.0"."""
-    return ".".join(map(str, torch.cuda.get_device_capability(device))) if device.type == "cuda" else ""
 
 
 def check_room(folder: Path, needed: int) -> None:

@@ -1,0 +1,390 @@
+"""`glmcore compile`: an engine that opens and answers, what is refused when it is opened, and runs that are stopped."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from click.testing import CliRunner
+from filelock import FileLock
+from golden_cases import GOLDEN
+from safetensors.torch import load_file
+
+from glmcore.checkpoint import open_checkpoint
+from glmcore.checkpoint.lock import LOCK
+from glmcore.checkpoint.tensor_files import TensorInfo
+from glmcore.checkpoint.writer import write_safetensors
+from glmcore.cli import group
+from glmcore.compiled import build, make, work
+from glmcore.compiled.checks import Here, foreign, here
+from glmcore.compiled.dumping import Dumping
+from glmcore.compiled.manifest import MANIFEST, Manifest, manifest_from_json
+from glmcore.compiled.opening import open_engine
+from glmcore.compiled.request import Request, make_request
+from glmcore.engine.runner import Runner
+from glmcore.errors import GlmError
+from glmcore.kernels.load import load_kernel
+from glmcore.place.loader import load_model
+
+CASE = GOLDEN / "v2" / "int4"
+STEPS = 10
+
+
+def run(*arguments: object) -> str:
+    """What the command prints. Errors: GlmError, click's own."""
+    result = CliRunner().invoke(group, ["compile", *map(str, arguments)], catch_exceptions=False, standalone_mode=False)
+    if result.exception is not None:
+        raise result.exception
+    return result.stdout
+
+
+@pytest.fixture(scope="session")
+def shallow_int4(shelf: Path) -> Path:
+    """The original's int4 checkpoint of ChatGLM2-6B's shape without all layers but the first."""
+    folder = shelf / "v2-int4"
+    with FileLock(shelf / "v2-int4.lock"):
+        if folder.exists():
+            return folder
+        folder.mkdir()
+        config = json.loads((CASE / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "num_layers": 1}))
+        with open_checkpoint(CASE) as whole:
+            names = [name for name in whole.names if ".layers." not in name or ".layers.0." in name]
+            tensors = {name: whole.tensor(name) for name in names}
+        layout = {name: TensorInfo(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+        write_safetensors(folder / "model.safetensors", layout, tensors.items())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made(shelf: Path, shallow_int4: Path) -> Path:
+    """Its engine of 1 to 32 rows, with a graph that tells states; compiled once in a run of the tests."""
+    with FileLock(shelf / "any.lock"):
+        if not (shelf / "any").exists():
+            said = run(shallow_int4, "-o", shelf / "any", "--pre-len", 16, "--total-len", 64, "--any-batch", "--golden")
+            assert "prefill 16, decode 1, golden 16, total 64, rows 1-32, int4" in said and "mapped" in said
+    return shelf / "any"
+
+
+def prompt() -> list[int]:
+    return load_file(CASE / "golden.safetensors")["prompt.input_ids"][0].tolist()
+
+
+def engineless(folder: Path, ids: list[int]) -> list[int]:
+    model = load_model(folder, kernel=load_kernel(precision="fast"))
+    runner, found = Runner(model, model.config), []
+    logits = runner.prefill(ids)
+    for _ in range(STEPS):
+        found.append(int(logits.argmax()))
+        logits = runner.decode(found[-1])
+    return found
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 17])
+def test_rows_of_any_number_answer_as_a_run_without_an_engine(made: Path, shallow_int4: Path, rows: int) -> None:
+    engine = open_engine(made)
+    prompts = [[*prompt(), 7 + row % 3] for row in range(rows)]
+    caches = engine.caches(rows)
+    logits, found = engine.prefill(prompts, caches), [[] for _ in prompts]
+    for _ in range(STEPS):
+        for row, after in zip(found, logits, strict=True):
+            row.append(int(after.argmax()))
+        logits = engine.decode([row[-1] for row in found], caches)
+    wanted = [engineless(shallow_int4, ids) for ids in prompts[:3]]
+    assert found == [wanted[row % 3] for row in range(rows)]
+
+
+def test_the_golden_graph_gives_the_reference_call(made: Path) -> None:
+    engine, told = open_engine(made, precision="exact"), []
+    reference = load_file(made / str(engine.manifest.golden))
+    engine.watch = Dumping(lambda role, tensors: told.append((role, dict(tensors))))
+    engine.prefill(reference["ids"][:, : int(reference["lengths"][0])].tolist(), engine.caches(1))
+    [(role, tensors)] = told
+    assert role == "prefill" and tensors.keys() == reference.keys() and "layer.0.out" in tensors
+    own = int(reference["lengths"][0])
+    for name, tensor in tensors.items():
+        axis = {"out": 1, "key": 2, "value": 2}.get(name.rpartition(".")[2])
+        ours, theirs = (t.narrow(axis, 0, own) if axis else t for t in (tensor, reference[name]))
+        assert torch.allclose(ours.double(), theirs.double(), atol=1e-4, rtol=1e-4), name
+
+
+def test_the_manifest_reads_back_to_itself_and_what_is_none_is_one_line(made: Path) -> None:
+    text = (made / MANIFEST).read_text()
+    manifest = manifest_from_json(text)
+    assert isinstance(manifest, Manifest) and manifest.text() == text
+    data = json.loads(text)
+    parts = ("config", "total_len", "batch", "built", "stages", "graphs", "weights", "files", "inputs")
+    for key in ("schema_version", *parts):
+        for other in (None, -1, "x", [[1]], {"a": 1}):
+            with pytest.raises(GlmError, match="none of an engine"):
+                manifest_from_json(json.dumps({**data, key: other}))
+    for bad in ("", "{", "[]", "null", json.dumps({**data, "graphs": data["graphs"] * 2})):
+        with pytest.raises(GlmError, match="none of an engine"):
+            manifest_from_json(bad)
+
+
+def test_files_of_the_folder_alone_are_named(made: Path) -> None:
+    data = json.loads((made / MANIFEST).read_text())
+    for name in ("../passwd", "/etc/passwd", "..", ""):
+        with pytest.raises(GlmError, match="no file of the folder"):
+            manifest_from_json(json.dumps({**data, "files": {**data["files"], name: {"size": 1, "sha256": ""}}}))
+    part = {**data["weights"][0], "file": "x/y", "how": "mapped"}
+    with pytest.raises(GlmError, match="neither inside nor mapped"):
+        manifest_from_json(json.dumps({**data, "weights": [part]}))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"torch": "1.0"}, "compiled by torch 1.0, and torch .* is here, install torch 1.0, or compile"),
+        ({"kernel": "0"}, "compiled for the kernel 0, this glmcore has"),
+        ({"instructions": ("avx512f", "amx_tile")}, "instructions that this CPU lacks: amx_tile, compile"),
+        ({"device": "cuda", "capability": "9.0"}, "a card of capability 9.0, here are: 8.6, 8.9"),
+    ],
+)
+def test_an_engine_of_another_machine_is_refused(made: Path, change: dict[str, object], words: str) -> None:
+    built = manifest_from_json((made / MANIFEST).read_text()).built
+    machine = Here(here().torch, here().kernel, here().instructions - {"amx_tile"}, ("8.6", "8.9"))
+    assert foreign(built, machine) is None
+    refused = foreign(replace(built, **change), machine)
+    assert refused is not None and refused.code == "engine-foreign"
+    with pytest.raises(GlmError, match=words):
+        raise refused
+
+
+def test_nothing_of_a_foreign_or_damaged_engine_is_loaded(made: Path, tmp_path: Path, monkeypatch) -> None:
+    """Each fault is found before any code of the engine is."""
+    monkeypatch.setattr(torch._C._aoti, "AOTIModelPackageLoader", None)
+    folder = tmp_path / "copy"
+    shutil.copytree(made, folder)
+
+    def refused(code: str, words: str) -> None:
+        with pytest.raises(GlmError, match=words) as error:
+            open_engine(folder)
+        assert error.value.code == code
+
+    for name in ("engine.pt2", "weights.safetensors", "config.json", "products.so", "golden.safetensors"):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[:-1])
+        refused("engine-damaged", f"{name} has {len(content) - 1} bytes of {len(content)}")
+        (folder / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        refused("engine-damaged", f"{name} has changed")
+        (folder / name).unlink()
+        refused("engine-damaged", f"{name} is missing")
+        (folder / name).write_bytes(content)
+    text = (folder / MANIFEST).read_text()
+    (folder / MANIFEST).write_text(text.replace(f'"torch": "{torch.__version__}"', '"torch": "2.1.0"'))
+    refused("engine-foreign", "compiled by torch 2.1.0")
+    (folder / MANIFEST).unlink()
+    refused("engine-invalid", "this is no engine")
+    shutil.rmtree(folder)
+    refused("model-path", "does not exist")
+
+
+def test_mapped_weights_are_found_beside_the_engine_too(made: Path, tmp_path: Path, monkeypatch) -> None:
+    data = json.loads((made / MANIFEST).read_text())
+    [mapped] = [part for part in data["weights"] if part["how"] == "mapped"]
+    folder = tmp_path / "copy"
+    shutil.copytree(made, folder)
+    gone = {**mapped, "file": str(tmp_path / "gone" / "model.safetensors")}
+    weights = [gone if part == mapped else part for part in data["weights"]]
+    (folder / MANIFEST).write_text(json.dumps({**data, "weights": weights}))
+    with pytest.raises(GlmError, match=r"model.safetensors is missing.*bring the checkpoint's model.safetensors back"):
+        open_engine(folder)
+    shutil.copy(mapped["file"], folder / "model.safetensors")
+    assert open_engine(folder).prefill([prompt()], open_engine(folder).caches(1)).isfinite().all()
+
+
+# Without torch's compiler: what a graph's compilation gives is stood in for.
+
+
+@pytest.fixture
+def stood_in(monkeypatch, tmp_path: Path) -> list[str]:
+    """In place of compiling a graph, a file; the graphs that were asked for."""
+    asked: list[str] = []
+
+    def compile_graph(program, cxx: str) -> list[str]:
+        asked.append(str(len(asked)))
+        path = tmp_path / "graph.wrapper.so"
+        path.write_bytes(b"code")
+        return [str(path)]
+
+    monkeypatch.setattr(build, "export", lambda *_: None)
+    monkeypatch.setattr(build, "compile_graph", compile_graph)
+    return asked
+
+
+def request_of(**wishes) -> Request:
+    with open_checkpoint(CASE) as checkpoint:
+        return make_request(checkpoint.config, **{"pre_len": 16, "total_len": 64, **wishes})
+
+
+def compiled(output: Path, request: Request | None = None, **settings) -> Manifest:
+    with open_checkpoint(CASE) as checkpoint:
+        return make.compile_engine(request or request_of(), output, checkpoint, **settings)
+
+
+def test_a_run_that_was_stopped_goes_on_with_what_it_finished(stood_in: list[str], tmp_path: Path, monkeypatch) -> None:
+    output, whole = tmp_path / "engine", build.compile_graph
+
+    def stopped(program, cxx: str) -> list[str]:
+        if stood_in:
+            raise KeyboardInterrupt
+        return whole(program, cxx)
+
+    monkeypatch.setattr(build, "compile_graph", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        compiled(output)
+    assert not output.exists() and len(stood_in) == 1
+    monkeypatch.setattr(build, "compile_graph", whole)
+    told: list[str] = []
+    compiled(output, progress=lambda label, done, total: told.append(label))
+    assert len(stood_in) == 2 and "kept prefill.16.0" in told and "compiling decode.1.0" in told
+    assert (output / MANIFEST).exists() and not output.with_name("engine.unfinished").exists()
+    with pytest.raises(GlmError, match="the engine's folder is not empty"):
+        compiled(output)
+
+
+def test_another_length_is_another_graph(stood_in: list[str], tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(make, "put_together", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    for length, graphs in ((16, 2), (16, 2), (24, 3)):  # the decode graph is the same
+        with pytest.raises(GlmError, match=r"No space left.*what is finished is kept"):
+            compiled(tmp_path / "engine", request_of(pre_len=length))
+        assert len(stood_in) == graphs and not (tmp_path / "engine").exists()
+
+
+def test_finished_work_that_has_changed_is_made_anew(stood_in: list[str], tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(make, "put_together", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    for graphs in (2, 3):
+        with pytest.raises(GlmError):
+            compiled(tmp_path / "engine")
+        assert len(stood_in) == graphs
+        (tmp_path / "engine.unfinished" / "graph.prefill.16.0" / "graph.wrapper.so").write_bytes(b"other")
+
+
+def test_two_runs_do_not_write_one_engine(stood_in: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "engine.unfinished"
+    folder.mkdir()
+    with FileLock(folder / LOCK):
+        (folder / LOCK).write_text("process 7 on elsewhere")
+        with pytest.raises(GlmError, match=r"another run is writing into this folder \(process 7 on elsewhere\)"):
+            compiled(tmp_path / "engine")
+    assert not stood_in
+
+
+def test_a_full_disk_is_said_before_anything_is_written(stood_in: list[str], tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
+    with pytest.raises(GlmError, match=r"GB of weights are to be written and 0\.0 GB are free"):
+        compiled(tmp_path / "engine")
+
+
+def test_without_a_compiler_the_step_that_needs_it_is_named(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(GlmError, match=r"compiling a graph takes a C\+\+ compiler.*opening and running .* takes none"):
+        compiled(tmp_path / "engine")
+    assert not os.listdir(tmp_path)
+
+
+def test_all_weights_lie_inside_where_that_is_asked_for(stood_in: list[str], tmp_path: Path) -> None:
+    apart = compiled(tmp_path / "apart")
+    inside = compiled(tmp_path / "inside", request_of(self_contained=True))
+    assert {part.how for part in apart.weights} == {"inside", "mapped"}
+    assert {part.how for part in inside.weights} == {"inside"}
+    assert sum(len(part.tensors) for part in apart.weights) == sum(len(part.tensors) for part in inside.weights)
+    assert work.sums(tmp_path / "inside")["weights.safetensors"] == inside.weights[0].sha256
+
+
+# The five examples of the brief's third document, but for the program's name, and what they ask for.
+EXAMPLES = [
+    (
+        "--model-path {model} --target-path . --static-batch-size 1 --pre-len 256 --export-name glm2_6b2048_48M",
+        "glm2_6b2048_48M_bf16_q", (256, 2048, 1),
+    ),
+    (
+        "--model-path {model} --target-path . --static-batch-size 1 --pre-len 1024  --export-name glm2_6b2048_48M",
+        "glm2_6b2048_48M_bf16_q_pre1024", (1024, 2048, 1),
+    ),
+    (
+        "--model-path {model} --target-path . --static-batch-size 8 --pre-len 256  --export-name glm2_6b2048_48M",
+        "glm2_6b2048_48M_b8_bf16_q", (256, 2048, 8),
+    ),
+    (
+        "--model-path {model} --target-path . --static-batch-size 1 --pre-len 2048  --export-name glm2_6b8192_48M "
+        "--total-len 8192",
+        "glm2_6b8192_48M_bf16_q_pre2048", (2048, 8192, 1),
+    ),
+    (
+        "--model-path {model} --target-path . --static-batch-size 1 --pre-len 256  --export-name glm2_6b32768_48M "
+        "--total-len 32768",
+        "glm2_6b32768_48M_bf16_q", (256, 32768, 1),
+    ),
+]  # fmt: skip
+
+
+@pytest.fixture
+def onnx(tmp_path: Path) -> Path:
+    """ChatGLM2-6B's shape in small, for 32768 tokens, where the document has its model.onnx."""
+    folder = tmp_path / "path-to" / "chatglm2-6b-onnx"
+    shutil.copytree(GOLDEN / "v2" / "base", folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "seq_length": 32768}))
+    return folder / "model.onnx"
+
+
+@pytest.mark.parametrize(("line", "name", "lengths"), EXAMPLES)
+def test_the_documents_examples_run_as_written(
+    line: str, name: str, lengths: tuple[int, int, int], onnx: Path, stood_in: list[str], tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(*line.format(model=onnx).split())
+    for suffix, role in (("", "prefill"), ("_inc", "decode")):
+        manifest = manifest_from_json((tmp_path / f"{name}{suffix}.ngf" / MANIFEST).read_text())
+        pre_len, total, rows = lengths
+        assert (manifest.roles, manifest.total_len, manifest.batch) == ((role,), total, (rows, rows))
+        assert manifest.lengths(role) == ((pre_len,) if role == "prefill" else (1,))
+        assert (manifest.quantize, manifest.dtype) == ("int8", "bfloat16")
+    assert len(stood_in) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("MODEL", "an engine has one place"),
+        ("MODEL -o DIR --target-path .", "an engine has one place"),
+        ("-o DIR", "one model is compiled"),
+        ("MODEL -o DIR --pre-len 64 --total-len 64", "leaves no room for an answer in --total-len 64"),
+        ("MODEL -o DIR --pre-len 1 --total-len 64", "--pre-len 1 is no prompt"),
+        ("MODEL -o DIR --total-len 9999", "longer than the model's own 128"),
+        ("MODEL -o DIR --pre-len 8 --total-len 64 --device cuda", "cuda:0 is not on this machine"),
+        ("MODEL -o DIR --pre-len 8 --total-len 64 --quant int8", "already quantised to int4"),
+        ("MODEL -o DIR --pre-len 8 --total-len 64 --split-strategy 1", "--multi-dev-dram-limit 8,8"),
+        ("MODEL -o DIR --pre-len 8 --total-len 64 --multi-dev-dram-limit 8,x", "'8,x' are no limits"),
+        ("MODEL -o DIR --pre-len 8 --total-len 64 --is-bf16 maybe", "neither True nor False"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(arguments: str, words: str, tmp_path: Path) -> None:
+    written = [{"MODEL": str(CASE), "DIR": str(tmp_path / "engine")}.get(word, word) for word in arguments.split()]
+    with pytest.raises(Exception, match=words):
+        run(*written)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_limit_that_no_plan_fits_says_by_how_much_and_what_would() -> None:
+    from glmcore.config import find_config
+
+    config = find_config("chatglm2-6b")
+    with pytest.raises(GlmError, match=r"GiB are missing.*would fit.*--multi-dev-dram-limit (\S+),\1") as error:
+        make_request(config, limits=(2.0, 2.0), dtype="bfloat16")
+    [limit] = [word for word in error.value.hint.split() if "," in word and word[0].isdigit()]
+    limits = [float(part) for part in limit.strip(",").split(",")]
+    assert len(make_request(config, limits=limits, dtype="bfloat16").stages) == 2
+    with pytest.raises(GlmError, match="are missing"):
+        make_request(config, limits=[size - 0.25 for size in limits], dtype="bfloat16")
