@@ -134,8 +134,8 @@ def manifest_from_json(text: str | bytes, where: str = "") -> Manifest:
     try:
         data = parse_json(text)
         version, inputs = data["schema_version"], tuple(data["inputs"])
-        if type(version) is int and version != SCHEMA_VERSION:
-            raise ValueError(f"its schema version is {version}, this glmcore knows {SCHEMA_VERSION}")
+        if type(version) is not int or version != SCHEMA_VERSION:
+            raise ValueError(f"its schema version is {version!r}, this glmcore knows {SCHEMA_VERSION}")
         manifest = _manifest(data)
         if inputs != INPUTS:
             raise ValueError(f"its graphs take {', '.join(map(str, inputs))}")
