@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from glmcore.cli.options import TRUTHS, Truth
 from glmcore.cli.terminal import say
 from glmcore.errors import GlmError
 from glmcore.plan import NUMBERED, STRATEGIES, format_size
@@ -21,21 +22,6 @@ if TYPE_CHECKING:
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 ROLES = {"prefill": ("prefill",), "decode": ("decode",), "both": ("prefill", "decode")}
 USUAL_PRE_LEN = 256
-TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-
-
-class Truth(click.ParamType):
-    """True or False in a word, for options that the brief's tools give one."""
-
-    name = "True|False"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> bool:
-        if isinstance(value, bool):
-            return value
-        found = TRUTHS.get(str(value).lower())
-        if found is None:
-            self.fail(f"{value!r} is neither True nor False", param, ctx)
-        return found
 
 
 class Quantisation(click.ParamType):

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from glmcore.cli.options import Truth
 from glmcore.cli.terminal import say
 from glmcore.compiled.questions import EXAMPLES, SELF_TEST, chosen
 from glmcore.compiled.wishes import Wishes, device_names, rows_of
 from glmcore.errors import GlmError
+from glmcore.plan import NUMBERED, STRATEGIES
 
 if TYPE_CHECKING:
     from glmcore.config import ModelConfig
@@ -31,7 +33,7 @@ MAX_NEW_TOKENS = 2048
 def switch(name: str, **settings: Any):
     """A flag that takes True or False behind it, too, as the document's examples write it."""
     return click.option(
-        name, type=click.BOOL, is_flag=False, flag_value="True", default=False, metavar="[True|False]", **settings
+        name, type=Truth(), is_flag=False, flag_value="True", default=False, metavar="[True|False]", **settings
     )
 
 
@@ -78,7 +80,7 @@ def limits(context: click.Context, option: click.Parameter, text: str | None) ->
 @click.option("--device", metavar="DEVICES", default="", help="As the engine was compiled for: cpu, or cards as 0,1.")
 @click.option("--multi-dev-dram-limit", metavar="GIB,GIB…", callback=limits, help="GiB that each device may take.")
 @click.option(
-    "--split-strategy", "--split-stragety", metavar="STRATEGY", help="As compiled: greedy, equal, loose, or 0, 1, 2."
+    "--split-strategy", "--split-stragety", type=click.Choice([*STRATEGIES[:3], *NUMBERED]), help="As compiled."
 )
 @click.option("--max-batch-size", type=click.IntRange(1), help="Groups at most.")
 @click.option("--total-len", type=click.IntRange(1), help="As compiled. [default: the engine's]")

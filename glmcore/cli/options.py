@@ -8,6 +8,21 @@ from typing import Any
 import click
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+class Truth(click.ParamType):
+    """True or False in a word, for options that the brief's tools give one."""
+
+    name = "True|False"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> bool:
+        if isinstance(value, bool):
+            return value
+        found = TRUTHS.get(str(value).lower())
+        if found is None:
+            self.fail(f"{value!r} is neither True nor False", param, ctx)
+        return found
 
 
 precision_option = click.option(

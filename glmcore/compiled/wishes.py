@@ -30,11 +30,14 @@ class Wishes:
 def rows_of(manifest: Manifest, wishes: Wishes) -> int:
     """The rows of a call, after all that is asked for has been found to be the engine's.
 
-    Errors: GlmError("usage") for the first that is not, with both values.
+    Errors: GlmError("usage") for the first that is not, with both values, and for an engine of one role alone.
     """
+    for role in ("prefill", "decode"):
+        if role not in manifest.roles:
+            raise GlmError("usage", f"the engine has no {role} graph", hint="put it together with one: glmcore combine")
     lengths = manifest.lengths("prefill")
     if wishes.base_length is not None and wishes.base_length not in lengths:
-        raise contradiction("--base-length", wishes.base_length, " or ".join(map(str, lengths)) or "none")
+        raise contradiction("--base-length", wishes.base_length, " or ".join(map(str, lengths)))
     least, most = manifest.batch
     rows = wishes.static_batch or least
     if not least <= rows <= most:

@@ -8,11 +8,13 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 import glmcore
 from glmcore.cli import group
+from glmcore.cli.failures import told as told_as
 from glmcore.cli.infer import questions_for
 from glmcore.compiled.answering import Request, answer
 from glmcore.compiled.checks import read_manifest
@@ -161,12 +163,28 @@ def test_engines_of_other_prefill_lengths_dump_the_same(engine: Engines, several
         (("--dynamic-batch-size", 4, "--max-batch-size", 3), "4 groups of 1 are more than the 3"),
         (("--question", "?", "--question-from", 2), "--question-from 2 takes built-in ones"),
         (("--do-sample", "--top-p", 1.5), "top-p is a probability"),
+        (("--split-strategy", "3"), "'3' is not one of 'greedy', 'equal', 'loose'"),
+        (("--constant-output", "perhaps"), "'perhaps' is neither True nor False"),
     ],
 )
 def test_what_contradicts_the_engine_is_refused_with_both_values(wish: tuple, words: str, engine: Engines) -> None:
-    with pytest.raises(GlmError) as caught:
+    with pytest.raises((GlmError, click.BadParameter)) as caught:
         infer("--engine", engine("usual"), *wish)
-    assert words in str(caught.value) and caught.value.exit_status == 2
+    assert words in str(caught.value) and told_as(caught.value).exit_status == 2
+
+
+def test_what_is_no_whole_engine_is_refused_before_anything_is_read(engine: Engines, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for folder, code in (
+        (engine("wide"), "usage"),
+        (tmp_path / "folder", "engine-invalid"),
+        (tmp_path / "no", "model-path"),
+    ):
+        with pytest.raises(GlmError) as caught:
+            infer("--engine", folder, "--question", "?")
+        assert caught.value.code == code
+        if code == "usage":
+            assert "the engine has no decode graph" in caught.value.what
 
 
 def test_values_that_are_the_engines_own_are_taken(engine: Engines) -> None:
