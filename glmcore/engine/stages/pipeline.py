@@ -130,10 +130,9 @@ class Pipeline:
 
     def forget_dropped(self) -> None:
         """Have the stages let go of what was taken and is not wanted any more."""
-        if self._dropped:
-            numbers, self._dropped[:] = tuple(self._dropped), []
-            for handle in self.handles:
-                self._submit(handle, Drop(numbers))
+        numbers = [self._dropped.pop() for _ in range(len(self._dropped))]  # more may come meanwhile, from any thread
+        for handle in self.handles if numbers else ():
+            self._submit(handle, Drop(tuple(numbers)))
 
     def _submit(self, handle: Handle, call: Call, before: Pending | None = None) -> Pending:
         if self.lost is not None:
