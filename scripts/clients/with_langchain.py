@@ -8,21 +8,23 @@ from calls import HELLO, KEY, MODEL, URL, call, main
 from langchain_core.messages import HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAI, OpenAIEmbeddings
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 SERVER = {"base_url": f"{URL}/v1", "api_key": KEY, "model": MODEL}
 chat = ChatOpenAI(**SERVER, temperature=0)
 
 
 class Colour(BaseModel):
-    """A colour, and how many."""
+    """A colour, and how many; with anything else beside it an answer of the demo model hardly ends."""
+
+    model_config = ConfigDict(extra="forbid")
 
     colour: Literal["red", "green"]
     count: Literal[1, 2, 3]
 
 
-@tool
-def paint(colour: Literal["red", "green"], count: Literal[1, 2, 3]) -> str:
+@tool(args_schema=Colour)
+def paint(colour: str, count: int) -> str:
     """Paints so many walls."""
     return f"{count} {colour}"
 
@@ -58,7 +60,7 @@ def structured_output_by_a_function() -> None:
 
 @call
 def tools_and_results() -> None:
-    bound = chat.bind_tools([paint], tool_choice="any")
+    bound = chat.bind_tools([paint], tool_choice="any", strict=True)
     answer = bound.invoke(HELLO)
     [made] = answer.tool_calls
     result = ToolMessage(paint.invoke(made["args"]), tool_call_id=made["id"])
@@ -68,7 +70,7 @@ def tools_and_results() -> None:
 @call
 def a_streamed_tool_call() -> None:
     whole = None
-    for chunk in chat.bind_tools([paint], tool_choice="paint").stream(HELLO):
+    for chunk in chat.bind_tools([paint], tool_choice="paint", strict=True).stream(HELLO):
         whole = chunk if whole is None else whole + chunk
     assert whole.tool_calls[0]["name"] == "paint" and whole.tool_calls[0]["args"]["colour"] in ("red", "green")
 

@@ -80,7 +80,7 @@ def content_block(block: Block) -> Event:
         return {"type": "text", "text": block.text, "citations": None}
     if block.kind == "thought":
         return {"type": "thinking", "thinking": block.text, "signature": ""}
-    return {**begun_block(block), "input": block.arguments}
+    return {**begun_block(block), "input": block.arguments or {}}
 
 
 def begun_block(block: Block) -> Event:

@@ -32,11 +32,11 @@ class Block:
 
     @property
     def arguments(self) -> Any:
-        """Those of a call; none where they were cut."""
+        """Those of a call; None where they were cut, or are nested deeper than can be read."""
         try:
             return json.loads(self.text)
-        except ValueError:
-            return {}
+        except (ValueError, RecursionError):
+            return None
 
 
 class Step(Enum):

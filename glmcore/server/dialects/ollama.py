@@ -105,7 +105,7 @@ class Scores:
 async def events(telling: Telling, form: Form, scores: Scores) -> AsyncIterator[Event]:
     async for step, block, text in steps(telling):
         if block.kind == "call":
-            if step is Step.END:
+            if step is Step.END and block.arguments is not None:  # who is told of a call makes it, cut or not
                 yield {**form.chunk(tool_calls=[call(block)]), **scores.field()}
         elif step is Step.PART:
             chunk = form.chunk(text) if block.kind == "text" else form.chunk(thinking=text)
@@ -116,7 +116,7 @@ async def events(telling: Telling, form: Form, scores: Scores) -> AsyncIterator[
 async def whole(telling: Telling, form: Form, scores: Scores) -> Event:
     parts = await blocks(telling)
     texts = {kind: "".join(block.text for block in parts if block.kind == kind) for kind in ("text", "thought")}
-    calls = [call(block) for block in parts if block.kind == "call"]
+    calls = [call(block) for block in parts if block.kind == "call" and block.arguments is not None]
     return {
         **form.chunk(texts["text"], thinking=texts["thought"], tool_calls=calls),
         **scores.field(),

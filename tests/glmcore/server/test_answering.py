@@ -16,7 +16,7 @@ pytest.importorskip("fastapi")
 from glmcore.chat.deltas import NEXT_MESSAGE, Deltas, calls_of
 
 TOOLS = ("get_weather",)
-V3 = "get_weather\n ```python\ntool_call(city=\"北京\")\n```"
+V3 = 'get_weather\n ```python\ntool_call(city="北京")\n```'
 GLM4 = 'get_weather\n{"city": "北京"}'
 
 

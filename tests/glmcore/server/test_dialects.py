@@ -199,3 +199,42 @@ def test_answers_are_held_to_a_schema_in_every_dialect(glm4: Any, path: str) -> 
     assert status == 200, reply
     answer = json.loads(text(reply))
     assert set(answer) == {"colour", "count"} and answer["colour"] in ("red", "green") and 0 <= answer["count"] <= 99
+
+
+PAINT = {"name": "paint", "description": "Paints walls."}
+# Route → the fields that ask for a call, and the calls of an answer.
+CALLED: dict[str, tuple[dict[str, Any], Callable[[Any], list[tuple[str, Any]]]]] = {
+    "/v1/responses": (
+        {"tools": [{"type": "function", **PAINT, "parameters": SCHEMA}], "tool_choice": "required"},
+        lambda reply: [(item["name"], item["arguments"]) for item in reply["output"] if "arguments" in item],
+    ),
+    "/v1/messages": (
+        {"tools": [{**PAINT, "input_schema": SCHEMA}], "tool_choice": {"type": "any"}},
+        lambda reply: [(block["name"], block["input"]) for block in reply["content"] if "input" in block],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", CALLED)
+def test_a_call_that_must_come_comes_or_is_cut(glm4: Any, path: str) -> None:
+    fields, calls = CALLED[path]
+    limit = {"/v1/responses": "max_output_tokens", "/v1/messages": "max_tokens"}[path]
+    status, reply, _ = glm4.ask("POST", path, {**RIGHT[path], **fields, limit: 200})
+    assert status == 200, reply
+    name, arguments = calls(reply)[0]
+    made = json.loads(arguments) if isinstance(arguments, str) else arguments
+    assert name == "paint" and made["colour"] in ("red", "green") and 0 <= made["count"] <= 99
+    status, cut, _ = glm4.ask("POST", path, {**RIGHT[path], **fields, limit: 8})
+    assert status == 200 and cut.get("status", "incomplete") == "incomplete", cut
+    assert cut.get("stop_reason", "max_tokens") == "max_tokens"
+
+
+def test_ollama_tells_of_no_call_that_was_cut(caller: Any) -> None:
+    tool = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
+    body = {"model": caller.engine.config.name, "messages": [USER], "tools": [tool], "stream": False}
+    for tokens, told in ((50, True), (4, False)):
+        status, reply, _ = caller.ask(
+            "POST", "/api/chat", {**body, "options": {"temperature": 0, "num_predict": tokens}}
+        )
+        assert status == 200 and ("tool_calls" in reply["message"]) is told, reply
+        assert reply["done_reason"] == ("stop" if told else "length")
