@@ -19,8 +19,6 @@ from glmcore.tokenizers import Tokenizer
 class Front(Engine):
     """An engine that computes nothing: it sends each prompt to one of its replicas, which come and go."""
 
-    tells_states = False
-
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer) -> None:
         self.understand(config, tokenizer)
         self.plan = None
@@ -61,6 +59,10 @@ class Front(Engine):
         return nullcontext()
 
     @property
+    def tells_states(self) -> bool:
+        return all(len(remote.about["stages"]) == 1 for remote in list(self.remotes.values()))
+
+    @property
     def weights_bytes(self) -> int:
         """Of one replica; nothing is known while none is there."""
         about = next((remote.about for remote in list(self.remotes.values())), {"stages": ()})
@@ -87,7 +89,8 @@ class Front(Engine):
         self, prompt: str | Sequence[int], *, max_new_tokens: int = 512, **asked: Any
     ) -> RemoteAnswer:
         """As ``Engine.submit``. Errors: GlmError("context-full"), and "replica-lost" where no replica is there."""
-        answer = RemoteAnswer(self.sequence(self.prompt_ids(prompt), max_new_tokens), self.backend)
+        sequence = self.sequence(self.prompt_ids(prompt), max_new_tokens)
+        answer = RemoteAnswer(sequence, self.backend, asked.get("observer"))
         with self._lock:
             name = self._router.choose(answer.sequence.prompt)
             remote = None if name is None else self.remotes[name]

@@ -14,6 +14,7 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from glmcore.cluster.replica import NEWS, ORDERS, is_last
 from glmcore.engine.batch.answer import Answer, Ending, Piece
+from glmcore.engine.observers import Observer
 from glmcore.engine.sequence import Sequence as TokenSequence
 from glmcore.errors import GlmError
 
@@ -24,8 +25,8 @@ SILENCE_S = 4.0
 class RemoteAnswer(Answer):
     """An answer that is made elsewhere: tokens are drawn and worded there."""
 
-    def __init__(self, sequence: TokenSequence, backend: str) -> None:
-        super().__init__(sequence, None, None, backend)  # type: ignore[arg-type]
+    def __init__(self, sequence: TokenSequence, backend: str, observer: Observer | None = None) -> None:
+        super().__init__(sequence, None, None, backend, observer=observer)  # type: ignore[arg-type]
         self.give_up: Callable[[], None] = lambda: None
 
     def cancel(self) -> None:
@@ -87,14 +88,14 @@ class Remote:
         except RayError as error:
             self.close(f"its process has ended ({type(error).__name__})")
 
-    def _hear(self, news: tuple[Collection[int], Sequence[tuple[int, Any]], Mapping[str, int]]) -> None:
+    def _hear(self, news: tuple[Collection[int], Sequence[tuple[int, Any, Any]], Mapping[str, int]]) -> None:
         begun, said, figures = news
         self.figures = figures or self.figures  # a stage has none
         now = time.perf_counter()
         for number in begun:
             if number in self._answers:
                 self._answers[number].begun = now
-        for number, item in said:
+        for number, item, observer in said:
             answer = self._answers.pop(number, None) if is_last(item) else self._answers.get(number)
             if answer is None:
                 continue
@@ -104,6 +105,8 @@ class Remote:
                 answer.stats = item.stats
             if isinstance(item, Piece | Ending) and item.logprob is not None:
                 answer.logprobs.append(item.logprob)
+            if observer is not None and answer.observer is not None:
+                vars(answer.observer).update(vars(observer))  # what was seen there
             if is_last(item):
                 self.ended(self, answer)
             answer.tell(item)

@@ -13,6 +13,10 @@ from glmcore.kernels.threads import share_cores
 if TYPE_CHECKING:
     from glmcore.engine.batch.answer import Answer, Item
     from glmcore.engine.engine import Engine
+    from glmcore.engine.observers import Observer
+
+    # The number of an answer, what it says, and with its last word whoever has seen the states of its prompt.
+    Said = tuple[int, Item, Observer | None]
 
 # Seconds of silence after which the front is told that there is nothing to tell.
 BEAT_S = 1.0
@@ -29,7 +33,7 @@ class Replica:
 
     def __init__(self) -> None:
         share_cores()  # before torch comes, which brings OpenMP
-        self.said: queue.SimpleQueue[tuple[int, Item]] = queue.SimpleQueue()
+        self.said: queue.SimpleQueue[Said] = queue.SimpleQueue()
         self.answers: dict[int, Answer] = {}
         self.begun: set[int] = set()
 
@@ -63,16 +67,17 @@ class Replica:
         try:
             answer = self.engine.submit(prompt, **asked)
         except Exception as error:
-            self.said.put((number, sendable(error)))
+            self.said.put((number, sendable(error), None))
             return
         self.answers[number] = answer
-        answer.listen(lambda item: self.said.put((number, sendable(item))))
+        observer = asked.get("observer")
+        answer.listen(lambda item: self.said.put((number, sendable(item), observer if is_last(item) else None)))
 
     def cancel(self, number: int) -> None:
         if number in self.answers:
             self.answers[number].cancel()
 
-    def news(self) -> tuple[list[int], list[tuple[int, Item]], dict[str, int]]:
+    def news(self) -> tuple[list[int], list[Said], dict[str, int]]:
         """Whose turn has come, what was said, and how full this replica is. Waits for it, BEAT_S at most."""
         said = self._said()
         begun = [
@@ -80,14 +85,14 @@ class Replica:
             if answer.begun is not None and number not in self.begun
         ]  # fmt: skip
         self.begun.update(begun)
-        for number, item in said:
+        for number, item, _ in said:
             if is_last(item):
                 self.answers.pop(number, None)
                 self.begun.discard(number)
         return begun, said, self.figures()
 
-    def _said(self) -> list[tuple[int, Item]]:
-        said: list[tuple[int, Item]] = []
+    def _said(self) -> list[Said]:
+        said: list[Said] = []
         with suppress(queue.Empty):
             said.append(self.said.get(timeout=BEAT_S))
             while True:

@@ -30,7 +30,7 @@ class StageProcess:
     def run(self, call: Call, before: Any = None) -> Answered:
         return self.stage.run(call, before)
 
-    def news(self) -> tuple[Sequence[int], Sequence[tuple[int, Any]], Mapping[str, int]]:
+    def news(self) -> tuple[Sequence[int], Sequence[Any], Mapping[str, int]]:
         """As a replica's: nothing, but that it is there."""
         time.sleep(BEAT_S)
         return (), (), {}

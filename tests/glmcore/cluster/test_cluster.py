@@ -101,6 +101,11 @@ def test_answers_are_those_of_the_engine_alone_and_both_replicas_make_them(
     assert len(drawn) == 1
     status, body, _ = server.chat("hello", n=2, logprobs=True, stop=["e"])
     assert status == 200 and len(body["choices"]) == 2 and body["choices"][0]["logprobs"]["content"]
+    scored = {"prompt": "hello", "max_tokens": 0, "echo": True, "logprobs": 1}
+    status, said, _ = server.ask("POST", "/v1/completions", scored)
+    assert status == 200 and len(json.loads(said)["choices"][0]["logprobs"]["token_logprobs"]) > 1
+    vector = json.loads(server.ask("POST", "/v1/embeddings", {"input": "hello"})[1])["data"][0]["embedding"]
+    assert sum(value * value for value in vector) == pytest.approx(1)
     status, body, _ = server.chat("hello", max_tokens=40, response_format={"type": "json_object"})
     assert status == 200 and body["choices"][0]["message"]["content"].lstrip().startswith("{")
     message = {"max_tokens": 50, "messages": [{"role": "user", "content": "hello"}], "stop_sequences": ["e"]}
