@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,7 @@ from glmcore.checkpoint import open_checkpoint
 from glmcore.place import quantize_checkpoint
 
 pytestmark = pytest.mark.cluster
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 TEXTS = ["what is libcuda?", "hello", "why is it slow?", "which driver?", "what is a link?", "how do I undo?"]
 
 
@@ -115,6 +118,24 @@ def test_answers_are_those_of_the_engine_alone_and_both_replicas_make_them(
     metrics = server.ask("GET", "/metrics")[1].decode()
     assert 'glmcore_cluster_nodes{state="serving"} 2.0' in metrics
     assert re.search(r"glmcore_cluster_replicas 2\.0", metrics)
+
+
+def test_the_page_shows_the_machines(server: Served, unfit: dict[str, str]) -> None:
+    api = pytest.importorskip("playwright.sync_api", reason="pip install .[dev]")
+    browser = os.environ.get("GLM_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip("no Chromium here (GLM_BROWSER names one)")
+    with api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        page = started.new_context(locale="en-GB").new_page()
+        page.goto(f"http://127.0.0.1:{server.port}/")
+        page.get_by_role("tab", name="Machine").click()
+        table = page.locator("#nodes")
+        api.expect(table.locator("tr")).to_have_count(5, timeout=20_000)
+        said = table.inner_text()
+        api.expect(page.locator(".device .bar")).to_have_count(2)
+        started.close()
+    assert said.count("serving") == 2 and said.count("unfit") == 2 and all(why in said for why in unfit)
 
 
 def test_a_replica_that_is_killed_is_told_of_replaced_and_missed_by_nobody(
