@@ -71,7 +71,8 @@ def kills(cluster: Rays, model: Path, options: argparse.Namespace) -> None:
             said.append(time.perf_counter() - started)
             server.until(lambda now: len(now["replicas"]) == wanted, 60)
             back.append(time.perf_counter() - started)
-            print(f"kill {number + 1}: said {said[-1]:.2f} s, back {back[-1]:.1f} s", file=sys.stderr)
+            times = f"said {said[-1]:.2f} s, back {back[-1]:.1f} s"
+            print(f"kill {number + 1}: {times}; {dict(crowd.endings)}", file=sys.stderr)
         endings = crowd.stop()
         idle = server.until(lambda now: not any(rows(each) for each in now["replicas"]), 30)
         wrong = endings.pop("wrong", 0)
