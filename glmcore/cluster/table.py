@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-# Seconds until a node that is not fit is looked at again: somebody may have run the fix there.
+# Seconds until a node that has nothing is looked at again: somebody may have run the fix there, or freed memory.
 LOOK_AGAIN_S = 60.0
 # Seconds that a node rests after its second failure in a row; twice as long after each further one, up to the last.
 REST_S, LONGEST_REST_S = 1.0, 60.0
@@ -68,9 +68,8 @@ class Table:
 
     def due(self, now: float) -> list[str]:
         """Those to be examined; they are under examination from now on."""
-        due = [
-            id for id, entry in self.entries.items() if entry.state in (State.NEW, State.UNFIT) and entry.due <= now
-        ]
+        idle = (State.NEW, State.FIT, State.UNFIT)
+        due = [id for id, entry in self.entries.items() if entry.state in idle and entry.due <= now]
         for id in due:
             self.entries[id].state = State.EXAMINING
         return due

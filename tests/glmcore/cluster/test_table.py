@@ -29,7 +29,7 @@ def test_a_node_is_examined_once_and_then_fit_or_looked_at_again() -> None:
     nodes.examined("a", 10)
     nodes.examined("b", 10, "it lacks config.json")
     assert nodes.fit == ["a"]
-    assert nodes.due(10 + LOOK_AGAIN_S - 1) == [] and nodes.due(10 + LOOK_AGAIN_S) == ["b"]
+    assert nodes.due(10 + LOOK_AGAIN_S - 1) == [] and nodes.due(10 + LOOK_AGAIN_S) == ["a", "b"]
 
 
 def test_what_was_lost_is_examined_at_once_and_what_fails_again_rests_longer() -> None:
