@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,8 +116,14 @@ def compile_graph(program: ExportedProgram, cxx: str) -> list[str]:
     }
     args, kwargs = program.example_inputs
     try:
-        return aot_compile(program.module(check_guards=False), args, kwargs, options=options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of its own use of itself
+            return aot_compile(program.module(check_guards=False), args, kwargs, options=options)
+    except OSError:
+        raise  # a full disk, a file that cannot be written
     except Exception as error:  # torch's compiler fails in types of its own
+        if os.strerror(errno.ENOSPC) in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.environ.get(CACHE)) from error
         raise GlmError("compile-failed", f"a graph could not be compiled: {first_line(error)}", where=cxx) from error
 
 

@@ -91,7 +91,8 @@ def check_lengths(config: ModelConfig, pre_len: int, total_len: int, batch: tupl
         raise GlmError("usage", what, hint=f"at most {config.max_length}")
     if pre_len >= total_len:
         what = f"--pre-len {pre_len} leaves no room for an answer in --total-len {total_len}"
-        raise GlmError("usage", what, hint=f"--total-len {2 * pre_len}, or a shorter --pre-len")
+        longer = f"a --total-len of up to {config.max_length}, or " if pre_len < config.max_length else ""
+        raise GlmError("usage", what, hint=f"{longer}a shorter --pre-len")
     if not 1 <= batch[0] <= batch[1] <= MOST_ROWS:
         raise GlmError("usage", f"{batch[1]} rows are none of an engine", hint=f"1 to {MOST_ROWS}")
 
