@@ -69,7 +69,7 @@ def test_they_are_the_models_own_whatever_sampling_does() -> None:
 
 def test_drafts_and_company_change_no_bit() -> None:
     """Guessed tokens go through a step with others; a stop text or the end may come within a draft."""
-    engine = glmcore.load(quantize="int8", threads=2, lookup=False)
+    engine = glmcore.load(quantize="int8", threads=1, lookup=False)
     kinds = [Sampling(0, 1), Sampling(1.0, 0.9, 5), Sampling(0.7, 1.0, 6)]
     alone = [told(asked(engine, sampling=each)) for each in kinds]
     engine.loop.step_costs = StepCosts({1: 1, 16: 1.1})
