@@ -32,7 +32,8 @@ def positive(context: click.Context, option: click.Parameter, value: float | Non
 def golden(left: str, right: str, tolerance: float | None, as_json: bool, debug: bool) -> None:
     """Compare two dumps of glmcore infer --dump-golden: ids, positions, each layer's keys and values, logits.
 
-    In place of one a file of the original code's tensors (golden.safetensors) is taken. Names the first tensor that
+    In place of one a file of the original code's tensors (golden.safetensors) is taken, and an engine that was compiled
+    with --golden, whose reference call it is. Names the first tensor that
     parts, in the order of computation. Exit status 0 where none does, 1 where one does, 2 where a dump cannot be read.
     """
     from glmcore.golden.compare import TOLERANCE, compare_dumps

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from glmcore.golden import reference
-from glmcore.golden.dump import LAYERED, WHOLE, Stage, calls, invalid, kind_of, stages
+from glmcore.golden.dump import LAYERED, WHOLE, Stage, calls, invalid, kind_of, one_call, read_tensors, stages
 
 SCHEMA_VERSION = 1
 # Of float32 computed in another order, as tests/golden/README.md has it for logits.
@@ -86,14 +86,16 @@ def compare_dumps(left: str | Path, right: str | Path, tolerance: float = TOLERA
 
 
 def _runs(path: Path) -> list[Run]:
-    """What lies at ``path``: a dump is one run, a file of the original code holds several."""
+    """What lies at ``path``: a dump or an engine's reference call is one run, the original code's file has several."""
     if path.is_dir() and calls(path):
         return [partial(stages, path)]
     file = path / reference.FILE if path.is_dir() else path
     if not os.path.lexists(file):
         what = f"neither calls of an engine nor {reference.FILE} lie there" if path.is_dir() else "it does not exist"
         raise invalid(path, what)
-    return [partial(iter, run) for run in reference.runs(file)]
+    tensors = read_tensors(file)
+    found = [one_call(file, tensors)] if "ids" in tensors else reference.runs(file, tensors)
+    return [partial(iter, run) for run in found]
 
 
 def _prompt(run: Run) -> list[list[int]]:

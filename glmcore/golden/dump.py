@@ -110,16 +110,20 @@ def calls(folder: Path) -> list[tuple[int, Role, Path]]:
 def stages(folder: Path) -> Iterator[Stage]:
     """A dump's stages; one call is held at a time, or one prompt. Errors: GlmError("dump-invalid")."""
     for (group, role), members in groupby(calls(folder), key=lambda item: item[:2]):
-        read = (_rows(path) for _, _, path in members)
+        read = (_rows(path, read_tensors(path)) for _, _, path in members)
         if role == "prefill":
             yield Stage(group, "prompt", _joined(folder, list(read)))
         else:
             yield from (Stage(group, f"token {number}", rows) for number, rows in enumerate(read, 1))
 
 
-def _rows(path: Path) -> list[Row]:
+def one_call(path: Path, tensors: Mapping[str, Tensor]) -> list[Stage]:
+    """The stages of a prompt's call in a file of its own, as engines bring one. Errors: GlmError("dump-invalid")."""
+    return [Stage(0, "prompt", _rows(path, tensors))]
+
+
+def _rows(path: Path, tensors: Mapping[str, Tensor]) -> list[Row]:
     """A call's rows, without padding."""
-    tensors = read_tensors(path)
     shapes(path, tensors)
     return [_row(tensors, number, int(own)) for number, own in enumerate(tensors["lengths"].tolist())]
 

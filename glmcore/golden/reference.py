@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from glmcore.golden.dump import Row, Stage, invalid, read_tensors
+from glmcore.golden.dump import Row, Stage, invalid
 
 FILE = "golden.safetensors"
 # A prompt's name → that of the tokens after it.
@@ -19,9 +19,8 @@ RUNS = {"prompt": "greedy", "batch": "batch_greedy", "mask": "mask_greedy"}
 LAYER = re.compile(r"layer(?P<layer>\d+)\.(?P<kind>key|value|out)", re.ASCII)
 
 
-def runs(path: Path) -> list[list[Stage]]:
+def runs(path: Path, tensors: Mapping[str, Tensor]) -> list[list[Stage]]:
     """The stages of each run that ``path`` holds, at least one. Errors: GlmError("dump-invalid")."""
-    tensors = read_tensors(path)
     held = {prompt: tokens for prompt, tokens in RUNS.items() if _names(prompt, tokens) <= tensors.keys()}
     if not held:
         raise invalid(path, f"it holds no run of the original code: {', '.join(sorted(_names('prompt', 'greedy')))}")

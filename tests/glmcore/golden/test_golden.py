@@ -187,6 +187,17 @@ def test_what_is_no_dump_is_refused_in_one_line(two: tuple[Path, Path], tmp_path
     assert done.returncode == 2 and done.stderr.startswith("glmcore: error[dump-invalid]: it does not exist")
 
 
+def test_a_call_in_a_file_of_its_own_is_one_side(two: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "engine").mkdir()
+    save_file(held(two[0], 0, "prefill"), tmp_path / "engine" / "golden.safetensors")
+    for number in (1, 2):
+        (two[1] / f"0000.{number:06d}.decode.safetensors").unlink()
+    status, told = run(tmp_path / "engine", two[1], "--tolerance", "0")
+    assert status == 0 and told.startswith("equal: 14 tensors of 1 steps")
+    status, told = run(tmp_path / "engine", two[0])
+    assert status == 1 and "token 1, ids: the right dump goes on" in told
+
+
 def test_a_dump_that_was_interrupted_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), recording(tmp_path / "dump") as record:
         record("prefill", call(4, 0))
