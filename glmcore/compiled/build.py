@@ -97,8 +97,8 @@ def keep_cache() -> None:
         os.environ.setdefault(CACHE, os.path.join(folder, "inductor"))
 
 
-def compile_graph(program: ExportedProgram, cxx: str) -> list[str]:
-    """The files of a compiled graph, which lie in Inductor's cache.
+def compile_graph(program: ExportedProgram, cxx: str, device: torch.device) -> list[str]:
+    """The files of a graph compiled for ``device``, which lie in Inductor's cache.
 
     Errors: GlmError("compile-failed") with what the compiler said first.
     """
@@ -107,7 +107,7 @@ def compile_graph(program: ExportedProgram, cxx: str) -> list[str]:
     options = {
         "aot_inductor.package": True,
         "aot_inductor.package_constants_in_so": False,
-        "aot_inductor.custom_ops_to_c_shims": shims(),
+        "aot_inductor.custom_ops_to_c_shims": shims() if device.type == "cpu" else {},
         "aot_inductor.precompile_headers": False,
         "aot_inductor.enable_line_tables": False,
         "aot_inductor.enable_frame_pointer": False,

@@ -120,7 +120,7 @@ def compiled(work: Work, request: Request, graph: Graph, constants: dict[str, Te
         shape = build.Shape(request.batch, request.total_len)
         program = build.export(module, build.example(request.config, stage, graph, shape, device), shape)
         steps.begin(f"compiling {graph.name}")
-        for path in build.compile_graph(program, cxx):
+        for path in build.compile_graph(program, cxx, device):
             shutil.copy(path, folder)
 
     steps.begin(f"exporting {graph.name}")

@@ -1,8 +1,9 @@
 """The products that a graph leaves to glmcore: packed matrices, and 16 bits beside activations in float32.
 
-They are operators of torch's registry, so that a graph keeps them as one call, which a compiled engine makes through
-the registry again: whoever opens an engine imports this module and says what computes (``computing``). On the CPU that
-is the verified kernel, or torch where none can be built; on a card the graph holds the Triton kernels themselves.
+They are operators of torch's registry, so that a graph keeps each as one call. A graph compiled for the CPU makes it
+in C (``products``), one for a card through the registry, where what ``kernels.cuda.choice`` finds best computes, Triton
+first. On the CPU that is the verified kernel, or torch where none can be built: whoever opens an engine says so
+(``computing``).
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glmcore.kernels.cuda import choice
 from glmcore.packing import dequantize
 from glmcore.quant.convert import swap
 from glmcore.quant.halves import VALUES, HalfLinear
-from glmcore.quant.linear import FALLBACK_ROWS, QuantLinear
+from glmcore.quant.linear import FALLBACK_ROWS, QuantLinear, on_card
 
 if TYPE_CHECKING:
     from glmcore.kernels.load import Kernel
@@ -55,6 +57,8 @@ def packed_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None,
 
     The head's rows are always an answer's. The rows of several answers keep what each would keep alone.
     """
+    if on_card(x):
+        return choice.backend_for(x.device).linear(x, weight, scale, bias, bits)
     if computing.answers is None or computing.prompts is None:
         return by_torch(x, weight, scale, bias, bits)
     if computing.reading and not head:

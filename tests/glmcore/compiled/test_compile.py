@@ -210,7 +210,7 @@ def stood_in(monkeypatch, tmp_path: Path) -> list[str]:
     """In place of compiling a graph, a file; the graphs that were asked for."""
     asked: list[str] = []
 
-    def compile_graph(program, cxx: str) -> list[str]:
+    def compile_graph(*_) -> list[str]:
         asked.append(str(len(asked)))
         path = tmp_path / "graph.wrapper.so"
         path.write_bytes(b"code")
@@ -234,10 +234,10 @@ def compiled(output: Path, request: Request | None = None, **settings) -> Manife
 def test_a_run_that_was_stopped_goes_on_with_what_it_finished(stood_in: list[str], tmp_path: Path, monkeypatch) -> None:
     output, whole = tmp_path / "engine", build.compile_graph
 
-    def stopped(program, cxx: str) -> list[str]:
+    def stopped(*arguments) -> list[str]:
         if stood_in:
             raise KeyboardInterrupt
-        return whole(program, cxx)
+        return whole(*arguments)
 
     monkeypatch.setattr(build, "compile_graph", stopped)
     with pytest.raises(KeyboardInterrupt):
