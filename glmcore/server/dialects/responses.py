@@ -17,7 +17,6 @@ from glmcore.server.dialects.reading import begun, prompt_of
 from glmcore.server.dialects.responses_request import CreateResponse
 from glmcore.server.errors import ApiError
 from glmcore.server.streams import Event, EventStream, as_json, told, unless_gone
-from glmcore.tokenizers import Tokenizer
 
 NAMES = {"text": "output_text", "thought": "reasoning_text"}  # of a part, and of the events that tell of it
 PREFIXES = {"text": "msg", "thought": "rs", "call": "fc"}
@@ -29,7 +28,7 @@ def add_responses(app: FastAPI, answers: Answers) -> None:
     @app.post("/v1/responses")
     async def create(asked: CreateResponse, request: Request) -> Response:
         telling = await begun(answers, asked)
-        head = Head(asked, answers.model, telling, answers.engine.tokenizer)
+        head = Head(asked, answers)
         if asked.stream:
             return EventStream(telling.job, written(events(telling, head), head))
         return JSONResponse(await unless_gone(request, telling.job, whole(telling, head)))
@@ -42,14 +41,15 @@ def add_responses(app: FastAPI, answers: Answers) -> None:
 class Head:
     """The object that a response is, at each moment of its life."""
 
-    def __init__(self, asked: CreateResponse, model: str, telling: Telling, tokenizer: Tokenizer) -> None:
-        self.id, self.tokenizer = f"resp_{uuid.uuid4().hex}", tokenizer
+    def __init__(self, asked: CreateResponse, answers: Answers) -> None:
+        self.id, self.tokenizer = f"resp_{uuid.uuid4().hex}", answers.engine.tokenizer
         self.output, self.thought = list[Event](), ""
-        sampling = telling.answer.sampler.sampling
+        temperature, top_p = asked.choosing(answers.engine.config.traits.sampling)
         self.same = {
-            "object": "response", "created_at": int(time.time()), "model": model, "instructions": asked.instructions,
-            "max_output_tokens": asked.max_output_tokens, "metadata": asked.metadata or {}, "tools": asked.tools or [],
-            "tool_choice": asked.tool_choice or "auto", "temperature": sampling.temperature, "top_p": sampling.top_p,
+            "object": "response", "created_at": int(time.time()), "model": answers.model,
+            "instructions": asked.instructions, "max_output_tokens": asked.max_output_tokens,
+            "metadata": asked.metadata or {}, "tools": asked.tools or [],
+            "tool_choice": asked.tool_choice or "auto", "temperature": temperature, "top_p": top_p,
             "parallel_tool_calls": asked.parallel_tool_calls is not False, "previous_response_id": None,
             "store": False, "background": False, "truncation": "disabled", "service_tier": "default",
             "top_logprobs": asked.top_logprobs,

@@ -57,6 +57,12 @@ class CreateResponse(Asked):
             **of_text(self.text or {}), **of_reasoning(self.reasoning or {}),
         }  # fmt: skip
 
+    def choosing(self, own: tuple[float, float]) -> list[float]:
+        """Temperature and top_p: those that are asked for, else the model's ``own``. For a request that is begun."""
+        extra = self.model_extra or {}
+        given = (extra.get(name) for name in ("temperature", "top_p"))
+        return [default if value is None else float(value) for value, default in zip(given, own, strict=True)]
+
     @property
     def wants_logprobs(self) -> bool:
         return bool(self.top_logprobs) or "message.output_text.logprobs" in (self.include or ())

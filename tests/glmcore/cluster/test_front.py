@@ -32,6 +32,8 @@ def test_it_has_what_the_server_asks_of_an_engine(front: Front) -> None:
     for name in asked - own:
         getattr(front, name)
     assert {"submit", "prompt", "together"} <= asked and not asked & {"loop", "runner"}
+    # Tokens of a remote answer are drawn and worded elsewhere.
+    assert not [found for source in sources if (found := re.findall(r"answer\.(?:sampler|words)\b", source))]
 
 
 def test_without_a_replica_it_says_when_to_come_back(front: Front) -> None:

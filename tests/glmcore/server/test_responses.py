@@ -247,6 +247,7 @@ def test_fields_that_change_nothing_are_taken(v2: Any) -> None:
     }  # fmt: skip
     reply = created(v2, **more)
     assert plain(reply["output"]) == plain(created(v2)["output"]) and reply["metadata"] == {"a": "b"}
+    assert (reply["temperature"], reply["top_p"]) == (0, v2.engine.config.traits.sampling[1])
 
 
 def test_a_failure_in_a_stream_is_its_last_event(v2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
