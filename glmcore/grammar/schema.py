@@ -34,6 +34,13 @@ UNKNOWN_FORMATS = (
 FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
 # Between the parts of JSON: a line with its indentation, or a blank or two. Without a bound a model may go on for ever.
 WHITESPACE = r"\n[ \t]{0,40}|[ ]{1,2}"
+# What the compiler's formats let pass and no calendar has: the year 0, and the 29th of February without a leap year;
+# and what Python's own clock has not: the second 60.
+DAY = (
+    r"^([1-9]\d{3}-(0[13-9]|1[0-2]|02-[01]|02-2[0-8])"
+    r"|([1-9]\d([2468][048]|0[48]|[13579][26])|([2468][048]|[13579][26])00)-02-29)"
+)
+EXACT = {"date": [DAY], "date-time": [DAY, r"^.{11}\d\d:\d\d:[0-5]"], "time": [r"^\d\d:\d\d:[0-5]"]}
 LOOKS_AROUND = ("(?=", "(?!", "(?<=", "(?<!")
 
 
@@ -77,7 +84,8 @@ class Checker:
         for name, value in schema.items():
             if self._holds(name, value):
                 made[name] = self._inside(name, value)
-        return made if self.strict or "oneOf" not in made else _any_of(made)
+        made = made if self.strict or "oneOf" not in made else _any_of(made)
+        return _exact(made) if str(made.get("format")) in EXACT else made
 
     def _inside(self, name: str, value: Any) -> Any:
         if name in NAMED and isinstance(value, Mapping):
@@ -105,6 +113,13 @@ class Checker:
 def inline(schema: Mapping[str, Any]) -> str:
     """A schema as part of a grammar."""
     return "%json " + json.dumps({**schema, "x-guidance": {"whitespace_pattern": WHITESPACE}})
+
+
+def _exact(schema: dict[str, Any]) -> dict[str, Any]:
+    """A day or time with what its format lacks."""
+    more = [{"pattern": pattern} for pattern in EXACT[schema["format"]]]
+    before = schema.get("allOf", [])
+    return {**schema, "allOf": [*before, *more]} if isinstance(before, list) else schema
 
 
 def _any_of(schema: dict[str, Any]) -> dict[str, Any]:

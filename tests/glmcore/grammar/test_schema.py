@@ -111,6 +111,22 @@ def test_what_asks_for_nothing_is_taken() -> None:
     assert takes({**schema, "x-guidance": {"item_separator": ";"}}, '["a", "b"]')
 
 
+@pytest.mark.parametrize(
+    "kind, right, wrong",
+    [
+        ("date", ("2024-02-29", "2000-02-29", "1999-12-31", "2023-02-28"),
+         ("0000-01-01", "2023-02-29", "1900-02-29", "2023-02-30", "2023-13-01")),
+        ("date-time", ("2024-02-29T23:59:59Z", "2023-01-01T00:00:00.5+01:00"),
+         ("2023-02-29T00:00:00Z", "2023-01-01T23:59:60Z", "0000-01-01T00:00:00Z")),
+        ("time", ("23:59:59Z", "00:00:00.25+01:00"), ("23:59:60Z", "24:00:00Z")),
+    ],
+)  # fmt: skip
+def test_days_and_times_are_those_of_the_calendar(kind: str, right: tuple[str, ...], wrong: tuple[str, ...]) -> None:
+    schema = {"type": "string", "format": kind}
+    assert all(takes(schema, json.dumps(text)) for text in right)
+    assert not any(takes(schema, json.dumps(text)) for text in wrong)
+
+
 def test_one_of_several_cases() -> None:
     shapes = [{"type": "object", "properties": {"k": {"const": k}}, "required": ["k"]} for k in "ab"]
     assert takes({"oneOf": shapes}, '{"k": "b"}') and not takes({"oneOf": shapes}, '{"k": "c"}')
