@@ -12,7 +12,8 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
-from glmcore.cluster.replica import NEWS, ORDERS, is_last
+from glmcore.cluster.groups import NEWS, ORDERS
+from glmcore.cluster.replica import is_last
 from glmcore.engine.batch.answer import Answer, Ending, Piece
 from glmcore.engine.observers import Observer
 from glmcore.engine.sequence import Sequence as TokenSequence

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from glmcore.cluster.groups import BEAT_S
 from glmcore.errors import GlmError
 from glmcore.kernels.threads import share_cores
 
@@ -17,12 +18,6 @@ if TYPE_CHECKING:
 
     # The number of an answer, what it says, and with its last word whoever has seen the states of its prompt.
     Said = tuple[int, Item, Observer | None]
-
-# Seconds of silence after which the front is told that there is nothing to tell.
-BEAT_S = 1.0
-# Methods of one group go one after the other, groups beside each other. (Ray's own default group loads.)
-ORDERS, NEWS = "orders", "news"
-GROUPS = {ORDERS: 1, NEWS: 1}
 
 
 class Replica:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from glmcore.cluster.replica import BEAT_S, ORDERS
+from glmcore.cluster.groups import BEAT_S, ORDERS
 from glmcore.kernels.threads import share_cores
 
 if TYPE_CHECKING:

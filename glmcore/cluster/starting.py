@@ -10,9 +10,10 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from glmcore.cluster.examination import on
+from glmcore.cluster.groups import GROUPS
 from glmcore.cluster.planning import Share, Spec, described
 from glmcore.cluster.remote import Remote, RemoteAnswer
-from glmcore.cluster.replica import GROUPS, Replica
+from glmcore.cluster.replica import Replica
 from glmcore.cluster.stage import StageProcess
 from glmcore.errors import GlmError
 
