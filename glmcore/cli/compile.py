@@ -101,15 +101,8 @@ def compile(
     debug: bool,
 ) -> None:
     """Compile MODEL (a checkpoint folder) into an engine: graphs of known lengths. A run that was stopped goes on."""
-    if (model is None) == (model_path is None):
-        raise GlmError("usage", "one model is compiled", hint="give its folder as MODEL, or as --model-path")
-    if (output is None) == (target_path is None):
-        raise GlmError("usage", "an engine has one place", hint="give -o DIR, or --target-path with --export-name")
-    if target_path is not None:  # the brief's form, with its defaults
-        dtype = dtype or ("fp16" if is_bf16 is False else "bf16")
-        quant = "int4" if int4 else quant or "int8"
-    elif is_bf16 is not None or int4:
-        dtype, quant = dtype or ("bf16" if is_bf16 else "fp16"), "int4" if int4 else quant
+    check_places(model, model_path, output, target_path)
+    dtype, quant = types_of(dtype, quant, is_bf16, int4, brief=target_path is not None)
     targets = [Target(Path(output), ROLES[role or "both"])] if output is not None else named_targets(
         Path(target_path or "."), export_name or "engine", role, static_batch_size, dtype or "", quant, pre_len, ngf
     )  # fmt: skip
@@ -117,19 +110,36 @@ def compile(
     from glmcore.compiled.make import compile_engine
     from glmcore.compiled.request import SYMBOLIC, make_request
 
-    source = folder_of(model or model_path or "")
-    with Source(source, random_weights) as (config, checkpoint):
+    with Source(folder_of(model or model_path or ""), random_weights) as (config, checkpoint):
         for target in targets:
             request = make_request(
                 config, name=export_name or "", pre_len=pre_len, total_len=total_len,
-                batch=SYMBOLIC if any_batch else (static_batch_size, static_batch_size),
+                batch=SYMBOLIC if any_batch else (static_batch_size, static_batch_size), self_contained=self_contained,
                 roles=(*target.roles, *(["golden"] if golden and "prefill" in target.roles else [])),
                 dtype=DTYPES[dtype] if dtype else None, quantize=None if quant in (None, "none") else quant,
                 device=device, plan=plan_file, strategy=strategy, limits=gibibytes(limits),
-                self_contained=self_contained,
             )  # fmt: skip
             manifest = compile_engine(request, target.folder, checkpoint, Bar(sys.stderr))
             say(written(target.folder, manifest, request))
+
+
+def check_places(model: str | None, model_path: str | None, output: str | None, target_path: str | None) -> None:
+    """Errors: GlmError("usage") where one thing is named twice, or not at all."""
+    if (model is None) == (model_path is None):
+        raise GlmError("usage", "one model is compiled", hint="give its folder as MODEL, or as --model-path")
+    if (output is None) == (target_path is None):
+        raise GlmError("usage", "an engine has one place", hint="give -o DIR, or --target-path with --export-name")
+
+
+def types_of(
+    dtype: str | None, quant: str | None, is_bf16: bool | None, int4: bool | None, *, brief: bool
+) -> tuple[str | None, str | None]:
+    """What --dtype and --quant would say; ``brief``: it is asked in the brief's form, which has its own defaults."""
+    if brief:
+        return dtype or ("fp16" if is_bf16 is False else "bf16"), "int4" if int4 else quant or "int8"
+    if is_bf16 is not None or int4:
+        return dtype or ("bf16" if is_bf16 else "fp16"), "int4" if int4 else quant
+    return dtype, quant
 
 
 def named_targets(

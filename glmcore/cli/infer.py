@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -20,6 +20,7 @@ from glmcore.errors import GlmError
 from glmcore.plan import NUMBERED, STRATEGIES
 
 if TYPE_CHECKING:
+    from glmcore.compiled.opened import Opened
     from glmcore.config import ModelConfig
     from glmcore.engine.sampling import Sampling
     from glmcore.engine.sequence import Sequence as Answer
@@ -130,9 +131,7 @@ def answered(
     """What was asked, answered and timed, as ``--json`` prints it. Errors: GlmError."""
     from glmcore.compiled.answering import Request, answer
     from glmcore.compiled.checks import read_manifest
-    from glmcore.compiled.dumping import Dumping
     from glmcore.compiled.opening import open_engine
-    from glmcore.golden.dump import recording
     from glmcore.tokenizers import load_tokenizer
 
     manifest = read_manifest(engine)
@@ -147,23 +146,28 @@ def answered(
     stop_ids = frozenset({*tokenizer.stop_ids, *manifest.config.eos_token_ids})
     request = Request(rows, sampling, max_new_tokens, stop_ids, base_length, constant_output)
     opened = open_engine(engine)
-    with ExitStack() as stack:
-        begin_group = {}
-        if dump_golden is not None:
-            recorder = stack.enter_context(recording(dump_golden))
-            opened.watch, begin_group = Dumping(recorder), {"begin_group": recorder.begin_group}
-        made = answer(opened, prompts, request, progress=counter(sys.stderr), **begin_group)
+    with dumped(opened, dump_golden) as told_of:
+        made = answer(opened, prompts, request, progress=counter(sys.stderr), **told_of)
     return {
-        "schema_version": SCHEMA_VERSION,
-        "engine": str(engine),
-        "base_length": made.base_length,
-        "static_batch_size": rows,
-        "dynamic_batch_size": len(questions) // rows,
-        "total_len": manifest.total_len,
+        "schema_version": SCHEMA_VERSION, "engine": str(engine), "base_length": made.base_length,
+        "static_batch_size": rows, "dynamic_batch_size": len(questions) // rows, "total_len": manifest.total_len,
         "answers": [told(tokenizer, question, row) for question, row in zip(questions, made.rows, strict=True)],
-        "throughput": made.throughput.to_json(),
-        "dump": dump_golden,
-    }
+        "throughput": made.throughput.to_json(), "dump": dump_golden,
+    }  # fmt: skip
+
+
+@contextmanager
+def dumped(opened: Opened, folder: str | None) -> Iterator[dict[str, Any]]:
+    """While every call goes to ``folder``, where one is named: what ``answer`` is given for that."""
+    from glmcore.compiled.dumping import Dumping
+    from glmcore.golden.dump import recording
+
+    if folder is None:
+        yield {}
+        return
+    with recording(folder) as recorder:
+        opened.watch = Dumping(recorder)
+        yield {"begin_group": recorder.begin_group}
 
 
 def questions_for(

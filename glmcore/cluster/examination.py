@@ -11,10 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
 from glmcore.cluster import probe
 from glmcore.cluster.fingerprints import fingerprints
 from glmcore.cluster.nodes import Node, judged
@@ -39,6 +35,8 @@ class Seen:
 
 def present() -> list[Seen]:
     """Every node that is alive, the head first."""
+    import ray
+
     found = [each for each in ray.nodes() if each["Alive"]]
     found.sort(key=lambda each: ("node:__internal_head__" not in each["Resources"], each["NodeID"]))
     return [
@@ -55,6 +53,8 @@ def on(node: str) -> dict[str, Any]:
 
     (Labels cannot be set once a node has joined, and a verdict is known only then: so nodes are named by their ids.)
     """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
     return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
 
 
@@ -84,6 +84,8 @@ def examined(seen: Seen, name: str, model: str | None, expected: Mapping[str, An
 
 def measured(node: str) -> Link:
     """How it is reached from here: small messages give half of what they take there and back, a large one the rate."""
+    import ray
+
     echo = ray.remote(max_retries=0)(probe.echo).options(**on(node))
     times = {size: [seconds(echo, size) for _ in range(ROUNDS)] for size in (SMALL, LARGE)}
     there_and_back = min(times[SMALL])
@@ -93,6 +95,9 @@ def measured(node: str) -> Link:
 
 def seconds(echo: Any, size: int) -> float:
     """Of a message there and an answer. (A new one each time: Ray keeps what a node has seen.)"""
+    import ray
+    from ray.exceptions import RayError
+
     payload = os.urandom(size)
     started = time.perf_counter()
     with suppress(RayError):  # a node that has just been lost is noticed elsewhere
@@ -102,6 +107,9 @@ def seconds(echo: Any, size: int) -> float:
 
 def asked(node: str, model: str | None, language: str, *, hashed: bool) -> dict[str, Any]:
     """Its facts, or under "error" why there are none."""
+    import ray
+    from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+
     task = ray.remote(max_retries=0)(probe.facts).options(**on(node)).remote(model, language)
     try:
         facts = ray.get(task, timeout=ANSWER_S)

@@ -60,7 +60,9 @@ class Front(Engine):
 
     @property
     def tells_states(self) -> bool:
-        return all(len(remote.about["stages"]) == 1 for remote in list(self.remotes.values()))
+        """Whether every replica does; while none is there, nothing says that one will."""
+        remotes = list(self.remotes.values())
+        return bool(remotes) and all(len(remote.about["stages"]) == 1 for remote in remotes)
 
     @property
     def weights_bytes(self) -> int:

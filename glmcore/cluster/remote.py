@@ -9,9 +9,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import ray
-from ray.exceptions import GetTimeoutError, RayError
-
 from glmcore.cluster.groups import NEWS, ORDERS
 from glmcore.cluster.replica import is_last
 from glmcore.engine.batch.answer import Answer, Ending, Piece
@@ -76,11 +73,16 @@ class Remote:
         self._order(self._submit, number, answer.sequence.prompt, dict(asked))
 
     def _order(self, method: Any, *arguments: Any) -> None:
+        from ray.exceptions import RayError
+
         with suppress(RayError):  # whoever listens hears that it is lost
             method.remote(*arguments)
 
     def _listen(self, number: int) -> None:
         """Take news of one of its processes until that is lost, or the replica is closed."""
+        import ray
+        from ray.exceptions import GetTimeoutError, RayError
+
         try:
             while self._why is None:
                 self._hear(ray.get(self._news[number].remote(), timeout=SILENCE_S))
@@ -114,6 +116,9 @@ class Remote:
 
     def close(self, why: str, *, told: bool = True) -> None:
         """End its processes; whoever waits for an answer hears why. Not ``told``: nobody else does."""
+        import ray
+        from ray.exceptions import RayError
+
         with self._lock:
             if self._why is not None:
                 return

@@ -6,9 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import ray
-from ray.exceptions import RayError, RayTaskError
-
 from glmcore.cluster.examination import on
 from glmcore.cluster.groups import GROUPS
 from glmcore.cluster.planning import Share, Spec, described
@@ -26,6 +23,8 @@ def start(
 
     loading, answering: of ``glmcore.load``'s settings those for the weights and for the engine.
     """
+    from ray.exceptions import RayError, RayTaskError
+
     *stages, last = spec.shares
     actors = [actor_for(last, Replica), *(actor_for(share, StageProcess) for share in stages)]
     try:
@@ -42,6 +41,8 @@ def start(
 
 
 def actor_for(share: Share, kind: type) -> Any:
+    import ray
+
     cards = sum(device.name.startswith("cuda") for device in share.plan.devices if device.pieces)
     options = {**on(share.node.id), "concurrency_groups": GROUPS, "max_restarts": 0}
     return ray.remote(**options, **({"num_gpus": cards} if cards else {}))(kind).remote()
@@ -51,6 +52,8 @@ def loaded(
     spec: Spec, actors: Sequence[Any], model: str | None, loading: Mapping[str, Any], answering: dict[str, Any]
 ) -> dict[str, Any]:
     """What the leader, the first of ``actors``, says of the replica. The stages load side by side."""
+    import ray
+
     leader, *others = actors
     *stages, last = spec.shares
     mine = {**loading, "plan": last.plan, "threads": last.threads}
@@ -68,6 +71,9 @@ def loaded(
 
 
 def end(actors: Sequence[Any]) -> None:
+    import ray
+    from ray.exceptions import RayError
+
     for actor in actors:
         with suppress(RayError, ValueError):
             ray.kill(actor)

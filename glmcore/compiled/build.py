@@ -72,7 +72,7 @@ def dynamic(shape: Shape, caches: int) -> dict[str, Any]:
 
 
 def export(module: StageGraph, inputs: tuple[Tensor, ...], shape: Shape) -> ExportedProgram:
-    """The stage as a graph whose constants keep their names."""
+    """The stage as a graph whose constants keep their names; inputs: of ``example``'s shapes."""
     shapes = dynamic(shape, len(inputs) - len(INPUTS))
     with torch.no_grad():
         return torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from glmcore.compiled.digest import sum_of
-from glmcore.compiled.manifest import MANIFEST, Built, FileSum, Manifest, Weights, manifest_from_json
+from glmcore.compiled.manifest import MANIFEST, Built, FileSum, Manifest, Weights, invalid, manifest_from_json
 from glmcore.errors import GlmError
 from glmcore.folders import is_root, who_else
 from glmcore.kernels.isa import cpu_features
@@ -87,11 +87,9 @@ def read_manifest(folder: str | Path) -> Manifest:
         text = read_bytes(path, JSON_LIMIT)
     except FileNotFoundError:
         hint = "give a folder that glmcore compile or combine made"
-        raise GlmError(
-            "engine-invalid", f"there is no {MANIFEST}: this is no engine", where=str(folder), hint=hint
-        ) from None
+        raise invalid(f"there is no {MANIFEST}: this is no engine", folder, hint) from None
     except OSError as error:
-        raise GlmError("engine-invalid", f"{MANIFEST} cannot be read: {error.strerror}", where=str(folder)) from error
+        raise invalid(f"{MANIFEST} cannot be read: {error.strerror}", folder) from error
     return manifest_from_json(text, str(path))
 
 
@@ -101,6 +99,10 @@ def check_files(folder: Path, manifest: Manifest) -> None:
         check_file(folder / name, wanted, "copy the engine again, or compile it anew")
     for part in manifest.weights:
         check_file(path_of(folder, part), FileSum(part.size, part.sha256), hint_of(part))
+
+
+def damaged(what: str, where: Path, hint: str = "") -> GlmError:
+    return GlmError("engine-damaged", what, where=str(where), hint=hint)
 
 
 def path_of(folder: Path, part: Weights) -> Path:
@@ -123,22 +125,20 @@ def check_file(path: Path, wanted: FileSum, hint: str) -> None:
         size = os.stat(path).st_size
         found = sum_of(path) if size == wanted.size else FileSum(size, "")
     except FileNotFoundError:
-        raise GlmError("engine-damaged", f"{path.name} is missing", where=str(path.parent), hint=hint) from None
+        raise damaged(f"{path.name} is missing", path.parent, hint) from None
     except OSError as error:
         what = f"{path.name} cannot be read: {error.strerror}"
-        raise GlmError("engine-damaged", what, where=str(path.parent), hint=hint) from error
+        raise damaged(what, path.parent, hint) from error
     if found == wanted:
         return
     changed = (
         f"has {found.size} bytes of {wanted.size}" if found.size != wanted.size else "has changed (its hash differs)"
     )
-    raise GlmError("engine-damaged", f"{path.name} {changed}", where=str(path.parent), hint=hint)
+    raise damaged(f"{path.name} {changed}", path.parent, hint)
 
 
 def check_owner(path: Path) -> None:
     """GlmError("engine-damaged") where root would run what others could change."""
     if is_root() and (doubt := who_else(os.path.realpath(path))):
-        raise GlmError(
-            "engine-damaged", f"root runs no engine that others could change: {doubt}", where=str(path),
-            hint="copy it into a folder of root's",
-        )  # fmt: skip
+        what = f"root runs no engine that others could change: {doubt}"
+        raise damaged(what, path, "copy it into a folder of root's")

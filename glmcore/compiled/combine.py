@@ -19,7 +19,7 @@ from torch.export.pt2_archive.constants import AOTINDUCTOR_DIR
 
 import glmcore
 from glmcore.checkpoint.tensor_files import SafetensorsFile
-from glmcore.compiled.checks import check_files, path_of, read_manifest
+from glmcore.compiled.checks import check_files, damaged, path_of, read_manifest
 from glmcore.compiled.digest import sum_of
 from glmcore.compiled.manifest import ARCHIVE, MANIFEST, Graph, Manifest, Weights
 from glmcore.compiled.work import working
@@ -198,7 +198,7 @@ def merge_archives(sources: Mapping[Path, Sequence[str]], target: Path) -> None:
             for name in names:
                 held = [record for record in records if record.startswith(f"{AOTINDUCTOR_DIR}{name}/")]
                 if not held:
-                    raise GlmError("engine-damaged", f"{ARCHIVE} has no graph {name}", where=str(source))
+                    raise damaged(f"{ARCHIVE} has no graph {name}", source)
                 for record in held:
                     writer.write_bytes(record, reader.read_bytes(record))
 

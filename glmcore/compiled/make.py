@@ -105,7 +105,10 @@ def own_weights(work: Work, request: Request, needed: Wanted, checkpoint: Checkp
 
 
 def compiled(work: Work, request: Request, graph: Graph, constants: dict[str, Tensor], cxx: str, steps: Steps) -> Path:
-    """The folder with the files of a graph, from an earlier run where that made it of the same."""
+    """The folder with the files of a graph, from an earlier run where that made it of the same.
+
+    constants: of the checkpoint's shapes. Errors: as ``compile_engine``.
+    """
     stage = request.stages[graph.stage]
     device = device_of(stage.device)
     made_by = {

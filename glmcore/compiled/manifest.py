@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from glmcore.config import ModelConfig
@@ -142,11 +143,13 @@ def manifest_from_json(text: str | bytes, where: str = "") -> Manifest:
         _check(manifest)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         said = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise GlmError(
-            "engine-invalid", f"{MANIFEST} is none of an engine: {plain(said, 160)}", where=where,
-            hint="make the engine anew: glmcore compile",
-        ) from error  # fmt: skip
+        what = f"{MANIFEST} is none of an engine: {plain(said, 160)}"
+        raise invalid(what, where, "make the engine anew: glmcore compile") from error
     return manifest
+
+
+def invalid(what: str, where: str | Path, hint: str = "") -> GlmError:
+    return GlmError("engine-invalid", what, where=str(where), hint=hint)
 
 
 def _manifest(data: Mapping[str, Any]) -> Manifest:

@@ -28,7 +28,7 @@ REFERENCE = 12  # tokens of the reference call's prompt
 
 
 def bound(needed: Wanted, own: Path | None) -> dict[str, Tensor]:
-    """Every constant, in the pages of its file."""
+    """Every constant in the pages of its file, in the shape it has there."""
     files = {path: dict(tensors) for path, tensors in needed.mapped.items()}
     if own is not None:
         files[own] = {name: name for name in needed.written}
@@ -41,7 +41,7 @@ def bound(needed: Wanted, own: Path | None) -> dict[str, Tensor]:
 
 
 def stage_graph(request: Request, graph: Graph, constants: Mapping[str, Tensor]) -> StageGraph:
-    """The module of a graph, its weights on its device."""
+    """The module of a graph, its weights on its device; constants: of the shapes that ``bound`` finds."""
     stage = request.stages[graph.stage]
     model = with_operators(empty_model(request.config, request.plan.types))
     module = StageGraph(model, stage, telling=graph.role == "golden")
@@ -61,7 +61,7 @@ def as_runner(module: StageGraph) -> Runner:
 
 
 def by_modules(request: Request, constants: Mapping[str, Tensor], manifest: Manifest, folder: Path) -> Opened:
-    """The engine with each graph's module in its place."""
+    """The engine with each graph's module in its place; constants: of the shapes that ``bound`` finds."""
     runners = {graph.name: as_runner(stage_graph(request, graph, constants)) for graph in request.graphs}
     return Opened(folder, manifest, runners, taken(manifest, placed(manifest, constants)))
 
@@ -77,7 +77,10 @@ def uncompiled(request: Request, checkpoint: Checkpoint | None, folder: Path) ->
 
 
 def tell(path: Path, request: Request, constants: Mapping[str, Tensor]) -> None:
-    """Write what the modules compute of one prompt, a row of it for each row of the engine, as a dump's call."""
+    """Write what the modules compute of one prompt, a row of it for each row of the engine, as a dump's call.
+
+    constants: of the shapes that ``bound`` finds.
+    """
     kernel = kernel_or_torch(precision="exact") if by_operators(request) else None
     operators.computing.use(kernel)
     engine = by_modules(request, constants, manifest_of(request, (), {}), path.parent)

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from glmcore.checkpoint.tensor_files import SafetensorsFile
 from glmcore.compiled import operators
-from glmcore.compiled.checks import check_files, check_owner, foreign, here, path_of, read_manifest
+from glmcore.compiled.checks import check_files, check_owner, damaged, foreign, here, path_of, read_manifest
 from glmcore.compiled.manifest import ARCHIVE, Graph, Manifest
 from glmcore.compiled.opened import Opened, Runner
 from glmcore.compiled.products import LIBRARY, bound
 from glmcore.config import ModelConfig
-from glmcore.errors import GlmError
 from glmcore.kernels.load import kernel_or_torch
 from glmcore.kernels.threads import default_threads
 from glmcore.layout import layout, pieces
@@ -61,7 +60,10 @@ def capabilities() -> tuple[str, ...]:
 
 
 def mapped(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
-    """Every constant in the pages of its file."""
+    """Every constant in the pages of its file, in the shape it has there.
+
+    Errors: GlmError("engine-damaged") where the file holds one of them no more.
+    """
     found: dict[str, Tensor] = {}
     with ExitStack() as files:
         for part in manifest.weights:
@@ -69,13 +71,13 @@ def mapped(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
             missing = [name for name in part.tensors.values() if name not in file.tensors]
             if missing:
                 what = f"{file.path.name} holds no {missing[0]}, which {ARCHIVE} takes from there"
-                raise GlmError("engine-damaged", what, where=str(folder), hint="compile it anew")
+                raise damaged(what, folder, "compile it anew")
             found |= {constant: file.mapped(name) for constant, name in part.tensors.items()}
     return found
 
 
 def with_tied_head(config: ModelConfig, constants: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The constants, and the embedding's under the names of a head that is the embedding's own matrix."""
+    """The constants in their shapes, and the embedding's under the names of a head that is its own matrix [V, H]."""
     if not config.tie_embeddings:
         return dict(constants)
     names = layout(config)
@@ -84,7 +86,7 @@ def with_tied_head(config: ModelConfig, constants: Mapping[str, Tensor]) -> dict
 
 
 def placed(manifest: Manifest, constants: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    """Each stage's constants on its device."""
+    """Each stage's constants on its device, in their shapes."""
     config, known = manifest.config, with_tied_head(manifest.config, constants)
     of = {piece.name: [name for name in piece.tensors if name in known] for piece in pieces(config)}
     return [
@@ -99,7 +101,7 @@ def device_of(name: str) -> torch.device:
 
 
 def taken(manifest: Manifest, constants: Sequence[Mapping[str, Tensor]]) -> dict[str, int]:
-    """Device → bytes of the constants that lie there, each counted once."""
+    """Device → bytes of the constants, of any shape, that lie there, each counted once."""
     found: dict[str, dict[int, int]] = {stage.device: {} for stage in manifest.stages}
     for stage, own in zip(manifest.stages, constants, strict=True):
         found[stage.device] |= {tensor.data_ptr(): tensor.nbytes for tensor in own.values()}
@@ -107,7 +109,10 @@ def taken(manifest: Manifest, constants: Sequence[Mapping[str, Tensor]]) -> dict
 
 
 def runner_of(folder: Path, manifest: Manifest, graph: Graph, constants: Mapping[str, Tensor]) -> Runner:
-    """A graph of the archive, its constants bound to tensors that it does not copy."""
+    """A graph of the archive, its constants bound to tensors that it does not copy, in the shapes it was compiled for.
+
+    What it gives raises the error of a product that failed, else torch's RuntimeError.
+    """
     device = device_of(manifest.stages[graph.stage].device)
     loader = torch._C._aoti.AOTIModelPackageLoader(str(folder / ARCHIVE), graph.name, False, 1, device.index or -1)
     held = {name: constants[name.removeprefix(MODEL)] for name in loader.get_constant_fqns()}

@@ -89,7 +89,7 @@ def _(x: Tensor, weight: Tensor, brain: bool) -> Tensor:
 
 
 def widened(x: Tensor, weight: Tensor) -> Tensor:
-    """``half_linear`` by torch, some rows of the matrix at a time."""
+    """``half_linear`` by torch, [..., K] → [..., N], some rows of the matrix at a time."""
     y = x.new_empty(*x.shape[:-1], len(weight))
     count = max(1, VALUES // x.shape[-1])
     for start in range(0, len(weight), count):
@@ -98,7 +98,7 @@ def widened(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def by_torch(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, bits: int) -> Tensor:
-    """``packed_linear`` by plain torch operators."""
+    """``packed_linear`` by plain torch operators: [..., K] → [..., N]."""
     parts = zip(weight.split(FALLBACK_ROWS), scale.split(FALLBACK_ROWS), strict=True)
     y = torch.cat([F.linear(x, dequantize(packed, factor, bits, x.dtype)) for packed, factor in parts], dim=-1)
     return y if bias is None else y + bias.to(x.dtype)

@@ -77,7 +77,7 @@ class StageGraph(nn.Module):
         self, taken: Tensor, slots: Tensor, positions: Tensor, visible: Tensor, last: Tensor, order: Tensor,
         *caches: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        """As the module's docstring says."""
+        """As the module's docstring says: logits [B, V], or the state [B, S, H] that the next stage takes."""
         hidden = self.model.embedding(taken) if "embedding" in self.held else taken
         states: list[Tensor] = []
         if self.layers:

@@ -97,7 +97,7 @@ def write_own(path: Path, checkpoint: Checkpoint | None, config: ModelConfig, wa
 
 
 def converted(checkpoint: Checkpoint, config: ModelConfig, wanted: Wanted) -> Iterator[tuple[str, Tensor]]:
-    """The tensors that are written, from the checkpoint's, quantised and converted."""
+    """The tensors that are written, from the checkpoint's, quantised and converted, in the wanted shapes."""
     names = [
         name
         for name, spec in expected(checkpoint.config).items()
@@ -110,7 +110,7 @@ def converted(checkpoint: Checkpoint, config: ModelConfig, wanted: Wanted) -> It
 
 
 def drawn(config: ModelConfig, wanted: Wanted) -> Iterator[tuple[str, Tensor]]:
-    """Random tensors in their place: those that ``glmcore bench --random-weights`` draws."""
+    """Random tensors of the same shapes in their place: those that ``glmcore bench --random-weights`` draws."""
     draw, cpu = Drawer(seed=0), torch.device("cpu")
     for name, info in wanted.written.items():
         like = torch.empty(info.shape, dtype=info.dtype, device="meta")

@@ -20,7 +20,10 @@ LAYER = re.compile(r"layer(?P<layer>\d+)\.(?P<kind>key|value|out)", re.ASCII)
 
 
 def runs(path: Path, tensors: Mapping[str, Tensor]) -> list[list[Stage]]:
-    """The stages of each run that ``path`` holds, at least one. Errors: GlmError("dump-invalid")."""
+    """The stages of each run that ``path`` holds, at least one.
+
+    Errors: GlmError("dump-invalid"), also where the tensors have not the shapes of the original code's.
+    """
     held = {prompt: tokens for prompt, tokens in RUNS.items() if _names(prompt, tokens) <= tensors.keys()}
     if not held:
         raise invalid(path, f"it holds no run of the original code: {', '.join(sorted(_names('prompt', 'greedy')))}")

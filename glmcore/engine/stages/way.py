@@ -78,7 +78,7 @@ class StagedWay(Way):
 
 
 def tensor_of(array: np.ndarray) -> Tensor:
-    """On the array's memory, where that may be written to."""
+    """Of the array's shape, on its memory where that may be written to."""
     return torch.from_numpy(np.require(array, requirements="W"))
 
 

@@ -49,6 +49,7 @@ class NativeWay(ModuleWay):
         return done.logits[0]
 
     def logits(self, states: Tensor) -> Iterator[Tensor]:
+        """[few, V] at a time of states [S, H]."""
         for few in states.split(TOGETHER if self.native.quantised else FEW_FLOAT_ROWS):
             yield self.native.head(few)
 

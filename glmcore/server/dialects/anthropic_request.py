@@ -50,6 +50,7 @@ class CountTokens(Asked):
     output_config: Given | None = None
 
     def in_core(self) -> Given:
+        """Errors: ApiError(400) for what these models cannot do."""
         if self.messages[-1].role == "assistant":
             message = "the last message must be the user's: an answer cannot be begun for the model"
             raise ApiError(400, message, param="messages", code="unsupported_parameter")
@@ -100,6 +101,7 @@ def of_message(said: Said, where: str) -> list[Given]:
 
 
 def of_block(role: str, block: Given, where: str) -> list[Given]:
+    """A block as messages: none for a thought. Errors: ApiError(400)."""
     kind = block.get("type")
     if kind == "text":
         return [{"role": role, "content": text_of([block], where)}]
@@ -142,6 +144,7 @@ def text_of(content: object, where: str) -> str:
 
 
 def of_tool(tool: Given, where: str) -> Given:
+    """Chat has a function's parts one level deeper. Errors: ApiError(400)."""
     for name, value in tool.items():
         if value is not None:
             refuse_in(where, name, value)
@@ -154,6 +157,7 @@ def of_tool(tool: Given, where: str) -> Given:
 
 
 def refuse_in(where: str, name: str, value: object) -> None:
+    """Errors: ApiError(400) for what a tool has no use for, by the name that it has in the request."""
     try:
         refuse_unless_neutral(name, value, TOOL_FATES)
     except ApiError as error:
@@ -161,7 +165,7 @@ def refuse_in(where: str, name: str, value: object) -> None:
 
 
 def of_choice(choice: Given | None) -> Given:
-    """``tool_choice`` and ``parallel_tool_calls``."""
+    """``tool_choice`` and ``parallel_tool_calls``. Errors: ApiError(400)."""
     if choice is None:
         return {}
     kind, name = choice.get("type"), choice.get("name")
@@ -177,7 +181,7 @@ def of_choice(choice: Given | None) -> Given:
 
 
 def of_output(config: Given) -> Given:
-    """``response_format`` and ``reasoning_effort``."""
+    """``response_format`` and ``reasoning_effort``. Errors: ApiError(400)."""
     effort, form = config.get("effort"), config.get("format")
     core: Given = {"reasoning_effort": None if effort == "high" else effort}  # "high" is as if nothing was asked
     if form is None:
@@ -190,5 +194,6 @@ def of_output(config: Given) -> Given:
 
 
 def unsupported(where: str, what: str, param: str) -> NoReturn:
+    """Errors: ApiError(400), always."""
     message = f"{where}: {what} is not supported; these models read text"
     raise ApiError(400, message, param=param, code="unsupported_parameter")

@@ -78,6 +78,7 @@ class Form:
         return {"model": self.model, "created_at": now(), **said, "done": False}
 
     def said(self, text: str, **more: Any) -> Event:
+        """What a line says beside the model and the time. Each form has its own: here NotImplementedError."""
         raise NotImplementedError
 
 

@@ -80,6 +80,7 @@ class Generate(AskedOfOllama):
     raw: bool | None = None
 
     def in_core(self) -> Given:
+        """Errors: ApiError(400) for what these models cannot do."""
         if self.raw:
             if self.system:
                 raise ApiError(400, "raw and system do not go together", param="system")
@@ -94,7 +95,7 @@ class Generate(AskedOfOllama):
 
 
 def of_message(message: Given, where: str) -> Given:
-    """Thoughts are not fed back, and a result's ``tool_name`` has no place in the prompts."""
+    """Thoughts are not fed back, and a result's ``tool_name`` has no place in the prompts. Errors: ApiError(400)."""
     if message.get("images"):
         raise ApiError(400, f"{where}: images are not supported; these models read text", param=f"{where}.images")
     said = {"role": message.get("role"), "content": message.get("content")}
@@ -102,7 +103,7 @@ def of_message(message: Given, where: str) -> Given:
 
 
 def of_format(form: str | Given | None) -> Given:
-    """``response_format``."""
+    """``response_format``. Errors: ApiError(400)."""
     if not form:
         return {}
     if isinstance(form, dict):
@@ -114,6 +115,7 @@ def of_format(form: str | Given | None) -> Given:
 
 
 def of_options(options: Given) -> Given:
+    """What is asked of drawing and of length. Errors: ApiError(400)."""
     core: Given = {}
     for name, value in options.items():
         own = OPTIONS.get(name, name)
@@ -132,6 +134,7 @@ def of_options(options: Given) -> Given:
 
 
 def refuse_option(name: str, value: object) -> None:
+    """Errors: ApiError(400) for an option that would change the answer, by the name that it has in the request."""
     try:
         refuse_unless_neutral(name, value, OPTION_FATES)
     except ApiError as error:

@@ -68,6 +68,7 @@ class CreateResponse(Asked):
         return bool(self.top_logprobs) or "message.output_text.logprobs" in (self.include or ())
 
     def refuse_what_is_kept_nowhere(self) -> None:
+        """Errors: ApiError(400)."""
         for name in ("previous_response_id", "conversation"):
             if getattr(self, name) is not None:
                 message = f"{name} is not supported: nothing is stored here, so send the whole conversation as input"
@@ -75,7 +76,7 @@ class CreateResponse(Asked):
 
 
 def of_item(item: Given, where: str) -> list[Given]:
-    """An item of the input as messages: none for a thought, which is not fed back."""
+    """An item of the input as messages: none for a thought, which is not fed back. Errors: ApiError(400)."""
     kind = item.get("type", "message")
     if kind == "message":
         role = item.get("role")
@@ -108,6 +109,7 @@ def text_of(content: object, where: str) -> str:
 
 
 def of_call(item: Given, where: str) -> Given:
+    """The function of a call. Errors: ApiError(400)."""
     name, arguments = item.get("name"), item.get("arguments")
     try:
         arguments = json.loads(arguments) if isinstance(arguments, str) else None
@@ -119,7 +121,7 @@ def of_call(item: Given, where: str) -> Given:
 
 
 def of_tool(tool: Given, where: str) -> Given:
-    """Chat has a function's parts one level deeper."""
+    """Chat has a function's parts one level deeper. Errors: ApiError(400)."""
     if tool.get("type") != "function":
         message = f"{where}: a tool of the type {short(tool.get('type'))} is not supported, only functions are"
         raise ApiError(400, message, param=f"{where}.type", code="unsupported_parameter")
@@ -144,6 +146,7 @@ def of_text(text: Given) -> Given:
 
 
 def of_reasoning(reasoning: Given) -> Given:
+    """``reasoning_effort``. Errors: ApiError(400)."""
     if reasoning.get("summary") not in (None, "auto"):
         message = 'reasoning.summary is not supported; only "auto" is taken'
         raise ApiError(400, message, param="reasoning.summary", code="unsupported_parameter")

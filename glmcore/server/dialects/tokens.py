@@ -14,7 +14,7 @@ from glmcore.server.schemas import DetokenizeRequest, TokenizeRequest
 
 
 def add_tokens(app: FastAPI, answers: Answers) -> None:
-    """``POST /tokenize``, ``POST /detokenize`` and ``GET /tokenizer_info``."""
+    """``POST /tokenize``, ``POST /detokenize`` and ``GET /tokenizer_info``. Their errors: ApiError(400)."""
     engine, tokenizer = answers.engine, answers.engine.tokenizer
 
     @app.post("/tokenize")
