@@ -175,6 +175,8 @@ def test_every_command_and_option_that_is_named_exists() -> None:
     for program, name, rest in named:
         command = getattr(importlib.import_module(f"{program}.cli.{name}"), {"list": "list_catalogue"}.get(name, name))
         assert isinstance(command, click.Command)
+        if isinstance(command, click.Group):
+            command = command.commands[rest.split()[0]]
         options = {option for parameter in command.params for option in parameter.opts}
         own = rest.partition(" -- ")[0]
         wrong += [f"{program} {name} {option}" for option in re.findall(r"--[a-z][\w-]*", own) if option not in options]

@@ -32,6 +32,7 @@ PACKAGES = {
     "safetensors": "0.4.5",
     "tiktoken": "0.7.0",
     "accelerate": "0.33.0",
+    "llguidance": "1.9.1",
 }
 
 SEEN_NODES = ("dev.before", "dev.after")

@@ -11,11 +11,11 @@ from glmdoctor import knowledge
 # Problems that came into the catalogue after the demo model was trained.
 LATER = {
     "auto-map-points-to-hub", "clang-march-native", "compiler-32bit", "cpm-kernels-arch-unsupported",
-    "cpm-path-entry-is-file", "cpu-no-avx2", "device-map-incomplete", "docker-shm-too-small",
-    "finetune-on-quantised-checkpoint", "flash-attn-abi", "gpu-ecc-errors", "gpu-exclusive-compute-mode",
-    "gpu-throttled", "hf-rope-theta-lost", "localhost-through-proxy", "nan-logits", "openmp-runtime-duplicated",
-    "p2p-hang", "pcie-link-narrow", "pydantic-version", "tf-generation-internals", "torch-unsafe-pickle",
-    "unsafe-pickle", "uvm-hmm-cuinit-fails", "windows-symlink-privilege", "wsl-libcuda-shadowed",
+    "cpm-path-entry-is-file", "cpu-no-avx2", "device-map-incomplete", "docker-shm-too-small", "engine-damaged",
+    "engine-foreign", "engine-invalid", "finetune-on-quantised-checkpoint", "flash-attn-abi", "gpu-ecc-errors",
+    "gpu-exclusive-compute-mode", "gpu-throttled", "hf-rope-theta-lost", "localhost-through-proxy", "nan-logits",
+    "openmp-runtime-duplicated", "p2p-hang", "pcie-link-narrow", "pydantic-version", "tf-generation-internals",
+    "torch-unsafe-pickle", "unsafe-pickle", "uvm-hmm-cuinit-fails", "windows-symlink-privilege", "wsl-libcuda-shadowed",
 }  # fmt: skip
 
 

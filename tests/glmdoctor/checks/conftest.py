@@ -34,7 +34,7 @@ def cpu_machine() -> Stub:
         "interpreter": facts.Interpreter(
             "/venv/bin/python", "3.11.7", "/venv", "linux_x86_64",
             {"torch": "2.13.0+cpu", "safetensors": "0.8.0", "sentencepiece": "0.2.3", "tiktoken": "0.14.0",
-             "transformers": "5.23.0", "numpy": "2.4.6"},
+             "transformers": "5.23.0", "llguidance": "1.9.1", "numpy": "2.4.6"},
             ("/venv/lib",),
         ),
         "torch": facts.Torch("2.13.0+cpu", None, None, "/venv/lib/torch", ()),

@@ -22,7 +22,7 @@ def judged(machine: Stub, check: str) -> Finding:
 
 def test_deep_checks_are_left_out_unless_asked_for(cpu_machine: Stub) -> None:
     deep = {check.id for check in ALL if check.deep}
-    assert deep == {"deep.cpu", "deep.gpu", "deep.hashes", "deep.numbers", "deep.openmp"}
+    assert deep == {"deep.cpu", "deep.engine", "deep.gpu", "deep.hashes", "deep.numbers", "deep.openmp"}
     assert not deep & {f.id for f in examine(cpu_machine).findings}
     assert deep <= {f.id for f in examine(cpu_machine, deep=True).findings}
     assert [c.id for c in select(ALL, only=["deep.cpu"])] == ["deep.cpu"]

@@ -201,7 +201,7 @@ def test_packages_that_do_not_go_together(cpu_machine: Stub, packages: dict[str,
 
 
 TESTED = {"torch": "2.13.0", "transformers": "5.24.0", "safetensors": "0.8.0", "sentencepiece": "0.2.3",
-          "tiktoken": "0.14.0"}  # fmt: skip
+          "tiktoken": "0.14.0", "llguidance": "1.9.1"}  # fmt: skip
 
 
 def test_packages_newer_than_tested_are_told_and_fail_nothing(cpu_machine: Stub) -> None:
