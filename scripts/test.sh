@@ -11,5 +11,6 @@ say "lint"
 say "types"
 "$venv/bin/python" -m mypy
 say "tests"
-# One worker for each core; the tests of a file stay together, for their machines and models are costly to make.
-exec "$venv/bin/python" -m pytest --numprocesses auto --dist loadfile "$@"
+# One worker for each core; the tests of a file stay together, for their machines and models are costly to make. They come in
+# their own order: sorted by their number, files of few long tests would be last, and the other workers wait for them.
+exec "$venv/bin/python" -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder "$@"
