@@ -17,6 +17,7 @@ from glmcore.engine.batch.costs import LEAST, Costs
 from glmcore.engine.batch.lookup import FIRST, Lookup, StepCosts, worth
 from glmcore.engine.batch.lookup import MOST as MOST_DRAFTED
 from glmcore.engine.batch.measure import step_times
+from glmcore.engine.batch.prefixes import LEAST as LEAST_SHARED
 from glmcore.engine.batch.prefixes import USUAL, Prefixes
 from glmcore.engine.batch.scheduler import Scheduler
 from glmcore.engine.batch.seats import Seats
@@ -190,7 +191,7 @@ class Loop:
         prompt, causal = answer.sequence.prompt, self.way.config.traits.causal
         for other in self.scheduler.reading[:-1]:
             shared = common_prefix(other.sequence.prompt, prompt)
-            if other.sequence.prompt == prompt or (shared >= LEAST and causal):
+            if other.sequence.prompt == prompt or (shared >= LEAST_SHARED and causal):
                 answer.follow(other, shared)
                 return
 
