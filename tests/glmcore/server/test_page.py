@@ -80,7 +80,7 @@ def limited(page: Any, tokens: int = 5) -> None:
 
 def test_a_conversation_is_streamed_stopped_edited_and_kept(page: Any, endless_server: Any) -> None:
     visit(page, endless_server)
-    assert page.title() == endless_server.engine.config.name
+    api.expect(page).to_have_title(endless_server.engine.config.name)  # once the server has told it
     ask(page, "hello")
     api.expect(page.locator(".message.assistant p").first).not_to_be_empty()
     page.get_by_role("button", name="Stop").click()
