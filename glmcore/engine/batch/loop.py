@@ -14,8 +14,8 @@ from torch import Tensor
 
 from glmcore.engine.batch.answer import Answer
 from glmcore.engine.batch.costs import LEAST, Costs
-from glmcore.engine.batch.lookup import FIRST, Lookup, StepCosts, worth
-from glmcore.engine.batch.lookup import MOST as MOST_DRAFTED
+from glmcore.engine.batch.drafts import drafts, drawn
+from glmcore.engine.batch.lookup import StepCosts
 from glmcore.engine.batch.measure import step_times
 from glmcore.engine.batch.prefixes import LEAST as LEAST_SHARED
 from glmcore.engine.batch.prefixes import USUAL, Prefixes
@@ -235,8 +235,8 @@ class Loop:
     def _step(self, answers: list[Answer]) -> None:
         """The next tokens of each; where that fails, each by itself, so that one's failure is its own."""
         started = time.perf_counter()
-        drafts = self._drafts(answers)
-        tokens = {self.seats.row_of(each): [each.sequence.output[-1], *drafts.get(each, ())] for each in answers}
+        found = drafts(answers, self.way, self.step_costs) if self.step_costs and self.way.drafts else {}
+        tokens = {self.seats.row_of(each): [each.sequence.output[-1], *found.get(each, ())] for each in answers}
         try:
             logits = self.way.follow(tokens)
         except Exception as error:
@@ -247,57 +247,20 @@ class Loop:
             return None
         for answer, own in zip(answers, logits.split([len(each) for each in tokens.values()]), strict=True):
             try:
-                self._follow(answer, own, drafts.get(answer, []))
+                self._follow(answer, own, found.get(answer, []))
             except Exception as error:
                 self._fail(answer, error)
         self.costs.note_step(len(logits), time.perf_counter() - started)
         return None
 
-    def _drafts(self, answers: list[Answer]) -> dict[Answer, list[int]]:
-        """What may come next, of those of whom it pays to guess."""
-        drafts: dict[Answer, list[int]] = {}
-        if self.step_costs is None or not self.way.drafts:
-            return drafts
-        rows = len(answers)
-        for answer in answers:
-            if answer.lookup is None:
-                answer.lookup = Lookup(answer.sequence.prompt + tuple(answer.sequence.output))
-            left = answer.sequence.max_new_tokens - len(answer.sequence.output) - 1
-            most = min(MOST_DRAFTED, left, self.way.together - rows)
-            if most < 1 or answer.lookup.pause or not (found := answer.lookup.draft(most)):
-                continue
-            count = worth(self.step_costs, rows, len(answers), answer.lookup.chance, len(found))
-            if count == 0 and answer.lookup.chance < FIRST:
-                answer.lookup.give_up()
-            if found := self._without_marks(found[:count]):
-                drafts[answer] = found
-                rows += len(found)
-        return drafts
-
-    def _without_marks(self, tokens: list[int]) -> list[int]:
-        """Up to a token that would move ChatGLM-6B's positions."""
-        config = self.way.config
-        marks = () if config.traits.causal else (config.gmask_token_id, config.mask_token_id, config.bos_token_id)
-        return tokens[: next((place for place, token in enumerate(tokens) if token in marks), len(tokens))]
-
     def _follow(self, answer: Answer, logits: Tensor, draft: list[int]) -> None:
         """Draw as many tokens as the draft was right, and one more."""
-        drawn = [answer.draw(logits[0])]
-        for guess, own in zip(draft, logits[1:], strict=True):
-            if drawn[-1] != guess or guess in answer.sequence.stop_ids:
-                break
-            drawn.append(answer.draw(own))
-        self.way.rows.add(self.seats.row_of(answer), [answer.sequence.output[-1], *drawn[:-1]])
+        tokens = drawn(answer, logits, draft)
+        self.way.rows.add(self.seats.row_of(answer), [answer.sequence.output[-1], *tokens[:-1]])
         stats = answer.stats
         stats.decode_steps += 1
         stats.decode_s = time.perf_counter() - answer.first_known
-        if draft and answer.lookup is not None:
-            answer.lookup.note(len(drawn) - 1, len(draft))
-            stats.accepted_drafts += len(drawn) - 1
-            stats.rejected_drafts += len(draft) - len(drawn) + 1
-        for token in drawn:
-            if answer.lookup is not None:
-                answer.lookup.push(token)
+        for token in tokens:
             self._take(answer, token)
             if answer.ending is not None:
                 break
