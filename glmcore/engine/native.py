@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from glmcore.config import ModelConfig
+from glmcore.engine.sweeps import Stretch
 from glmcore.kernels import abi
 from glmcore.kernels.load import Kernel
 from glmcore.layout import layout
@@ -215,37 +216,47 @@ class NativeModel:
 
 
 class Pass:
-    """Some tokens on their way through the layers, all at once or some at a time; ``logits`` [wanted, V] at the end.
+    """Some tokens on their way through the layers; ``logits`` [wanted, V] at the end.
 
     The logits are of the last rows; the first ``answers`` rows keep an answer's precision. hidden: [S, hidden size] in
-    float32, which is written to, of tokens that have been through layers elsewhere; ``done``: and through so many here.
+    float32, which is written to, of tokens that have been through layers elsewhere.
     """
 
     def __init__(
         self, native: NativeModel, cache: KVCache, ids: Tensor, sequence: Tensor, places: Tensor, visible: Tensor,
-        position_ids: Tensor, *, wanted: int, answers: int, hidden: Tensor | None = None, done: int = 0,
+        position_ids: Tensor, *, wanted: int, answers: int, hidden: Tensor | None = None,
     ) -> None:  # fmt: skip
-        self.native, self.cache, self.wanted, self.answers, self.done = native, cache, wanted, answers, done
+        self.native, self.cache, self.wanted, self.answers = native, cache, wanted, answers
         cosines, sines = rotation_rows(native.config, position_ids)
         self.rows = (sequence, places, visible, cosines, sines)
         self.hidden = native.model.embedding(ids).float().contiguous() if hidden is None else hidden
+        self.queries: Tensor | None = None  # [S, heads x size] of tokens between the halves of a layer
         self.logits = torch.empty(wanted, native.config.vocab_size)
 
-    @property
-    def left(self) -> int:
-        """Layers that the tokens have not been through."""
-        return self.native.config.num_layers - self.done
+    def run(self) -> None:
+        """All of them through all layers."""
+        self.native.run(self._tokens(slice(None), self.wanted), self.cache, range(self.native.config.num_layers))
 
-    def run(self, most: int | None = None) -> None:
-        """Through the next layers, ``most`` of them or all; after the last one the logits are there."""
-        count = self.left if most is None else min(most, self.left)
-        keys = self.cache.keys[0]
-        tokens = abi.Tokens(
-            len(self.hidden), *(tensor.data_ptr() for tensor in self.rows), keys.stride(0), keys.stride(1),
-            self.hidden.data_ptr(), self.logits.data_ptr(), self.wanted if count == self.left else 0, self.answers,
+    def run_some(self, stretch: Stretch) -> None:
+        """Some of them through half a layer."""
+        if self.queries is None:
+            self.queries = torch.empty(len(self.hidden), self.native.config.num_heads * self.native.config.head_dim)
+        rows = slice(stretch.first, stretch.last)
+        tokens = self._tokens(rows, 0)
+        tokens.half, tokens.queries = stretch.half, self.queries[rows].data_ptr()
+        self.native.run(tokens, self.cache, range(stretch.layer, stretch.layer + 1))
+
+    def finish(self) -> Tensor:
+        """The logits, of tokens that went some at a time."""
+        self.logits = self.native.head(self.hidden[len(self.hidden) - self.wanted :])
+        return self.logits
+
+    def _tokens(self, rows: slice, wanted: int) -> abi.Tokens:
+        keys, hidden = self.cache.keys[0], self.hidden[rows]
+        return abi.Tokens(
+            len(hidden), *(tensor[rows].data_ptr() for tensor in self.rows), keys.stride(0), keys.stride(1),
+            hidden.data_ptr(), self.logits.data_ptr(), wanted, max(0, self.answers - (rows.start or 0)),
         )  # fmt: skip
-        self.native.run(tokens, self.cache, range(self.done, self.done + count))
-        self.done += count
 
 
 def native_model(model: nn.Module, config: ModelConfig) -> NativeModel | None:

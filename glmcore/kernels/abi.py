@@ -9,13 +9,14 @@ from __future__ import annotations
 import ctypes
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int, c_int64, c_uint64, c_void_p, sizeof
 
-VERSION = 5
+VERSION = 6
 OK, NOT_FINITE, NO_MEMORY = 0, 1, 2
 # By their numbers in the library.
 PRECISIONS = ("fast", "exact", "light")
 SINGLE, BRAIN = 32, 17
 PAIRS, HALVES = 0, 1
 GELU, SWIGLU = 0, 1
+BOTH, STORING, SEEING = 0, 1, 2  # halves of a layer
 
 
 class Matrix(Structure):
@@ -54,6 +55,7 @@ class Tokens(Structure):
         *((name, c_void_p) for name in ("sequence", "place", "visible", "cosines", "sines")),
         ("sequence_stride", c_int64), ("group_stride", c_int64),
         ("hidden", c_void_p), ("logits", c_void_p), ("wanted", c_int64), ("answers", c_int64),
+        ("half", c_int64), ("queries", c_void_p),
     )  # fmt: skip
 
 

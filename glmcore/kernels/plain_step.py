@@ -217,17 +217,38 @@ class Pass:
         self.cosines, self.sines = floats([*map(math.cos, angles)]), floats([*map(math.sin, angles)])
         self.width, self.inputs = width, rng.floats(self.rows * HIDDEN, -2, 2)
         self.hidden, self.logits = floats(self.inputs), floats([math.nan] * (self.rows * VOCABULARY))
+        self.queries = floats([math.nan] * (self.rows * HEADS * SIZE))  # between the halves of a layer
 
     def by(self, library: ctypes.CDLL) -> int:
         """The library's status; ``hidden`` and ``logits`` are its results."""
-        places = [(ctypes.c_int64 * self.rows)(*column) for column in zip(*self.tokens)]  # noqa: B905
+        return self._step(library, self.model.described, range(self.rows), self.rows)
+
+    def in_halves(self, library: ctypes.CDLL, at_once: int) -> int:
+        """The same, half a layer at a time over ``at_once`` rows after the others."""
+        model, status = abi.Model.from_buffer_copy(self.model.described), 0
+        model.layers = 1
+        for layer in self.model.layers:
+            model.layer = ctypes.pointer(layer.described)
+            for half in (abi.STORING, abi.SEEING):
+                for first in range(0, self.rows, at_once):
+                    some = range(first, min(first + at_once, self.rows))
+                    status = max(status, self._step(library, model, some, 0, half))
+        model.layers = 0
+        return max(status, self._step(library, model, range(self.rows), self.rows))
+
+    def _step(self, library: ctypes.CDLL, model: abi.Model, rows: range, wanted: int, half: int = abi.BOTH) -> int:
+        columns = zip(*self.tokens[rows.start : rows.stop])  # noqa: B905
+        places = [(ctypes.c_int64 * len(rows))(*column) for column in columns]
+        at = rows.start * ctypes.sizeof(ctypes.c_float)
         tokens = abi.Tokens(
-            self.rows, *map(ctypes.addressof, (*places, self.cosines, self.sines)),
-            self.model.shape.groups * PLACES * SIZE, PLACES * SIZE,
-            ctypes.addressof(self.hidden), ctypes.addressof(self.logits), self.rows, self.answers,
+            len(rows), *map(ctypes.addressof, places),
+            *(ctypes.addressof(each) + at * self.width for each in (self.cosines, self.sines)),
+            self.model.shape.groups * PLACES * SIZE, PLACES * SIZE, ctypes.addressof(self.hidden) + at * HIDDEN,
+            ctypes.addressof(self.logits), wanted, max(0, self.answers - rows.start), half,
+            None if half == abi.BOTH else ctypes.addressof(self.queries) + at * HEADS * SIZE,
         )  # fmt: skip
-        memory = ctypes.create_string_buffer(library.glm_step_bytes(self.model.described, tokens, 2) + 64)
-        return int(library.glm_step(self.model.described, tokens, -(-ctypes.addressof(memory) // 64) * 64, 2))
+        memory = ctypes.create_string_buffer(library.glm_step_bytes(model, tokens, 2) + 64)
+        return int(library.glm_step(model, tokens, -(-ctypes.addressof(memory) // 64) * 64, 2))
 
     def error(self) -> float:
         """The largest difference of a state or logit from plain Python's, as a share of the largest of its kind."""

@@ -133,14 +133,15 @@ def check_halves(library: ctypes.CDLL, brain: bool, rng: Numbers) -> None:
 
 
 def check_step(library: ctypes.CDLL, shape: plain_step.Shape, cache: int, rng: Numbers) -> None:
-    """The passes of a small model, one again as ``fast`` takes answers beside prompts; one with a NaN is
-    reported.
+    """The passes of a small model, the first also a row and half a layer at a time, one again as ``fast`` takes answers
+    beside prompts; one with a NaN is reported.
 
     Errors: ``Failure``.
     """
     model = plain_step.SmallModel(shape, rng, cache)
     for tokens in plain_step.PASSES:
         check_pass(library, plain_step.Pass(model, tokens, rng), STEP_TOLERANCES[cache])
+    check_pass(library, plain_step.Pass(model, plain_step.PASSES[0], rng), STEP_TOLERANCES[cache], at_once=1)
     model.described.precision = plain_step.FAST
     run = plain_step.Pass(model, plain_step.PASSES[-2], rng, answers=1)
     check_pass(library, run, FAST_TOLERANCE)
@@ -149,9 +150,9 @@ def check_step(library: ctypes.CDLL, shape: plain_step.Shape, cache: int, rng: N
         raise Failure("verify", "a NaN within a step was not reported")
 
 
-def check_pass(library: ctypes.CDLL, run: plain_step.Pass, tolerance: float) -> None:
-    """One pass against plain Python. Errors: ``Failure``."""
-    if (status := run.by(library)) != 0:
+def check_pass(library: ctypes.CDLL, run: plain_step.Pass, tolerance: float, at_once: int = 0) -> None:
+    """One pass against plain Python, in halves of layers where so many rows at once are named. Errors: ``Failure``."""
+    if (status := run.in_halves(library, at_once) if at_once else run.by(library)) != 0:
         raise Failure("verify", f"status {status} for a step of {run.model.shape.name}")
     if (error := run.error()) > tolerance:
         what = f"{run.model.shape.name}, {run.rows} tokens, cache {run.model.described.cache}"

@@ -71,7 +71,7 @@ class Bench:
         return self.last
 
     def answer(self, loop: Loop, prompt: Sequence[int], tokens: int, sampler: Sampler | None = None) -> Answer:
-        if not self.config.traits.causal:
+        if not self.config.traits.causal and self.config.bos_token_id not in prompt:
             prompt = [*prompt, self.config.gmask_token_id, self.config.bos_token_id]
         sequence = Tokens(tuple(prompt), tokens, frozenset())
         answer = Answer(sequence, sampler or Sampler(Sampling(0, 1)), AnswerText(self.words))
@@ -118,7 +118,7 @@ def stall(bench: Bench, length: int = 2000) -> None:
     listener.start()
     time.sleep(3)
     begun = time.perf_counter()
-    long = bench.answer(loop, prompt_ids(bench.config, length - 2, seed=5), 2)
+    long = bench.answer(loop, prompt_ids(bench.config, length, seed=5), 2)
     times_of(long)
     ended = time.perf_counter()
     talking.cancel()

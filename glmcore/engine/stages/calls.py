@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from glmcore.engine.sweeps import Stretch
 from glmcore.engine.ways.way import Habits
 from glmcore.errors import GlmError
 
@@ -29,7 +30,8 @@ class Work:
     prompt: int = 0  # tokens of the whole prompt that these are a part of; 0: they are answers'
     context: int = 0  # tokens at the row's beginning that see each other both ways
     wanted: int = 0  # logits are wanted after so many of the last tokens
-    layers: tuple[int, int] | None = None  # some of a stage's layers, counted in the whole model
+    stretches: tuple[Stretch, ...] = ()  # what one stage does of it now, layers counted in the whole model; else all
+    number: int = -1  # under which it keeps them in between, until ``Drop``
     trial: bool = False  # for its time alone: the rows are not those of answers
 
 
@@ -78,7 +80,7 @@ class Put:
 
 @dataclass(frozen=True)
 class Drop:
-    """Forget what was taken under these numbers."""
+    """Forget what was taken, or is on its way, under these numbers."""
 
     numbers: tuple[int, ...]
 
@@ -109,7 +111,7 @@ class Facts:
     devices: dict[str, list[int]]  # its layers by their devices
     backend: str
     habits: Habits
-    interruptible: bool  # whether every prompt goes through the kernel, which can stop between two layers
+    interruptible: bool  # whether every prompt goes through the kernel, which can stop within a layer
     weights_bytes: int
     row_bytes: int  # of a token's keys and values
     room: int  # tokens that all rows may have together

@@ -38,6 +38,7 @@ from glmcore.engine.stages.calls import (
 from glmcore.engine.ways.module import module_habits
 from glmcore.engine.ways.native import native_habits
 from glmcore.errors import GlmError
+from glmcore.kernels import abi
 from glmcore.models.cache import KVCache, Taken
 from glmcore.place.loader import out_of_memory
 from glmcore.place.part import Part
@@ -96,6 +97,7 @@ class Stage:
             case Drop(numbers):
                 for number in numbers:
                     self.taken.pop(number, None)
+                    self.going.pop(number, None)
             case Forget(capacity):
                 self._forget(capacity)
             case Describe():
@@ -106,6 +108,7 @@ class Stage:
 
     def _forget(self, capacity: int) -> None:
         self.taken: dict[int, Taken] = {}
+        self.going: dict[int, Pass] = {}  # between two of its stretches
         self.cache = self._new_cache(1, capacity)
         self.ready: KVCache | None = None  # of another shape
         self.spare: KVCache | None = None  # of trials
@@ -115,8 +118,11 @@ class Stage:
         return KVCache(self.part.own_config, rows, capacity, dtypes, devices)
 
     def _work(self, work: Work, before: np.ndarray | None) -> np.ndarray:
-        """Hidden states [S, hidden size], or after the model's last layer logits [wanted, V]; float32."""
-        if (before is None) != self._begins(work):
+        """Hidden states [S, hidden size], or after the model's last layer logits [wanted, V]; float32.
+
+        Of stretches before the last one here nothing: [0, hidden size].
+        """
+        if work.number not in self.going and (before is None) != (self.part.first == 0):
             raise GlmError("internal", "hidden states are given to the first layer alone")
         cache = self._spare(len(work.ids)) if work.trial else self.cache
         hidden = None if before is None else torch.tensor(before)  # in memory of its own: it is written to
@@ -124,30 +130,37 @@ class Stage:
         found = self._natively(work, cache, hidden) if native else self._by_modules(work, cache, hidden)
         return found.float().cpu().numpy()
 
-    def _begins(self, work: Work) -> bool:
-        return self.part.first == 0 and (work.layers is None or work.layers[0] == 0)
-
     def _spare(self, rows: int) -> KVCache:
         if self.spare is None or self.spare.batch < rows:
             self.spare = self._new_cache(rows, 1)
         return self.spare
 
     def _natively(self, work: Work, cache: KVCache, hidden: Tensor | None) -> Tensor:
-        """All rows in one call of the kernel."""
+        """All rows in one call of the kernel, or a stretch at a time."""
+        going = self.going.pop(work.number, None) or self._begun(work, cache, hidden)
+        going.cache = cache  # which may have grown since
+        if not work.stretches:
+            going.run()
+            return going.logits if self.part.is_last else going.hidden
+        for stretch in work.stretches:
+            going.run_some(stretch._replace(layer=stretch.layer - self.part.first))
+        if stretch != (self.part.last - 1, abi.SEEING, stretch.first, len(going.hidden)):
+            self.going[work.number] = going
+            return going.hidden[:0]
+        return going.finish() if self.part.is_last else going.hidden
+
+    def _begun(self, work: Work, cache: KVCache, hidden: Tensor | None) -> Pass:
         assert self.native is not None
-        first, last = work.layers or (self.part.first, self.part.last)
         ids, rows, places, positions = map(torch.tensor, (work.ids, work.rows, work.places, work.positions))
-        wanted = work.wanted if last == self.part.config.num_layers else 0
-        going = Pass(
-            self.native, cache, ids, rows, places, (places + 1).clamp_min(work.context), positions, wanted=wanted,
-            answers=0 if work.prompt > SHORT_PROMPT else len(ids), hidden=hidden, done=first - self.part.first,
+        return Pass(
+            self.native, cache, ids, rows, places, (places + 1).clamp_min(work.context), positions,
+            wanted=work.wanted if self.part.is_last else 0,
+            answers=0 if work.prompt > SHORT_PROMPT else len(ids), hidden=hidden,
         )  # fmt: skip
-        going.run(last - first)
-        return going.logits if last == self.part.config.num_layers else going.hidden
 
     def _by_modules(self, work: Work, cache: KVCache, hidden: Tensor | None) -> Tensor:
         """Pass by pass, of the shapes that each would have in a model on one machine."""
-        if work.layers not in (None, (self.part.first, self.part.last)):
+        if work.stretches:
             raise GlmError("internal", "a stage that runs through its modules is not interrupted")
         found = torch.cat([self._pass(work, span, cache, hidden) for span in self._spans(work)])
         return found[len(found) - work.wanted :] if self.part.is_last else found

@@ -13,6 +13,7 @@ from glmcore.engine.runner import CACHE_BLOCK
 from glmcore.engine.stages.cache import StagedCache
 from glmcore.engine.stages.calls import Work
 from glmcore.engine.stages.pipeline import Pipeline, Trip
+from glmcore.engine.sweeps import Course, Stretch
 from glmcore.engine.ways.rows import Rows
 from glmcore.engine.ways.way import Habits, Reading, Way
 
@@ -50,19 +51,21 @@ class StagedWay(Way):
         return tensor_of(logits)[0] if len(logits) else torch.empty(0)
 
     def reading(
-        self, row: int, ids: Tensor, start: int, length: int, wanted: int, layers: tuple[int, int] | None = None
-    ) -> Work:
+        self, row: int, ids: Tensor, start: int, length: int, wanted: int,
+        stretches: tuple[Stretch, ...] = (), number: int = -1,
+    ) -> Work:  # fmt: skip
         """The work for ``ids`` [S] of a prompt, which stand behind the first ``start`` tokens of their row."""
         places, own = torch.arange(start, start + len(ids)), self.rows.positions[row]
         return Work(
             ids.numpy(), np.full(len(ids), row), places.numpy(),
             places[None].numpy() if own is None else own.prompt()["position_ids"].numpy(),
-            prompt=length, context=0 if own is None else own.context[0], wanted=wanted, layers=layers,
+            prompt=length, context=0 if own is None else own.context[0], wanted=wanted,
+            stretches=stretches, number=number,
         )  # fmt: skip
 
     def both_ways(self, row: int, prompt: Sequence[int]) -> Reading:
         if all(each.interruptible for each in self.pipeline.facts):
-            return LayerByLayer(self, row, prompt)
+            return BothWays(self, row, prompt)
         return super().both_ways(row, prompt)
 
     def step(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
@@ -94,10 +97,10 @@ def habits_of(pipeline: Pipeline) -> Habits:
     )  # fmt: skip
 
 
-class LayerByLayer(Reading):
-    """ChatGLM-6B's prompt, which goes through a layer as a whole, and so is interrupted between two layers.
+class BothWays(Reading):
+    """ChatGLM-6B's prompt, all of which goes through a layer before any of it goes through the next.
 
-    What it is between them stays at the stage.
+    What it is within a stage stays there.
     """
 
     way: StagedWay
@@ -105,25 +108,22 @@ class LayerByLayer(Reading):
     def __init__(self, way: StagedWay, row: int, prompt: Sequence[int]) -> None:
         super().__init__(way, row, prompt)
         way.rows.begun[row] = len(prompt)
-        self.trip, self.done = Trip(way.pipeline), 0
+        self.trip, self.ticket = Trip(way.pipeline), way.pipeline.ticket()
+        self.course = Course(len(prompt), way.config.num_layers)
 
     @property
     def left(self) -> int:
-        """What is left of all layers, as tokens."""
-        layers = self.way.config.num_layers
-        return -(-len(self.prompt) * (layers - self.done) // layers)
+        return self.course.left
 
     @torch.inference_mode()
     def advance(self, most: int) -> Tensor | None:
-        way, layers, count = self.way, self.way.config.num_layers, len(self.prompt)
-        until = min(layers, self.done + max(1, most * layers // count))
+        way, ids, stretches = self.way, torch.tensor(self.prompt), self.course.go_on(most)
+        way.pipeline.forget_dropped()
         for handle, stage in zip(way.pipeline.handles, way.pipeline.facts, strict=True):
-            if stage.first < until and self.done < stage.last:
-                span = (self.done, min(until, stage.last))
-                work = way.reading(self.row, torch.tensor(self.prompt), 0, count, int(span[1] == layers), span)
+            if own := tuple(each for each in stretches if stage.first <= each.layer < stage.last):
+                work = way.reading(self.row, ids, 0, len(ids), 1, own, self.ticket.number)
                 self.trip.go(handle, work)
-                self.done = span[1]
-        if self.done < layers:
+        if self.left:
             self.trip.wait()
             return None
         logits = tensor_of(self.trip.result())[0]

@@ -9,7 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from glmcore.engine.native import CHUNK, FEW_FLOAT_ROWS, SHORT_PROMPT, NativeModel, Pass
+from glmcore.engine.native import CHUNK, FEW_FLOAT_ROWS, SHORT_PROMPT, NativeModel
+from glmcore.engine.sweeps import Course
 from glmcore.engine.ways.module import ModuleWay, module_habits
 from glmcore.engine.ways.rows import Rows
 from glmcore.engine.ways.way import Habits, Reading
@@ -54,7 +55,7 @@ class NativeWay(ModuleWay):
             yield self.native.head(few)
 
     def both_ways(self, row: int, prompt: Sequence[int]) -> Reading:
-        return LayerByLayer(self, row, prompt) if self.native.takes(len(prompt)) else super().both_ways(row, prompt)
+        return BothWays(self, row, prompt) if self.native.takes(len(prompt)) else super().both_ways(row, prompt)
 
     def step(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
         """Logits [tokens, V] of one call for all rows."""
@@ -67,8 +68,8 @@ class NativeWay(ModuleWay):
         self.native.trial(self.spare, rows, 0)
 
 
-class LayerByLayer(Reading):
-    """ChatGLM-6B's prompt, which goes through a layer as a whole, and so is interrupted between two layers."""
+class BothWays(Reading):
+    """ChatGLM-6B's prompt, all of which goes through a layer before any of it goes through the next."""
 
     way: NativeWay
 
@@ -77,22 +78,24 @@ class LayerByLayer(Reading):
         positions = way.rows.positions[row]
         assert positions is not None
         way.rows.begun[row] = len(prompt)
-        self.under_way: Pass = way.native.reading(
+        self.course = Course(len(prompt), way.config.num_layers)
+        self.going = way.native.reading(
             torch.tensor([prompt]), way.rows.cache, row, 0, positions.prompt()["position_ids"], positions.context[0],
             prompt=len(prompt),
         )  # fmt: skip
 
     @property
     def left(self) -> int:
-        """What is left of all layers, as tokens."""
-        return -(-len(self.prompt) * self.under_way.left // self.way.config.num_layers)
+        return self.course.left
 
     @torch.inference_mode()
     def advance(self, most: int) -> Tensor | None:
-        self.under_way.run(max(1, most * self.way.config.num_layers // len(self.prompt)))
-        if self.under_way.left:
+        for stretch in self.course.go_on(most):
+            self.going.run_some(stretch)
+        if self.left:
             return None
+        logits = self.going.finish()[0]
         if self.states is not None:
-            self.states.append(self.under_way.hidden)
+            self.states.append(self.going.hidden)
         self.way.rows.hold(self.row, self.prompt)
-        return self.under_way.logits[0]
+        return logits

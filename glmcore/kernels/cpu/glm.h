@@ -20,7 +20,7 @@
 #endif
 
 #define EXPORT __attribute__((visibility("default")))
-#define GLM_ABI 5
+#define GLM_ABI 6
 #define BLOCK 128
 #define ROWS_PER_TASK 32  /* floats: rows that a thread takes at a time; cores are shared, so they take turns freely */
 #define STREAMS 4         /* floats: matrix rows side by side */

@@ -14,8 +14,8 @@ static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t place_buffers(const Model *model, const Tokens *tokens, int threads, char *memory, Buffers *out) {
     const int64_t rows = tokens->rows, heads = model->heads * model->size;
     const int64_t widest = larger(larger(model->hidden, heads), model->ffn);
-    const int64_t floats[] = {rows * model->hidden, rows * (heads + 2 * model->groups * model->size), rows * heads,
-                              rows * heads, rows * model->ffn * (model->gate == SWIGLU ? 2 : 1), rows * model->ffn,
+    const int64_t floats[] = {rows * model->hidden, rows * (heads + 2 * model->groups * model->size),
+                              tokens->queries ? 0 : rows * heads, rows * heads, rows * model->ffn * (model->gate == SWIGLU ? 2 : 1), rows * model->ffn,
                               rows * model->hidden, attention_floats(model, tokens, threads)};
     float **places[] = {&out->normed, &out->mixed, &out->queries, &out->context,
                         &out->wide,   &out->gated, &out->added,   &out->scratch};
@@ -24,6 +24,7 @@ static int64_t place_buffers(const Model *model, const Tokens *tokens, int threa
         *places[i] = (float *)(memory + at);
         at += (floats[i] * (int64_t)sizeof(float) + 63) / 64 * 64;
     }
+    if (tokens->queries) out->queries = tokens->queries;
     out->packed = memory + at;
     return at + (int64_t)activations_bytes(widest, rows, FLOATS);
 }
@@ -59,10 +60,13 @@ static int32_t run_layer(const Model *model, const Layer *layer, const Tokens *t
     const int64_t rows = tokens->rows, answers = tokens->answers;
     float *x = tokens->hidden;
     const float *kept = model->residual_of_norm ? b->normed : x;
-    int32_t largest[4];
+    int32_t largest[4] = {0};
     normalise(model, &layer->before_attention, x, b->normed, rows);
-    largest[0] = product(model, &layer->qkv, b->normed, rows, answers, b->packed, b->mixed);
-    rotate_and_store(model, layer, tokens, b->mixed, b->queries);
+    if (tokens->half != SEEING) {
+        largest[0] = product(model, &layer->qkv, b->normed, rows, answers, b->packed, b->mixed);
+        rotate_and_store(model, layer, tokens, b->mixed, b->queries);
+    }
+    if (tokens->half == STORING) return largest[0];
     attend(model, layer, tokens, b->queries, b->scratch, b->context);
     largest[1] = product(model, &layer->dense, b->context, rows, answers, b->packed, b->added);
     join(model, &layer->after_attention, kept, b->added, x, rows);

@@ -39,6 +39,10 @@ typedef struct {
     Matrix head;
 } Model;
 
+/* What a pass does of each layer.  Of rows that see each other both ways all have to be STORING before any is SEEING, but
+ * not all at once. */
+enum { BOTH = 0, STORING = 1, SEEING = 2 };
+
 /* The tokens of one pass.  A token's key goes to `place`, and it sees the first `visible` places. */
 typedef struct {
     int64_t rows;
@@ -49,6 +53,8 @@ typedef struct {
     float *logits;                             /* [wanted][head.n], of the last `wanted` rows */
     int64_t wanted;
     int64_t answers; /* rows from this one on are of prompts, of which `fast` keeps less than of answers */
+    int64_t half;    /* of every layer: STORING ends with keys, values and queries, SEEING goes on from there */
+    float *queries;  /* [rows][heads * size], out of STORING and into SEEING; NULL with BOTH */
 } Tokens;
 
 /* The arithmetic between the products.  All of it is called by every thread of a team and ends with a barrier. */

@@ -1,5 +1,6 @@
 /* Holds the attention to a float64 reference over odd lengths, and a whole pass to itself: tokens together give what
- * tokens one after the other give.  Memory is allocated exactly, for AddressSanitizer. */
+ * tokens one after the other give, and what half a layer at a time over some of them gives.  Memory is allocated
+ * exactly, for AddressSanitizer. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -97,12 +98,51 @@ static int last_logits(const Model *model, const float *embedded, const float *t
         float *hidden = exactly(at_once * model->hidden * (int64_t)sizeof(float));
         memcpy(hidden, embedded + row * model->hidden, (size_t)(at_once * model->hidden) * sizeof(float));
         const Tokens tokens = {at_once, sequence, place + row, visible + row, turns + row * turned, turns + row * turned,
-                               model->groups * PLACES * model->size, PLACES * model->size, hidden, logits, 1, rows};
+                               model->groups * PLACES * model->size, PLACES * model->size, hidden, logits, 1, rows,
+                               BOTH, NULL};
         void *memory = aligned_alloc(64, (size_t)(glm_step_bytes(model, &tokens, threads) + 63) / 64 * 64);
         status |= glm_step(model, &tokens, memory, threads);
         free(memory), free(hidden);
     }
     return status;
+}
+
+/* The states of `rows` tokens that all see each other; in halves, over `at_once` rows after the others, or whole. */
+static float *both_ways(const Model *model, const float *embedded, const float *turns, int64_t rows, int64_t at_once,
+                        int threads) {
+    const int64_t turned = model->rotary == PAIRS ? model->turned / 2 : model->turned, wide = model->heads * model->size;
+    int64_t sequence[MOST_ROWS] = {0}, place[MOST_ROWS], visible[MOST_ROWS];
+    float *hidden = exactly(rows * model->hidden * (int64_t)sizeof(float)), *queries = random_floats(rows * wide, 0.f);
+    Model one = *model;
+    one.layers = 1;
+    memcpy(hidden, embedded, (size_t)(rows * model->hidden) * sizeof(float));
+    for (int64_t row = 0; row < rows; row++) place[row] = row, visible[row] = rows;
+    for (one.layer = model->layer; one.layer < model->layer + model->layers; one.layer++)
+        for (int64_t half = at_once ? STORING : BOTH; half <= (at_once ? SEEING : BOTH); half++)
+            for (int64_t row = 0; row < rows; row += at_once ? at_once : rows) {
+                const int64_t some = at_once ? at_most(at_once, rows - row) : rows;
+                const Tokens tokens = {some, sequence, place + row, visible + row, turns + row * turned,
+                                       turns + row * turned, model->groups * PLACES * model->size, PLACES * model->size,
+                                       hidden + row * model->hidden, NULL, 0, at_least(0, 1 - row), half,
+                                       half == BOTH ? NULL : queries + row * wide};
+                void *memory = aligned_alloc(64, (size_t)(glm_step_bytes(&one, &tokens, threads) + 63) / 64 * 64);
+                if (glm_step(&one, &tokens, memory, threads)) hidden[0] = NAN;
+                free(memory);
+            }
+    free(queries);
+    return hidden;
+}
+
+static int halves_differ(const Model *model, const float *embedded, const float *turns, int64_t rows, int threads) {
+    float *whole = both_ways(model, embedded, turns, rows, 0, threads);
+    int differ = whole[0] != whole[0];
+    for (int64_t at_once = 1; at_once <= rows; at_once++) {
+        float *halves = both_ways(model, embedded, turns, rows, at_once, threads);
+        differ |= memcmp(whole, halves, (size_t)(rows * model->hidden) * sizeof(float)) != 0;
+        free(halves);
+    }
+    free(whole);
+    return differ;
 }
 
 static int check_step(int64_t cache, int64_t bits, int first_generation, int threads) {
@@ -125,6 +165,7 @@ static int check_step(int64_t cache, int64_t bits, int first_generation, int thr
     int wrong = last_logits(&model, embedded, turns, rows, rows, threads, together);
     wrong |= last_logits(&model, embedded, turns, rows, 1, threads, singly);
     for (int64_t i = 0; i < vocabulary; i++) wrong |= !(fabsf(together[i] - singly[i]) < 1e-3f * (1.f + fabsf(singly[i])));
+    if (halves_differ(&model, embedded, turns, rows, threads)) wrong |= puts("halves of layers differ from whole ones") >= 0;
     embedded[hidden + 1] = NAN;
     wrong |= last_logits(&model, embedded, turns, rows, rows, threads, together) != GLM_NOT_FINITE;
     for (int i = 0; i < 2; i++) {

@@ -165,15 +165,21 @@ def test_the_first_stage_has_the_next_chunk_while_the_second_has_one(leading, mo
     assert torch.equal(logits, Runner(alone, CONFIG).prefill(list(range(20, 60))))
 
 
-def test_chatglms_prompt_is_interrupted_between_any_two_layers():
+def test_chatglms_prompt_is_interrupted_within_a_layer(monkeypatch):
+    monkeypatch.setattr("glmcore.engine.sweeps.LEAST", 1)
     folder = GOLDEN / "v1/int4"
     config = ModelConfig.from_folder(folder)
     prompt = [*range(20, 60), config.gmask_token_id, config.bos_token_id]
     runner = in_stages(folder, (2,), config)
+    stages = [handle.stage for handle in runner.pipeline.handles]
+    runner.way.begin(0, prompt).advance(5)  # and nobody goes on with it
+    assert [len(stage.going) for stage in stages] == [1, 0]
     reading, lefts = runner.way.begin(0, prompt), []
     while (logits := reading.advance(1)) is None:
         lefts.append(reading.left)
-    assert lefts == [28, 14]
+        assert sum(len(stage.going) for stage in stages) <= 1
+    assert lefts == list(range(41, 0, -1))
+    assert [stage.going for stage in stages] == [{}, {}]
     model = load_model(folder, kernel=load_kernel(threads=1, precision="fast"))
     assert torch.equal(logits, Runner(model, config).prefill(prompt))
 
