@@ -11,13 +11,14 @@ class AnswerStream:
     """Pieces of generated text in, pieces of the cleaned answer out; joined they are what ``clean_text`` gives.
 
     What may still change waits: blanks that may turn out to be the end, the beginning of the marker that stands for a
-    year, and punctuation whose width the next character decides (``wide_punctuation``).
+    year, and punctuation whose width the next character decides (``wide_punctuation``). begun: whether the answer goes
+    on from a text, so that the blanks it begins with belong to it.
     """
 
-    def __init__(self, generation: str) -> None:
+    def __init__(self, generation: str, begun: bool = False) -> None:
         self._year = Replacements(((TRAINED_ON, YEAR),))
         self._wide = _Widening() if TRAITS[generation].wide_punctuation else None
-        self._begun = False
+        self._begun = begun
         self._blanks = ""
 
     def push(self, text: str) -> str:

@@ -22,15 +22,17 @@ class Deltas:
 
     tools: the functions whose calls the text may hold, which a grammar has made then (``glmcore.grammar.tools``): a
     message whose first line is such a name is a call. Everything else passes at once, cleaned as the original cleans it
-    unless it is ``verbatim``; a thought by itself.
+    unless it is ``verbatim``; a thought by itself. begun: the text goes on from one that was there before.
     """
 
-    def __init__(self, generation: str, tools: Collection[str] = (), *, verbatim: bool = False) -> None:
+    def __init__(
+        self, generation: str, tools: Collection[str] = (), *, verbatim: bool = False, begun: bool = False
+    ) -> None:
         self.generation, self.tools = generation, tools
-        # What a grammar has made was decoded to the byte.
-        mended = bool(tools) and TRAITS[generation].mends_blanks and not verbatim
+        # What a grammar has made, or goes on from a text, was decoded to the byte.
+        mended = (bool(tools) or begun) and TRAITS[generation].mends_blanks and not verbatim
         self._mend = Replacements(CLEAN_UP if mended else ())
-        self._clean: AnswerStream | Unchanged = Unchanged() if verbatim else AnswerStream(generation)
+        self._clean: AnswerStream | Unchanged = Unchanged() if verbatim else AnswerStream(generation, begun)
         self._reasoning, self._arguments = Reasoning(generation), arguments_of(generation)
         self._held, self._calls = "", 0
         self._state = self._first_line if tools else self._text

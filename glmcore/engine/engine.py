@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from glmcore.chat.begun import check_begun
 from glmcore.chat.calls import Arguments, Calling
 from glmcore.chat.deltas import NEXT_MESSAGE, Deltas, calls_of
 from glmcore.chat.reasoning import Thought
@@ -186,8 +187,16 @@ class Engine:
     def _deltas(self, shape: Shape) -> Deltas:
         return Deltas(self.config.generation, shape.names, verbatim=shape.held)
 
-    def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None) -> list[int]:
-        return self.tokenizer.apply_chat_template(messages, tools=tools, add_generation_prompt=True)
+    def prompt(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, *, begun: bool = False
+    ) -> list[int]:
+        """The ids that an answer follows. begun: the last message is its beginning, from which the model goes on.
+
+        Errors: GlmError("usage").
+        """
+        if begun:
+            check_begun(messages, self.config.generation)
+        return self.tokenizer.apply_chat_template(messages, tools=tools, add_generation_prompt=not begun)
 
     def shaped(self, messages: Sequence[Message], **asked: Any) -> Shape:
         """What the model is told, and the compiled grammar that holds its answer to what is ``asked``, in OpenAI's
@@ -282,6 +291,7 @@ class Engine:
         logprobs: int | None = None,
         grammar: Grammar | None = None,
         observer: Observer | None = None,
+        begun: bool = False,
     ) -> Answer:
         """Ask for the continuation of a text or of token ids, and do not wait for it: any number may be under way.
 
@@ -292,14 +302,15 @@ class Engine:
         tokens are told with the logprob of each, by the model before sampling; None: none, and no logprobs either.
         grammar: what it may be; its text is then what the tokens write, to the byte.
         observer: is shown the prompt's states: ``prompt_logprobs`` and ``mean_state`` make one. With max_new_tokens 0
-        the prompt is only read.
+        the prompt is only read. begun: the text goes on from that of the prompt, with the blanks it begins with.
         Errors: GlmError("context-full"), GlmError("usage") for a grammar that nothing satisfies; what the model raises
         comes with the pieces.
         """
         ids = self.prompt_ids(prompt)
         matcher = self.grammars.matcher(grammar) if grammar else None
         sampler = Sampler(sampling or self.sampling(None, None, None), ids, matcher)
-        text = AnswerText(self.tokenizer, stop, shown, keeps_stop, self.grammars.text_stream() if grammar else None)
+        stream = self.grammars.text_stream() if grammar or begun else None
+        text = AnswerText(self.tokenizer, stop, shown, keeps_stop, stream)
         answer = Answer(self.sequence(ids, max_new_tokens, stop_ids), sampler, text, self.backend, logprobs, observer)
         self.stats = answer.stats
         self.loop.submit(answer)

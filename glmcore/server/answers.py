@@ -13,9 +13,12 @@ from glmcore.engine.logprobs import Logprob
 from glmcore.engine.observers import MeanState
 from glmcore.engine.sampling import Sampling
 from glmcore.engine.sequence import budget
+from glmcore.errors import GlmError
 from glmcore.grammar import Grammar
+from glmcore.grammar.shape import Shape
 from glmcore.server.errors import ApiError
 from glmcore.server.line import Job, Line, Task
+from glmcore.server.older import in_older_words
 from glmcore.server.schemas import ChatRequest, CompletionRequest, EmbeddingRequest, Settings
 
 # Where a request does not say how long an answer may be.
@@ -88,21 +91,31 @@ class Answers:
 
     def deltas(self, asked: ChatRequest) -> Deltas:
         """What makes a request's text one."""
-        return Deltas(self.engine.config.generation, asked.tool_names, verbatim=asked.held)
+        return Deltas(self.engine.config.generation, asked.tool_names, verbatim=asked.held, begun=asked.begun)
 
     async def chats(self, asked: ChatRequest) -> Job:
         """Errors: ApiError, GlmError for whatever is wrong with it, before it waits."""
         self._check(asked)
         limit = asked.max_completion_tokens or asked.max_tokens or CHAT_TOKENS
-        shape = await asyncio.to_thread(self.engine.shaped, asked.messages, **asked.shaping)
-        prompt = partial(self.engine.prompt, shape.messages, shape.tools)
+        shape = await self._shape(asked)
+        prompt = partial(self.engine.prompt, shape.messages, shape.tools, begun=asked.begun)
         return await self._job(asked, [prompt], limit, shape.grammar, several=bool(shape.names))
 
     async def prompt(self, asked: ChatRequest) -> list[int]:
         """The ids that an answer would follow. Errors: as ``chats``, but for a context that is full."""
         self._check(asked)
-        shape = await asyncio.to_thread(self.engine.shaped, asked.messages, **asked.shaping)
-        return await asyncio.to_thread(self.engine.prompt, shape.messages, shape.tools)
+        shape = await self._shape(asked)
+        return await asyncio.to_thread(self.engine.prompt, shape.messages, shape.tools, begun=asked.begun)
+
+    async def _shape(self, asked: ChatRequest) -> Shape:
+        try:
+            shape = await asyncio.to_thread(self.engine.shaped, asked.messages, **asked.shaping)
+        except GlmError as error:
+            raise in_older_words(error) if asked.functions else error from None
+        if asked.begun and shape.grammar:
+            message = "an answer that was begun can neither call tools nor be held to a response_format"
+            raise ApiError(400, message, param="continue_final_message")
+        return shape
 
     async def complete(self, asked: CompletionRequest) -> Telling:
         """One answer. Errors: as ``chats``."""
@@ -135,7 +148,7 @@ class Answers:
             Task(
                 tuple(ids), budget(len(ids), limit, self.engine.context), sampling.of_choice(number), asked.stops,
                 tuple(asked.stop_token_ids or ()), bool(asked.include_stop_str_in_output), several, asked.top, grammar,
-                self.engine.prompt_logprobs(ids, asked.top or 0) if asked.scores else None,
+                self.engine.prompt_logprobs(ids, asked.top or 0) if asked.scores else None, asked.begun,
             )
             for ids in every for number in range(asked.made)
         ])  # fmt: skip

@@ -30,7 +30,7 @@ class Task:
     """A prompt as token ids and how to answer it. ``max_new_tokens`` lies within the context.
 
     several: whether the answer may be several messages, which the text then shows by NEXT_MESSAGE. grammar: what it
-    may be.
+    may be. begun: whether its text goes on from the prompt's.
     """
 
     prompt: tuple[int, ...]
@@ -43,6 +43,7 @@ class Task:
     logprobs: int | None = None
     grammar: Grammar | None = None
     observer: Observer | None = None
+    begun: bool = False
 
 
 class Entry:
@@ -161,7 +162,7 @@ class Line:
         answer = self.engine.submit(
             task.prompt, max_new_tokens=task.max_new_tokens, sampling=task.sampling, stop=task.stop,
             stop_ids=task.stop_ids, keeps_stop=task.keeps_stop, shown=(NEXT_MESSAGE,) if task.several else (),
-            logprobs=task.logprobs, grammar=task.grammar, observer=task.observer,
+            logprobs=task.logprobs, grammar=task.grammar, observer=task.observer, begun=task.begun,
         )  # fmt: skip
         entry, loop = Entry(answer, hear, self._entries.discard), asyncio.get_running_loop()
         self._entries.add(entry)

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from glmcore.chat.messages import tool_names
 from glmcore.server.errors import ApiError
 from glmcore.server.fields import refuse_what_is_not_done
+from glmcore.server.older import as_tools, check_choice
 
 NO_LIMIT = -1  # as clients of vLLM and llama.cpp say it
 # As OpenAI has them: choices, the likeliest tokens at each place, texts of one request for embeddings.
@@ -109,6 +110,11 @@ class Settings(BaseModel):
         return {**given, "top_k": top_k, "logit_bias": tuple((self.logit_bias or {}).items())}
 
     @property
+    def begun(self) -> bool:
+        """Whether the answer goes on from one that the request has begun."""
+        return False
+
+    @property
     def wants_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
 
@@ -128,6 +134,10 @@ class ChatRequest(Settings):
     tools: list[dict[str, Any]] | None = None
     tool_choice: Any = None  # as response_format
     parallel_tool_calls: bool | None = None
+    functions: list[dict[str, Any]] | None = None
+    function_call: Any = None
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Likeliest | None = None
@@ -136,8 +146,18 @@ class ChatRequest(Settings):
     def top(self) -> int | None:
         return (self.top_logprobs or 0) if self.logprobs else None
 
+    @property
+    def begun(self) -> bool:
+        return bool(self.continue_final_message)
+
     def check(self) -> None:
         super().check()
+        if self.add_generation_prompt not in (None, not self.begun):
+            message = "add_generation_prompt is true, and false beside continue_final_message"
+            raise ApiError(400, message, param="add_generation_prompt")
+        if self.functions and self.tools:
+            raise ApiError(400, "functions are the older word for tools: only one of both", param="functions")
+        check_choice(self.functions or (), self.function_call)
         if None not in (self.max_tokens, limit := self.max_completion_tokens) and limit != self.max_tokens:
             message = "max_tokens and max_completion_tokens are two words for one limit, and differ"
             raise ApiError(400, message, param="max_completion_tokens")
@@ -148,12 +168,14 @@ class ChatRequest(Settings):
     def shaping(self) -> dict[str, Any]:
         """What the engine's ``shaped`` asks for beside the messages."""
         names = ("tools", "tool_choice", "parallel_tool_calls", "response_format")
-        return {name: getattr(self, name) for name in names}
+        given = {name: getattr(self, name) for name in names}
+        return {**given, **as_tools(self.functions, self.function_call)} if self.functions else given
 
     @property
     def tool_names(self) -> frozenset[str]:
         """The functions whose calls the answer may hold."""
-        return frozenset() if self.tool_choice == "none" else tool_names(self.messages, self.tools)
+        asked = self.shaping
+        return frozenset() if asked["tool_choice"] == "none" else tool_names(self.messages, asked["tools"])
 
 
 class CompletionRequest(Settings):

@@ -33,7 +33,7 @@ class Said(BaseModel):
 class CountTokens(Asked):
     words: ClassVar[Mapping[str, str]] = {
         "stop": "stop_sequences", "response_format": "output_config.format",
-        "reasoning_effort": "output_config.effort",
+        "reasoning_effort": "output_config.effort", "continue_final_message": "messages",
     }  # fmt: skip
     fates: ClassVar[Mapping[str, Fate]] = {
         "container": only(), "mcp_servers": only([]), "context_management": only(),
@@ -51,15 +51,13 @@ class CountTokens(Asked):
 
     def in_core(self) -> Given:
         """Errors: ApiError(400) for what these models cannot do."""
-        if self.messages[-1].role == "assistant":
-            message = "the last message must be the user's: an answer cannot be begun for the model"
-            raise ApiError(400, message, param="messages", code="unsupported_parameter")
         said = [part for number, one in enumerate(self.messages) for part in of_message(one, f"messages.{number}")]
         system = [{"role": "system", "content": text_of(self.system, "system")}] if self.system else []
         tools = [of_tool(tool, f"tools.{number}") for number, tool in enumerate(self.tools or ())]
         return {
             "model": self.model, "messages": [*system, *said], "tools": tools or None, **of_choice(self.tool_choice),
             **of_output(self.output_config or {}),
+            "continue_final_message": self.messages[-1].role == "assistant" or None,
         }  # fmt: skip
 
     def check_thinking(self, thinks: bool) -> None:

@@ -13,6 +13,7 @@ from glmcore.engine.engine import Engine
 from glmcore.engine.observers import PromptLogprobs
 from glmcore.server import replies
 from glmcore.server.dialects.logprobs import TextLogprobs, chat_logprob
+from glmcore.server.older import of_older
 
 Chunk = dict[str, Any]
 
@@ -40,6 +41,8 @@ class Choice(ABC):
 class ChatChoice(Choice):
     """A message. A chunk's logprobs are those of all tokens since the chunk before it."""
 
+    CALLED = "tool_calls"
+
     def __init__(self, index: int, engine: Engine, deltas: Deltas, logprobs: bool = False) -> None:
         super().__init__(index)
         self.tokenizer, self.deltas = engine.tokenizer, deltas
@@ -57,11 +60,16 @@ class ChatChoice(Choice):
 
     def finish(self, ending: Ending) -> list[Chunk]:
         chunks = self._say(self.deltas.finish())
-        self.finish_reason = "tool_calls" if self.deltas.called else ending.finish_reason
+        self.finish_reason = self.CALLED if self.deltas.called else ending.finish_reason
         return [*chunks, self._chunk({}, self.finish_reason)]
 
     def whole(self) -> Chunk:
-        return replies.chat_choice(self.index, self.finish_reason, self.logprobs, message=replies.message(self.said))
+        message = self.worded(replies.message(self.said))
+        return replies.chat_choice(self.index, self.finish_reason, self.logprobs, message=message)
+
+    def worded(self, said: Chunk) -> Chunk:
+        """A message, or a delta of one, in the request's own words."""
+        return said
 
     def _say(self, deltas: Iterable[Delta]) -> list[Chunk]:
         chunks = []
@@ -74,7 +82,16 @@ class ChatChoice(Choice):
     def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> Chunk:
         new = (self.logprobs or [])[self._told :]
         self._told += len(new)
-        return replies.chat_choice(self.index, reason, new or None, delta=delta)
+        return replies.chat_choice(self.index, reason, new or None, delta=self.worded(delta))
+
+
+class OlderChatChoice(ChatChoice):
+    """The same in the words of ``functions``."""
+
+    CALLED = "function_call"
+
+    def worded(self, said: Chunk) -> Chunk:
+        return of_older(said)
 
 
 class TextChoice(Choice):

@@ -29,7 +29,8 @@ class AskedOfOllama(Asked):
     """What a chat and a text have in common."""
 
     words: ClassVar[Mapping[str, str]] = {
-        "response_format": "format", **{name: f"options.{name}" for name in SAMPLING},
+        "response_format": "format", "continue_final_message": "messages",
+        **{name: f"options.{name}" for name in SAMPLING},
         **{core: f"options.{own}" for own, core in OPTIONS.items()},
     }  # fmt: skip
     fates: ClassVar[Mapping[str, Fate]] = {
@@ -67,7 +68,8 @@ class Chat(AskedOfOllama):
 
     def in_core(self) -> Given:
         said = [of_message(message, f"messages.{number}") for number, message in enumerate(self.messages or ())]
-        return {**super().in_core(), "messages": said, "tools": self.tools}
+        begun = bool(said) and said[-1]["role"] == "assistant" and not said[-1].get("tool_calls")
+        return {**super().in_core(), "messages": said, "tools": self.tools, "continue_final_message": begun or None}
 
     @property
     def asks_nothing(self) -> bool:

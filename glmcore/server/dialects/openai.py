@@ -12,7 +12,7 @@ from glmcore.engine.engine import Engine
 from glmcore.engine.logprobs import mean
 from glmcore.server import replies
 from glmcore.server.answers import Answers
-from glmcore.server.dialects.choices import ChatChoice, Choice, Chunk, TextChoice
+from glmcore.server.dialects.choices import ChatChoice, Choice, Chunk, OlderChatChoice, TextChoice
 from glmcore.server.dialects.logprobs import PromptText
 from glmcore.server.errors import ApiError
 from glmcore.server.line import Job
@@ -28,9 +28,8 @@ def add_openai(app: FastAPI, answers: Answers) -> None:
     @app.post("/v1/chat/completions")
     async def chat(asked: ChatRequest, request: Request) -> Response:
         job, head = await answers.chats(asked), replies.Head("chat.completion", answers.model)
-        choices = [
-            ChatChoice(index, engine, answers.deltas(asked), bool(asked.logprobs)) for index in range(asked.made)
-        ]
+        kind = OlderChatChoice if asked.functions else ChatChoice
+        choices = [kind(index, engine, answers.deltas(asked), bool(asked.logprobs)) for index in range(asked.made)]
         return await respond(asked, request, Reply(head, job, choices, asked.made))
 
     @app.post("/v1/completions")

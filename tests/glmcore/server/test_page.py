@@ -104,8 +104,59 @@ def test_a_conversation_is_streamed_stopped_edited_and_kept(page: Any, endless_s
     api.expect(page.get_by_label("Most tokens")).to_have_value("5")
     page.get_by_role("button", name="another", exact=True).click()
     api.expect(page.locator(".message.user .text")).to_have_text("another")
+    page.once("dialog", lambda asked: asked.accept())
     page.get_by_role("button", name="Delete: another").click()
     api.expect(page.locator("#list li")).to_have_count(1)
+
+
+def test_nothing_is_lost_by_a_click_or_by_a_second_window(page: Any, endless_server: Any) -> None:
+    visit(page, endless_server)
+    limited(page)
+    for number, text in enumerate(("one", "two"), 1):
+        ask(page, text)
+        answered(page, number)
+    first = page.locator(".message.user").first
+    first.get_by_role("button", name="Edit").click()
+    page.keyboard.press("Escape")
+    api.expect(page.get_by_label("Your message")).to_have_value("")
+    first.get_by_role("button", name="Edit").click()
+    page.reload()
+    api.expect(page.locator(".message.user .text")).to_have_text(["one", "two"])
+    page.get_by_role("button", name="Delete: one").click()  # and the browser's question is denied
+    other = page.context.new_page()
+    visit(other, endless_server)
+    other.get_by_role("button", name="New conversation").first.click()
+    ask(other, "elsewhere")
+    answered(other)
+    api.expect(page.locator("#list li")).to_have_count(2)
+    ask(page, "three")
+    answered(page, 3)
+    other.reload()
+    api.expect(other.locator("#list li")).to_have_count(2)
+
+
+def test_the_keyboard_and_another_language_keep_their_place(page: Any, endless_server: Any) -> None:
+    visit(page, endless_server)
+    page.get_by_label("Your message").fill("hello")
+    page.get_by_label("Your message").press("Tab")
+    page.keyboard.press("Enter")
+    api.expect(page.get_by_role("button", name="Stop")).to_be_focused()
+    page.locator("#language").select_option("zh")
+    shown = page.locator(".message.assistant")
+    before = shown.inner_text()
+    api.expect(shown).not_to_have_text(before)
+    page.get_by_role("button", name="停止").press("Enter")
+    api.expect(page.get_by_label("输入消息")).to_be_focused()
+
+
+MADE = "t => { const made = document.createElement('div'); made.append(...markdown(t)); return made.innerHTML; }"
+
+
+def test_lists_stand_within_lists(page: Any, endless_server: Any) -> None:
+    visit(page, endless_server)
+    text = "1. a\n   - b\n   - c\n2. d\n* e\n---\nf"
+    wanted = '<ol start="1"><li>a<ul><li>b</li><li>c</li></ul></li><li>d</li></ol><ul><li>e</li></ul><hr><p>f</p>'
+    assert page.evaluate(MADE, text) == wanted
 
 
 def test_an_answer_is_shown_as_text_and_markdown_never_as_html(
@@ -132,6 +183,7 @@ def test_the_key_is_asked_for_and_a_tool_is_called_and_answered(
     visit(page, server)
     for key in ("wrong", "secret"):
         api.expect(page.get_by_role("dialog")).to_be_visible()
+        api.expect(page.get_by_text("This is not the key.")).to_be_visible(visible=key == "secret")
         page.get_by_label("This server asks for its API key.").fill(key)
         page.get_by_role("button", name="Use this key").click()
     api.expect(page.locator("#model")).to_have_text(server.engine.config.name)
