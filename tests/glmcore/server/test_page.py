@@ -92,6 +92,11 @@ def test_a_conversation_is_streamed_stopped_edited_and_kept(page: Any, endless_s
     answered(page)
     told = page.locator(".message.assistant").inner_text()
     assert "tokens/s" in told and "cut at the limit of tokens" in told
+    first = page.locator(".message.assistant p").first.inner_text()
+    page.get_by_role("button", name="Go on").click()
+    answered(page)
+    assert len(page.locator(".message.assistant p").first.inner_text()) > len(first)
+    assert page.locator(".message.assistant p").first.inner_text().startswith(first)
     page.get_by_role("button", name="Edit").click()
     api.expect(page.get_by_label("Your message")).to_have_value("hello")
     ask(page, "another")
