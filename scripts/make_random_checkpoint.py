@@ -21,7 +21,7 @@ from torch import Tensor
 
 from glmcore.checkpoint.tensor_files import TensorInfo
 from glmcore.checkpoint.writer import save_checkpoint
-from glmcore.config import NAMED
+from glmcore.config import NAMED, ModelConfig
 from glmcore.layout import Spec, expected
 
 BLOCK = 1 << 22  # values
@@ -48,10 +48,10 @@ class Source:
         return block.repeat(-(-count // BLOCK))[:count].view(spec.shape)
 
 
-def write(name: str, folder: Path, quant: str | None = None) -> None:
-    """A checkpoint of the published model ``name`` in ``folder``."""
+def write(given: ModelConfig, folder: Path, quant: str | None = None) -> None:
+    """A checkpoint of the model of ``given`` in ``folder``."""
     bits = int(quant.removeprefix("int")) if quant else 0
-    config = replace(NAMED[name], quantization_bit=bits)
+    config = replace(given, quantization_bit=bits)
     specs = {key: spec for key, spec in expected(config).items() if not spec.optional}
     source = Source(getattr(torch, config.dtype))
     kinds = {"packed": torch.int8, "scale": source.dtype, "float": source.dtype}
@@ -60,7 +60,7 @@ def write(name: str, folder: Path, quant: str | None = None) -> None:
     def produce(names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
         return ((key, source.tensor(key, specs[key])) for key in names)
 
-    raw = {**config.raw, "_name_or_path": f"random-weights/{name}", "torch_dtype": config.dtype}
+    raw = {**config.raw, "_name_or_path": f"random-weights/{config.name}", "torch_dtype": config.dtype}
     save_checkpoint(
         folder, raw | ({"quantization_bit": bits} if bits else {}), layout, produce, source="random weights"
     )
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--quant", choices=["int8", "int4"])
     options = parser.parse_args()
-    write(options.name, options.folder, options.quant)
+    write(NAMED[options.name], options.folder, options.quant)
 
 
 if __name__ == "__main__":

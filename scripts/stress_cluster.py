@@ -1,12 +1,11 @@
 """Kills a cluster's processes again and again under load, and says what became of answers, rows and time.
 
-python scripts/stress_cluster.py kills [--kills 50] [--stages 1|2] [--clients 4]
-python scripts/stress_cluster.py throughput [--seconds 20] [--clients 16]
+python scripts/stress_cluster.py [--kills 50] [--stages 1|2] [--clients 4]
 
-``kills`` serves the demo model in int8 over two nodes of Ray's on this machine. Under clients that never stop asking,
-one process of a replica after the other is killed (signal 9), each once service is whole again. Every answer that comes
-whole is compared with the engine's alone; every other one has to end with an error that says so. ``throughput`` counts
-tokens of one replica and of two, each on a core of its own. Figures are printed as lines of JSON.
+The demo model in int8 is served over two nodes of Ray's on this machine. Under clients that never stop asking, one
+process of a replica after the other is killed (signal 9), each once service is whole again. Every answer that comes
+whole is compared with the engine's alone; every other one has to end with an error that says so. Figures are printed as
+a line of JSON.
 """
 
 from __future__ import annotations
@@ -39,18 +38,16 @@ HONEST = ("replica-lost", "stage-lost")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["kills", "throughput"])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--stages", type=int, default=1, help="of the replica that is killed")
     parser.add_argument("--clients", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=20)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="glm-stress-") as folder, rays() as cluster:
         cluster.add()
         model = Path(folder, "int8")
         with open_checkpoint(demo.folder()) as source:
             quantize_checkpoint(source, model, "int8")
-        (kills if options.part == "kills" else throughput)(cluster, model, options)
+        kills(cluster, model, options)
 
 
 def kills(cluster: Rays, model: Path, options: argparse.Namespace) -> None:
@@ -146,33 +143,6 @@ def rows(replica: dict[str, Any]) -> int:
 def spread(seconds: list[float]) -> dict[str, float]:
     ordered = sorted(seconds)
     return {"median": round(statistics.median(ordered), 2), "most": round(ordered[-1], 2)}
-
-
-def throughput(cluster: Rays, model: Path, options: argparse.Namespace) -> None:
-    """Tokens of long answers a second, by one replica and by two."""
-    rates = {}
-    for count in (1, 2, 1, 2):
-        with served(cluster, model.parent, "--model", model, "--replicas", count, "--threads", "1") as server:
-            rates.setdefault(count, []).append(rate(server, options.clients, options.seconds))
-    best = {count: max(each) for count, each in rates.items()}
-    print(json.dumps({"tokens_per_s": best, "gain": round(best[2] / best[1], 2), "clients": options.clients}))
-
-
-def rate(server: Served, clients: int, seconds: float) -> float:
-    end, tokens = time.perf_counter() + seconds, Counter[int]()
-
-    def ask(number: int) -> None:
-        while time.perf_counter() < end:
-            _, body, _ = server.chat(TEXTS[number % len(TEXTS)], **LONG)
-            tokens[number] += body["usage"]["completion_tokens"]
-
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(clients)]
-    started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return round(sum(tokens.values()) / (time.perf_counter() - started), 1)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ FORMATS = (
     ("model.safetensors.index.json", "model.safetensors"),
     ("pytorch_model.bin.index.json", "pytorch_model.bin"),
 )
+# Of a LoRA as PEFT saves it, in the order in which they are looked for.
+LORA_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--stages", type=Stages(), default="auto", show_default=True, metavar="auto|N",
-            help="Machines over which each replica lies; auto takes as few as hold the model.",
+            help="Machines over which each replica lies; auto takes what gives most tokens.",
         ),
     ]  # fmt: skip
     for option in reversed(options):
@@ -112,7 +112,7 @@ def requested(
     kernel_file: str | None, precision: str, cache: str | None, threads: int | None, address: str, nodes: int | None,
     replicas: int | None, stages: int | None, context: int | None, serving: dict[str, Any],
 ) -> Request:  # fmt: skip
-    """The options as one request. Errors: GlmError("usage") for what a cluster does not take."""
+    """The options as one request. Errors: GlmError("usage") for what a cluster does not take, and of the files."""
     if plan_file is not None:
         hint = "leave it away: a cluster's plan is made from its nodes"
         raise GlmError("usage", "a plan is for one machine", where="--plan", hint=hint)
@@ -121,13 +121,13 @@ def requested(
     from glmcore.cluster.request import Request
 
     files = {"kernel_file": absolute(kernel_file), "adapter": absolute(adapter)}
-    if adapter and (stages or 1) > 1:
-        raise GlmError("usage", "an adapter is put on a whole model", where="--stages", hint="leave --stages away")
-    return Request(
+    request = Request(
         model=absolute(model), quant=quant, dtype=dtype, cache=cache, threads=threads, address=address,
-        nodes=nodes or 2, replicas=replicas, context=context, stages=1 if adapter else stages,
+        nodes=nodes or 2, replicas=replicas, context=context, stages=stages,
         loading={**{name: path for name, path in files.items() if path}, "precision": precision}, answering=serving,
     )  # fmt: skip
+    request.check()
+    return request
 
 
 def absolute(path: str | None) -> str | None:

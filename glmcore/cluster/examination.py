@@ -58,28 +58,38 @@ def on(node: str) -> dict[str, Any]:
     return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
 
 
-def reference(folder: Path | None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Asked:
+    """What nodes are asked about: a model (a folder or a name there; the demo where None), and an adapter's folder."""
+
+    model: str | None
+    adapter: str | None = None
+    language: str = "en"  # of the doctor's report
+
+
+def reference(folder: Path | None, adapter: str | None = None) -> dict[str, Any]:
     """What the nodes are compared with: this program's versions and files, none where there is no ``folder``.
 
     Errors: GlmError, OSError.
     """
-    return {"versions": probe.versions(), "files": {} if folder is None else fingerprints(folder)}
+    files = {} if folder is None else fingerprints(folder, None if adapter is None else Path(adapter))
+    return {"versions": probe.versions(), "files": files}
 
 
-def examined_nodes(model: str | None, expected: Mapping[str, Any], language: str = "en") -> list[Node]:
+def examined_nodes(about: Asked, expected: Mapping[str, Any]) -> list[Node]:
     """All nodes side by side, named in their order."""
     seen = present()
     with ThreadPoolExecutor(max(1, len(seen))) as pool:
         names = [f"node{number}" for number in range(1, len(seen) + 1)]
-        return list(pool.map(lambda each, name: examined(each, name, model, expected, language), seen, names))
+        return list(pool.map(lambda each, name: examined(each, name, about, expected), seen, names))
 
 
-def examined(seen: Seen, name: str, model: str | None, expected: Mapping[str, Any], language: str = "en") -> Node:
+def examined(seen: Seen, name: str, about: Asked, expected: Mapping[str, Any]) -> Node:
     """Ask a node, and judge what it says; one that says nothing gets nothing."""
-    facts = asked(seen.id, model, language, hashed=bool(expected["files"]))
-    verdict = judged(facts, expected, model)
+    facts = asked(seen.id, about, hashed=bool(expected["files"]))
+    verdict = judged(facts, expected, about.model)
     link = USUAL if verdict.kind else measured(seen.id)
-    return Node(seen.id, name, seen.address, facts, verdict, seen.cpus, link)
+    return Node(seen.id, name, seen.address, facts, verdict, seen.cpus, seen.gpus, link)
 
 
 def measured(node: str) -> Link:
@@ -105,16 +115,17 @@ def seconds(echo: Any, size: int) -> float:
     return time.perf_counter() - started
 
 
-def asked(node: str, model: str | None, language: str, *, hashed: bool) -> dict[str, Any]:
+def asked(node: str, about: Asked, *, hashed: bool) -> dict[str, Any]:
     """Its facts, or under "error" why there are none."""
     import ray
     from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
-    task = ray.remote(max_retries=0)(probe.facts).options(**on(node)).remote(model, language)
+    task = ray.remote(max_retries=0)(probe.facts).options(**on(node)).remote(about.model, about.language)
     try:
         facts = ray.get(task, timeout=ANSWER_S)
         if hashed:  # gigabytes may have to be read: that ends, or the node does
-            facts["files"] = ray.get(ray.remote(max_retries=0)(probe.files).options(**on(node)).remote(model))
+            hashing = ray.remote(max_retries=0)(probe.files).options(**on(node))
+            facts["files"] = ray.get(hashing.remote(about.model, about.adapter))
         return facts
     except GetTimeoutError:
         ray.cancel(task, force=True)

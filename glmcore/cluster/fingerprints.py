@@ -6,10 +6,10 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from glmcore.checkpoint.files import FORMATS, find_weights
+from glmcore.checkpoint.files import FORMATS, LORA_FILES, find_weights
 from glmcore.folders import user_folder
 from glmcore.output import replacing
 from glmcore.reading import JSON_LIMIT, open_regular, parse_json, read_bytes
@@ -19,20 +19,32 @@ PIECE = 4 << 20  # bytes that are read at a time
 KEPT = 1000  # files whose hashes are remembered
 
 
-def fingerprints(folder: Path) -> dict[str, str]:
-    """File → sha256, of configuration, tokenizer and weights in ``folder``.
+def fingerprints(folder: Path, adapter: Path | None = None) -> dict[str, str]:
+    """File → sha256, of configuration, tokenizer and weights in ``folder``, and as adapter/… of an adapter's files.
 
     Errors: GlmError of ``find_weights``, OSError.
     """
     names = {"config.json", *NAMES.values(), *(index for index, _ in FORMATS)}
-    paths = [folder / name for name in sorted(names) if os.path.isfile(folder / name)]
-    known, made = _remembered(), {}
-    for path in (*paths, *find_weights(folder).paths):
-        key = _key(path)
-        made[key] = known.get(key) or sha256_of(path)
+    paths = {path.name: path for path in (*present(folder, names), *find_weights(folder).paths)}
+    if adapter is not None:
+        paths |= {f"adapter/{path.name}": path for path in adapter_files(adapter)}
+    known = _remembered()
+    keys = {name: _key(path) for name, path in paths.items()}
+    made = {key: known.get(key) or sha256_of(paths[name]) for name, key in keys.items()}
     if made.keys() - known.keys():
         _remember({**known, **made})
-    return dict(zip((path.name for path in (*paths, *find_weights(folder).paths)), made.values(), strict=True))
+    return {name: made[key] for name, key in keys.items()}
+
+
+def present(folder: Path, names: Iterable[str]) -> list[Path]:
+    return [folder / name for name in sorted(names) if os.path.isfile(folder / name)]
+
+
+def adapter_files(folder: Path) -> list[Path]:
+    """What ``open_adapter`` reads. Errors: GlmError of ``find_weights``."""
+    told = present(folder, ("adapter_config.json", "config.json"))
+    lora = [folder / name for name in LORA_FILES if os.path.isfile(folder / name)][:1]
+    return [*told, *(lora or find_weights(folder).paths)]
 
 
 def differences(own: Mapping[str, str], reference: Mapping[str, str]) -> tuple[list[str], list[str]]:

@@ -64,6 +64,12 @@ class Front(Engine):
         remotes = list(self.remotes.values())
         return bool(remotes) and all(len(remote.about["stages"]) == 1 for remote in remotes)
 
+    def _check_states(self, where: str) -> None:
+        """While no replica is there, a request for states may be right in a while."""
+        if not self.remotes:
+            raise none_ready()
+        super()._check_states(where)
+
     @property
     def weights_bytes(self) -> int:
         """Of one replica; nothing is known while none is there."""
@@ -97,7 +103,11 @@ class Front(Engine):
             name = self._router.choose(answer.sequence.prompt)
             remote = None if name is None else self.remotes[name]
         if remote is None:
-            raise GlmError("replica-lost", "no replica is ready", hint="ask again in a while")
+            raise none_ready()
         self.stats = answer.stats
         remote.take(answer, {"max_new_tokens": answer.sequence.max_new_tokens, **asked})
         return answer
+
+
+def none_ready() -> GlmError:
+    return GlmError("replica-lost", "no replica is ready", hint="ask again in a while")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from glmcore.cluster.fingerprints import differences
 from glmcore.errors import plain
 from glmcore.plan import Device
 from glmcore.plan.cluster.nodes import USUAL, Link
+from glmcore.plan.devices import is_cpu
 
 NAMED = 3  # files that are named; the others are counted
 
@@ -60,6 +61,7 @@ class Node:
     facts: Mapping[str, Any] = field(default_factory=dict)
     verdict: Verdict = Verdict()
     cpus: float = 0.0  # that Ray was told it has
+    gpus: float = 0.0
     link: Link = USUAL
 
     @property
@@ -73,7 +75,10 @@ class Node:
 
     @property
     def devices(self) -> list[Device]:
-        return [Device(each["name"], each["budget"], each["bandwidth"]) for each in self.facts.get("devices", ())]
+        """Its cards, or the first of them where Ray was told that it has fewer, and its CPU."""
+        found = [Device(each["name"], each["budget"], each["bandwidth"]) for each in self.facts.get("devices", ())]
+        cards = [device for device in found if not is_cpu(device.name)]
+        return [device for device in found if device not in cards[int(self.gpus) :]]
 
     @property
     def state(self) -> str:
@@ -85,7 +90,7 @@ class Node:
             "node": self.name, "id": self.id, "address": self.address, "host": self.host, "verdict": self.state,
             "against": self.verdict.against or None, "fix": self.verdict.fix or None,
             "versions": self.facts.get("versions", {}), "threads": self.threads,
-            "devices": [dict(each) for each in self.facts.get("devices", ())],
+            "devices": [asdict(device) for device in self.devices],
             "link": {"bytes_per_s": round(self.link.bandwidth), "latency_s": round(self.link.latency, 6)},
         }  # fmt: skip
 

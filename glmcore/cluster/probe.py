@@ -82,12 +82,13 @@ def read_speed() -> float:
     return READ_BYTES / min(times)
 
 
-def files(model: str | None) -> dict[str, Any]:
+def files(model: str | None, adapter: str | None) -> dict[str, Any]:
     """File → sha256, or under "error" why there are none."""
     from glmcore import demo
 
     try:
-        return fingerprints(demo.folder() if model is None else find_folder(model))
+        folder = demo.folder() if model is None else find_folder(model)
+        return fingerprints(folder, None if adapter is None else Path(adapter))
     except GlmError as error:
         return {"error": str(error)}
     except OSError as error:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from glmcore.cluster.groups import BEAT_S
+from glmcore.cluster.groups import BEAT_S, PACE_S
 from glmcore.errors import GlmError
 from glmcore.kernels.threads import share_cores
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 class Replica:
     """Answers what it is given; what it has to say is taken by ``news``, all that there is at once.
 
-    A message a token would cost as much as a token of a small model: what was said since the last one goes together.
+    A message costs as much as a token of a small model: what was said since the last one goes together, and the next
+    one waits a little for more, which is soon beside a large model's token.
     """
 
     def __init__(self) -> None:
@@ -31,6 +33,7 @@ class Replica:
         self.said: queue.SimpleQueue[Said] = queue.SimpleQueue()
         self.answers: dict[int, Answer] = {}
         self.begun: set[int] = set()
+        self.told = 0.0  # when something was said last
 
     def load(self, model: str | None, loading: dict[str, Any], answering: dict[str, Any]) -> dict[str, Any]:
         """Make the engine of the whole model; what the front has to know of it. Errors: GlmError."""
@@ -90,6 +93,8 @@ class Replica:
         said: list[Said] = []
         with suppress(queue.Empty):
             said.append(self.said.get(timeout=BEAT_S))
+            time.sleep(max(0.0, self.told + PACE_S - time.monotonic()))
+            self.told = time.monotonic()
             while True:
                 said.append(self.said.get_nowait())
         return said

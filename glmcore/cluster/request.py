@@ -12,6 +12,7 @@ from glmcore import demo
 from glmcore.checkpoint.locate import find_folder
 from glmcore.cluster.planning import Wish
 from glmcore.config import ModelConfig
+from glmcore.errors import GlmError
 from glmcore.plan import Precision
 
 # Tokens that a plan keeps room for where nobody says how many.
@@ -53,11 +54,34 @@ class Request:
             return target_config(checkpoint.config, self.quant)
 
     @property
+    def adapter(self) -> str | None:
+        """Its folder, on all nodes."""
+        return self.loading.get("adapter")
+
+    def check(self) -> None:
+        """Read what is asked for, before anything is started. Errors: those of ``wish``."""
+        _ = self.wish
+
+    @cached_property
     def wish(self) -> Wish:
-        """In the type that this machine would load it in, so that all nodes compute in the same one."""
+        """In the type that this machine would load it in, so that all nodes compute in the same one.
+
+        Errors: GlmError of a checkpoint and of an adapter, "usage" for stages of a model that has to lie whole.
+        """
         from glmcore.place.loader import default_dtype
 
         config = self.config
         context = min(self.context or USUAL_CONTEXT, config.max_length)
         precision = Precision.of(config, self.dtype or default_dtype(config), config.quantization_bit, self.cache)
-        return Wish(config, precision, context, self.replicas, self.threads, self.stages)
+        return Wish(config, precision, context, self.replicas, self.threads, self._stages())
+
+    def _stages(self) -> int | None:
+        """As asked for, but one where there is a P-Tuning."""
+        from glmcore.place.adapters import PrefixTuning, open_adapter
+
+        if self.adapter is None or not isinstance(open_adapter(self.adapter, self.config), PrefixTuning):
+            return self.stages
+        if (self.stages or 1) > 1:
+            hint = "leave --stages away"
+            raise GlmError("usage", "a P-Tuning is put on a whole model", where="--stages", hint=hint)
+        return 1

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from glmcore.cluster.examination import Seen, examined, examined_nodes, present, reference
+from glmcore.cluster.examination import Asked, Seen, examined, examined_nodes, present, reference
 from glmcore.cluster.exposure import authenticated, exposed
 from glmcore.cluster.figures import ClusterFigures
 from glmcore.cluster.front import Front
@@ -39,7 +39,7 @@ class Planned:
 def planned(request: Request) -> Planned:
     """Examine the nodes of the cluster that was joined, and plan; nothing is started beside. Errors: GlmError."""
     wish = request.wish
-    nodes = examined_nodes(request.model, reference(request.folder))
+    nodes = examined_nodes(Asked(request.model, request.adapter), reference(request.folder, request.adapter))
     plan = plan_of(wish, nodes)
     assert plan is not None  # a replica at least is wanted
     return Planned(wish, tuple(nodes), plan)
@@ -51,12 +51,12 @@ def serving(request: Request) -> Iterator[Front]:
 
     Errors: GlmError.
     """
-    wish, expected = request.wish, reference(request.folder)
+    wish, expected = request.wish, reference(request.folder, request.adapter)
     front = Front(wish.config, load_tokenizer(request.folder, wish.config))
     answering = {**request.answering, "context": request.context}
 
     def examine(seen: Seen, name: str) -> Node:
-        return examined(seen, name, request.model, expected)
+        return examined(seen, name, Asked(request.model, request.adapter), expected)
 
     def begin(spec: Spec, lost: Callable, ended: Callable):
         return start(spec, request.model, request.loading, answering, lost, ended)

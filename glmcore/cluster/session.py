@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import Any
 
+from glmcore.cluster.folder import own_folder
 from glmcore.errors import GlmError
 from glmcore.kernels.threads import default_threads
 from glmcore.programs import WORKING_FOLDER
@@ -114,19 +112,10 @@ def nobody(address: str, what: str) -> GlmError:
 
 @contextmanager
 def folder_of_local() -> Iterator[None]:
-    """A folder of our own for all that a local cluster writes, its token among that; gone afterwards.
-
-    Its path is short: sockets lie in it, whose paths end at 107 characters.
-    """
-    folder = tempfile.mkdtemp(prefix="glm-")
-    try:
-        path = os.path.join(folder, "auth")
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(32))
-        os.environ.update(LOCAL, RAY_TMPDIR=folder, RAY_AUTH_TOKEN_PATH=path)
+    """A folder of our own for all that a local cluster writes, its token among that; gone afterwards."""
+    with own_folder() as token:
+        os.environ.update(LOCAL, RAY_TMPDIR=str(token.parent), RAY_AUTH_TOKEN_PATH=str(token))
         yield
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

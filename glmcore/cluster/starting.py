@@ -13,6 +13,7 @@ from glmcore.cluster.remote import Remote, RemoteAnswer
 from glmcore.cluster.replica import Replica
 from glmcore.cluster.stage import StageProcess
 from glmcore.errors import GlmError
+from glmcore.plan.devices import is_cpu
 
 
 def start(
@@ -43,9 +44,15 @@ def start(
 def actor_for(share: Share, kind: type) -> Any:
     import ray
 
-    cards = sum(device.name.startswith("cuda") for device in share.plan.devices if device.pieces)
-    options = {**on(share.node.id), "concurrency_groups": GROUPS, "max_restarts": 0}
-    return ray.remote(**options, **({"num_gpus": cards} if cards else {}))(kind).remote()
+    # What Ray notes of each call for its dashboard costs more than the call.
+    options = {"concurrency_groups": GROUPS, "max_restarts": 0, "enable_task_events": False}
+    return ray.remote(**on(share.node.id), **options, num_gpus=cards(share))(kind).remote()
+
+
+def cards(share: Share) -> int:
+    """All of the node's, where it has anything on one: they have their numbers for a process that is given them all."""
+    used = any(not is_cpu(device.name) for device in share.plan.devices if device.pieces)
+    return int(share.node.gpus) if used else 0
 
 
 def loaded(

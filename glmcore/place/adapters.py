@@ -17,18 +17,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glmcore.checkpoint.files import find_weights, refuse_stand_in
+from glmcore.checkpoint.files import LORA_FILES, find_weights, refuse_stand_in
 from glmcore.checkpoint.headers import SHOWN
 from glmcore.checkpoint.tensor_files import TensorFile, open_tensor_file
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError, plain
 from glmcore.layout import in_files, parts
 from glmcore.models.prefix import Prefix, prefix_of
+from glmcore.place.part import Part
 from glmcore.quant.lora import add_low_rank
 from glmcore.reading import read_json
 
 ENCODER = "transformer.prefix_encoder."
-LORA_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 LORA_NAME = re.compile(r"(?:base_model\.model\.)?(?P<layer>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight")
 # Variants of LoRA that compute something else.
 OTHER_FORMS = ("use_dora", "fan_in_fan_out", "lora_bias")
@@ -42,6 +42,14 @@ class LoRA:
 
     layers: Mapping[str, tuple[Tensor, Tensor, float]]
 
+    def of_part(self, part: Part) -> LoRA:
+        """What of it is for these layers of the model, by their names in a model that has them alone."""
+        here = set(part.tensors)
+        return LoRA({
+            part.name_here(f"{name}.weight").removesuffix(".weight"): pair
+            for name, pair in self.layers.items() if f"{name}.weight" in here
+        })  # fmt: skip
+
     def apply(self, model: nn.Module) -> None:
         dtype = next(parameter.dtype for name, parameter in model.named_parameters() if "norm" in name)
         for name, (down, up, scaling) in self.layers.items():
@@ -53,6 +61,10 @@ class PrefixTuning:
     """The keys and values of a P-Tuning v2."""
 
     prefix: Prefix
+
+    def of_part(self, part: Part) -> PrefixTuning:
+        """GlmError("plan-invalid"): rows of the cache begin with a prefix, of which stages know nothing."""
+        raise GlmError("plan-invalid", "a P-Tuning is put on a whole model", hint="leave --stages away, or give a LoRA")
 
     def apply(self, model: nn.Module) -> None:
         model.prefix = self.prefix.eval().requires_grad_(False)

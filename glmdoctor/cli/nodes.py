@@ -37,10 +37,10 @@ def examined(address: str, model: str | None, language: str) -> list[cluster.Row
     from glmcore.cluster.session import session
 
     with session(address):
-        from glmcore.cluster.examination import examined_nodes, reference
+        from glmcore.cluster.examination import Asked, examined_nodes, reference
         from glmcore.cluster.nodes import root_cause
 
-        nodes = examined_nodes(model, reference(folder_here(model)), language)
+        nodes = examined_nodes(Asked(model, language=language), reference(folder_here(model)))
     return [
         cluster.Row(
             node.name, node.address, node.state, node.verdict.kind, dict(node.verdict.values),

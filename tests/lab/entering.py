@@ -29,9 +29,10 @@ def argv(machine: Machine, command: Sequence[str], user: int | None) -> list[str
     """The program that enters ``machine`` and runs ``command`` there, as root or as ``user``."""
     inner = machine.folder / "enter.sh"
     inner.write_text("\n".join(mounts(machine, command, None if machine.rootless else user)) + "\n", encoding="utf-8")
+    network = [] if machine.connected else ["--net"]
     if not machine.rootless:
-        return ["unshare", "--mount", "--net", "--propagation", "private", "bash", str(inner)]
-    enter = ["unshare", "--user", "--map-root-user", "--mount", "--net", "bash", str(inner)]
+        return ["unshare", "--mount", *network, "--propagation", "private", "bash", str(inner)]
+    enter = ["unshare", "--user", "--map-root-user", "--mount", *network, "bash", str(inner)]
     if os.geteuid() != 0:
         return enter
     outer = machine.folder / "become.sh"

@@ -2,7 +2,8 @@
 
 Each command enters a fresh namespace in which ``/usr`` and ``/etc`` are overlays (the upper folders are the exact
 record of what was changed), ``/proc/driver``, ``/sys/module`` and ``/sys/bus/pci`` are what the machine says,
-and ``/dev`` is private. Nothing is visible outside, and the network is off. ``entering`` has the mounts.
+and ``/dev`` is private. Nothing is visible outside, and the network is off unless the machine is ``connected``.
+``entering`` has the mounts.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -61,6 +62,7 @@ class Machine:
     release: str | None = None  # what /proc/sys/kernel/osrelease says
     steps: list[tuple[str, ...]] = field(default_factory=list)  # further commands before entering: mounts and limits
     rootless: int | None = None  # the plain user whose own namespaces make the machine
+    connected: bool = False  # it has the network of the machine outside
 
     def __post_init__(self) -> None:
         for name in ("usr", "usr.work", "etc", "etc.work", "home", "tmp", "dev"):
@@ -204,10 +206,14 @@ class Machine:
 
     def run(self, *command: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command inside, as root or as ``user`` (a plain user id)."""
+        argv, environment = self.entered(command, user)
+        return subprocess.run(argv, capture_output=True, text=True, timeout=120, env=environment)
+
+    def entered(self, command: Sequence[str], user: int | None = None) -> tuple[list[str], dict[str, str]]:
+        """The program that runs a command inside, and the environment to start it with."""
         if self.rootless and os.geteuid() == 0:
             subprocess.run(["chown", "-R", "-h", f"{self.rootless}:{self.rootless}", str(self.folder)], check=True)
-        argv, environment = entering.argv(self, command, user), self._environment(self.rootless or user)
-        return subprocess.run(argv, capture_output=True, text=True, timeout=120, env=environment)
+        return entering.argv(self, command, user), self._environment(self.rootless or user)
 
     def glmdoctor(self, *arguments: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
         return self.run(str(SCRIPTS / "glmdoctor"), *arguments, user=user)

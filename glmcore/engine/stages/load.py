@@ -15,6 +15,7 @@ from glmcore.engine.stages.stage import Stage
 from glmcore.kernels.load import kernel_or_torch
 from glmcore.kernels.threads import default_threads
 from glmcore.machine import free_memory
+from glmcore.place.adapters import open_adapter
 from glmcore.place.loader import USUAL_CONTEXT, Progress, default_dtype, dtype_name, load_model, target_config
 from glmcore.place.part import Part
 from glmcore.plan import Device, Plan, Precision, stage_plan
@@ -26,6 +27,7 @@ def load_stage(
     last: int,
     *,
     name: str = "",
+    adapter: str | Path | None = None,
     plan: Plan | None = None,
     quantize: str | None = None,
     dtype: str | torch.dtype | None = None,
@@ -39,8 +41,9 @@ def load_stage(
     and head, where they are its first or last.
 
     plan: where they lie and in which types (``plan.stage_plan``), the CPU where None. name: what errors and statistics
-    call the stage. The others as ``glmcore.load``. Stages of one model have the bits of it in one piece where they are
-    loaded by the same ``dtype``, ``precision`` and ``cache`` on processors for which the same kernel is built.
+    call the stage. adapter: the folder of a LoRA, given to every stage. The others as ``glmcore.load``. Stages of one
+    model have the bits of it in one piece where they are loaded by the same ``dtype``, ``precision``, ``cache`` and
+    ``adapter`` on processors for which the same kernel is built.
     Errors: GlmError, also "plan-invalid" for layers that the model does not have.
     """
     check_cache(cache, precision)
@@ -51,13 +54,17 @@ def load_stage(
         part = Part(config, first, last)
         made = plan or plan_on_cpu(part, dtype_name(dtype) or default_dtype(config), cache)
         check_cache(made.cache, precision)
+        added = open_adapter(adapter, config).of_part(part) if adapter is not None else None
         wanted = kernel_file or needs_kernel(made, config)
         kernel = kernel_or_torch(kernel_file, threads=threads, precision=precision) if wanted else None
         module = load_model(
             checkpoint, plan=made, layers=(first, last), progress=progress, kernel=kernel,
             operators=precision != "exact",
         )  # fmt: skip
-    return Stage(name or f"{first}-{last - 1}", module, part, made.cache, room_of(made, config).tokens)
+    if added is not None:
+        added.apply(module)
+    room = room_of(made, config).tokens
+    return Stage(name or f"{first}-{last - 1}", module, part, made.cache, room, adapted=added is not None)
 
 
 def plan_on_cpu(part: Part, dtype: str, cache: str | None) -> Plan:

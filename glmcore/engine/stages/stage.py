@@ -49,12 +49,15 @@ log = logging.getLogger("glmcore")
 class Stage:
     """The layers of ``part``, which ``model`` has. ``run`` is all that a leader needs; one thread may call it.
 
-    kept: the type of keys and values on the CPU. room: tokens that all rows together have memory for.
+    kept: the type of keys and values on the CPU. room: tokens that all rows together have memory for. adapted: whether
+    the model has an adapter, be it on layers elsewhere: then all of it runs through its modules, as in one piece.
     """
 
-    def __init__(self, name: str, model: nn.Module, part: Part, kept: str | None, room: int) -> None:
+    def __init__(
+        self, name: str, model: nn.Module, part: Part, kept: str | None, room: int, *, adapted: bool = False
+    ) -> None:
         self.name, self.model, self.part, self.kept, self.room = name, model, part, kept, room
-        self.native = native_model(model, part.own_config)
+        self.native = None if adapted else native_model(model, part.own_config)
         habits = module_habits(model) if self.native is None else native_habits(self.native)
         # A piece is one pass here: it is the leader who has several under way.
         self.habits = habits if habits.grid == 1 else replace(habits, piece=habits.grid)

@@ -31,7 +31,7 @@ class StagedWay(Way):
         self.chunk = max(each.habits.piece for each in pipeline.facts)
 
     def put_prefix(self) -> None:
-        """Stages take no adapter."""
+        """Stages take no P-Tuning."""
 
     @property
     def device(self) -> torch.device:

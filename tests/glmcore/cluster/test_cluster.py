@@ -17,6 +17,7 @@ pytest.importorskip("ray", reason="pip install .[ray]")
 pytest.importorskip("fastapi", reason="pip install .[ray]")
 
 from cluster_machines import Rays, Served, processes, rays, served
+from lab_nodes import lab_node
 
 import glmcore
 from glmcore import demo
@@ -195,6 +196,19 @@ def test_a_machine_that_vanishes_is_gone_and_one_that_joins_is_used(
     said = server.until(lambda said: len(said["replicas"]) == 2)
     assert joined in {node["id"] for node in said["nodes"] if node["state"] == "serving"}
     assert right(server, alone)
+
+
+def test_a_machine_of_the_lab_that_is_broken_gets_nothing(cluster: Rays, server: Served) -> None:
+    """A mount namespace in which the driver's libraries were upgraded under the kernel module that runs."""
+    from driver_machines import MODULE, OTHER, upgraded_under_module
+
+    with lab_node(cluster, upgraded_under_module):
+        said = server.until(lambda said: any(MODULE in node["why"] for node in said["nodes"]), 60)
+        [node] = [node for node in said["nodes"] if MODULE in node["why"]]
+        assert (node["state"], node["verdict"]) == ("unfit", "broken") and OTHER in node["why"] and node["fix"]
+        assert node["node"] not in {stage["node"] for replica in said["replicas"] for stage in replica["stages"]}
+        assert len(said["replicas"]) == 2
+    server.until(lambda said: all(each["state"] == "gone" for each in said["nodes"] if each["node"] == node["node"]))
 
 
 def checked(cluster: Rays, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -36,9 +37,21 @@ def test_it_has_what_the_server_asks_of_an_engine(front: Front) -> None:
     assert not [found for source in sources if (found := re.findall(r"answer\.(?:sampler|words)\b", source))]
 
 
-def test_without_a_replica_it_says_when_to_come_back(front: Front) -> None:
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda front: front.submit("hello"),
+        lambda front: front.mean_state("hello"),
+        lambda front: front.prompt_logprobs([1, 2]),
+    ],
+)
+def test_without_a_replica_it_says_when_to_come_back(front: Front, ask: Callable[[Front], object]) -> None:
+    """To requests too that replicas in stages do not answer: whole ones may come."""
     with pytest.raises(GlmError) as caught:
-        front.submit("hello")
+        ask(front)
     told = from_glm_error(caught.value)
     assert (told.status, told.code, told.headers) == (503, "replica-lost", {"Retry-After": "2"})
+
+
+def test_without_a_replica_it_describes_itself(front: Front) -> None:
     assert front.parallel == 1 and front.placement() == {} and "none is ready" in front.describe()

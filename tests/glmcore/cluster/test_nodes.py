@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from glmcore.cluster.fingerprints import differences, fingerprints
-from glmcore.cluster.nodes import REASONS, judged
+from glmcore.cluster.nodes import REASONS, Node, judged
 from glmdoctor.reports.cluster import REASONS as IN_THE_DOCTOR
 from glmdoctor.reports.cluster import Row, as_html, exit_status, lines
 from glmdoctor.reports.redact import Redactor
@@ -74,6 +75,34 @@ def test_a_file_is_hashed_again_when_it_changes(tmp_path: Any, monkeypatch: pyte
     assert first == fingerprints(folder) and set(first) == {"config.json", "model.safetensors"}
     (folder / "model.safetensors").write_bytes(b"12345")
     assert differences(fingerprints(folder), first) == ([], ["model.safetensors"])
+
+
+def test_an_adapter_is_compared_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glmcore.cluster.fingerprints.user_folder", lambda *_: None)
+    for folder, names in {
+        "model": ("config.json", "model.safetensors"),
+        "lora": ("adapter_config.json", "adapter_model.safetensors", "README.md"),
+        "prefix": ("config.json", "pytorch_model.bin"),
+    }.items():
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / name).write_text(folder)
+    model = {"config.json", "model.safetensors"}
+    lora = fingerprints(tmp_path / "model", tmp_path / "lora")
+    assert set(lora) == model | {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"}
+    prefix = fingerprints(tmp_path / "model", tmp_path / "prefix")
+    assert set(prefix) == model | {"adapter/config.json", "adapter/pytorch_model.bin"}
+    (tmp_path / "lora" / "adapter_model.safetensors").write_text("another one")
+    assert differences(fingerprints(tmp_path / "model", tmp_path / "lora"), lora) == (
+        [], ["adapter/adapter_model.safetensors"]
+    )  # fmt: skip
+
+
+def test_cards_of_which_ray_does_not_know_are_left_alone() -> None:
+    names = ["cuda:0", "cuda:1", "cpu"]
+    facts = {"devices": [{"name": name, "budget": 1, "bandwidth": None} for name in names]}
+    for gpus, expected in ((0, ["cpu"]), (1, ["cuda:0", "cpu"]), (2, names), (8, names)):
+        assert [device.name for device in Node("id", "node1", "", facts, gpus=gpus).devices] == expected
 
 
 def test_the_doctor_says_the_same() -> None:

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from adapter_folders import write_lora, write_prefix
+from golden_cases import GOLDEN
 
 from glmcore.cluster.nodes import Node
 from glmcore.cluster.planning import Wish, plan_of, specs_of
+from glmcore.cluster.request import Request
+from glmcore.cluster.starting import cards
+from glmcore.config import ModelConfig
 from glmcore.config.published import NAMED
+from glmcore.errors import GlmError
+from glmcore.place.loader import load_model
 from glmcore.plan import Precision
 
 CONFIG = NAMED["chatglm3-6b"]
@@ -55,3 +65,31 @@ def test_stages_that_are_asked_for_are_made_and_a_stage_larger_than_its_node_is_
 def test_nodes_on_one_machine_share_what_is_free_there() -> None:
     assert len(spans(WISH, 6, 6)) == 2
     assert len(spans(WISH, 5, 5, boots=("a", "a"))[0]) == 2  # 2.5 GiB each
+
+
+def test_a_process_with_anything_on_a_card_is_given_all_cards_of_its_node() -> None:
+    """So that they have the numbers that the plan gave them."""
+    [machine] = nodes(1)
+    speeds = {"cuda:0": 1e11, "cuda:1": 2e11, "cpu": 1e10}
+    devices = [{"name": name, "budget": 6 * GIB, "bandwidth": speed} for name, speed in speeds.items()]
+    facts = {**machine.facts, "devices": devices}
+    for gpus, used in ((2, {"cuda:1"}), (0, {"cpu"})):
+        node = replace(machine, facts=facts, gpus=gpus)
+        [spec] = specs_of(WISH, plan_of(WISH, [node]), [node])
+        assert {device.name for device in spec.shares[0].plan.devices if device.pieces} == used
+        assert cards(spec.shares[0]) == gpus
+
+
+def test_a_p_tuning_lies_whole_and_a_lora_need_not(tmp_path: Path) -> None:
+    model = GOLDEN / "v2" / "base"
+    config = ModelConfig.from_folder(model)
+    write_lora(tmp_path / "lora", load_model(model))
+    prefix, lora = write_prefix(tmp_path / "prefix", config), tmp_path / "lora"
+    assert asked(model, lora, None).stages is None and asked(model, lora, 2).stages == 2
+    assert asked(model, prefix, None).stages == asked(model, prefix, 1).stages == 1
+    with pytest.raises(GlmError, match="a P-Tuning is put on a whole model"):
+        asked(model, prefix, 2)
+
+
+def asked(model: Path, adapter: Path, stages: int | None) -> Wish:
+    return Request(str(model), stages=stages, loading={"adapter": str(adapter)}).wish

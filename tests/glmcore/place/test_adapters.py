@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from adapter_folders import LENGTH, encoder, write_lora, write_prefix
 from golden_cases import GOLDEN, rest
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -24,36 +25,10 @@ from glmcore.place import load_model
 from glmcore.place.adapters import open_adapter
 
 GENERATIONS = ("v1", "v2", "v3", "glm4")
-LENGTH = 5  # tokens of the prefix
 
 
 def prompt_of(case: str) -> Tensor:
     return load_file(GOLDEN / case / "golden.safetensors")["prompt.input_ids"]
-
-
-def linears(config: ModelConfig) -> list[str]:
-    layers, attention = (
-        ("transformer.layers", "attention")
-        if config.generation == "v1"
-        else ("transformer.encoder.layers", "self_attention")
-    )
-    return [f"{layers}.0.{attention}.query_key_value", f"{layers}.1.mlp.dense_4h_to_h"]
-
-
-def write_lora(folder: Path, model, rank: int = 3, alpha: float = 6, **settings) -> dict[str, Tensor]:
-    """A LoRA in PEFT's layout; returns what it adds to each weight."""
-    torch.manual_seed(1)
-    folder.mkdir(exist_ok=True)
-    tensors, added = {}, {}
-    for name in linears(model.config):
-        module = model.get_submodule(name)
-        down, up = torch.randn(rank, module.in_features) * 0.3, torch.randn(module.out_features, rank) * 0.3
-        tensors |= {f"base_model.model.{name}.lora_A.weight": down, f"base_model.model.{name}.lora_B.weight": up}
-        added[name] = alpha / rank * up @ down
-    save_file(tensors, folder / "adapter_model.safetensors")
-    raw = {"peft_type": "LORA", "r": rank, "lora_alpha": alpha, "target_modules": ["query_key_value"], "bias": "none"}
-    (folder / "adapter_config.json").write_text(json.dumps({**raw, **settings}))
-    return added
 
 
 @pytest.mark.parametrize("case", [f"{g}/{k}" for g in GENERATIONS for k in ("base", "int8", "int4")])
@@ -90,29 +65,6 @@ def test_rank_and_alpha_of_single_layers_and_rslora(tmp_path: Path):
     (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
     factors = {name: scaling for name, (_, _, scaling) in open_adapter(tmp_path, model.config).layers.items()}
     assert list(factors.values()) == [8 / 2, 2 / 2]
-
-
-def encoder(config: ModelConfig, projection: bool) -> dict[str, Tensor]:
-    torch.manual_seed(2)
-    width, inner = 2 * config.num_layers * config.num_kv_heads * config.head_dim, 24
-    if not projection:
-        return {"embedding.weight": torch.randn(LENGTH, width)}
-    return {
-        "embedding.weight": torch.randn(LENGTH, inner),
-        "trans.0.weight": torch.randn(inner, inner) * 0.3, "trans.0.bias": torch.randn(inner),
-        "trans.2.weight": torch.randn(width, inner) * 0.3, "trans.2.bias": torch.randn(width),
-    }  # fmt: skip
-
-
-def write_prefix(folder: Path, config: ModelConfig, projection: bool = False, file: str = "model.safetensors") -> Path:
-    tensors = {f"transformer.prefix_encoder.{name}": tensor for name, tensor in encoder(config, projection).items()}
-    folder.mkdir(exist_ok=True)
-    if file.endswith(".bin"):
-        torch.save(tensors, folder / file)
-    else:
-        save_file(tensors, folder / file)
-    (folder / "config.json").write_text(json.dumps({"pre_seq_len": LENGTH, "prefix_projection": projection}))
-    return folder
 
 
 def reference(model, ids: Tensor, tensors: dict[str, Tensor]) -> Tensor:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from adapter_folders import write_lora, write_prefix
 from crowds import compare
 from golden_cases import GOLDEN
 from staged import in_stages
 
 from glmcore.engine.stages.calls import Report
 from glmcore.engine.stages.runner import StagedRunner
+from glmcore.errors import GlmError
 from glmcore.kernels.load import PRECISIONS, load_kernel
+from glmcore.place.adapters import open_adapter
 from glmcore.place.loader import load_model
 
 PACKED = ["v1/int4", "v1/int8", "v2/int4", "v2/int8", "v3/int4", "v3/int8", "glm4/int4", "glm4/int8"]
@@ -70,3 +74,19 @@ def test_as_many_stages_as_layers_and_a_cache_of_16_bits() -> None:
     runner = in_stages(GOLDEN / "v3/int4", cuts, model.config, precision="light", cache="bfloat16")
     assert len(cuts) > 1
     assert compare(model, 4, 8, count=10, cache="bfloat16", runner=runner)
+
+
+@pytest.mark.parametrize("case, layers", [("v1/int8", (0, 1)), ("v2/base", (1,)), ("glm4/int4", (0,))])
+def test_a_lora_is_put_on_the_layers_of_each_stage(case: str, layers: tuple[int, ...], tmp_path: Path) -> None:
+    """On some of them alone, too: the other stage goes through its modules then, as the model in one piece does."""
+    model = load_model(GOLDEN / case, dtype="float32", kernel=load_kernel(threads=1, precision="fast"))
+    write_lora(tmp_path, model, layers=layers)
+    open_adapter(tmp_path, model.config).apply(model)
+    runner = in_stages(GOLDEN / case, (1,), model.config, dtype="float32", adapter=tmp_path)
+    compare(model, 5, 8, count=6, runner=runner)
+
+
+def test_a_p_tuning_is_not_cut(tmp_path: Path) -> None:
+    model = load_model(GOLDEN / "v2/base", dtype="float32")
+    with pytest.raises(GlmError, match="whole model"):
+        in_stages(GOLDEN / "v2/base", (1,), model.config, adapter=write_prefix(tmp_path, model.config))
