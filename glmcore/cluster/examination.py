@@ -13,7 +13,7 @@ from typing import Any
 
 from glmcore.cluster import probe
 from glmcore.cluster.fingerprints import fingerprints
-from glmcore.cluster.nodes import Node, judged
+from glmcore.cluster.nodes import Node, judged, other_versions
 from glmcore.plan.cluster.nodes import USUAL, Link
 
 # Seconds that a node has to start a worker and to say all but its files' hashes.
@@ -86,7 +86,7 @@ def examined_nodes(about: Asked, expected: Mapping[str, Any]) -> list[Node]:
 
 def examined(seen: Seen, name: str, about: Asked, expected: Mapping[str, Any]) -> Node:
     """Ask a node, and judge what it says; one that says nothing gets nothing."""
-    facts = asked(seen.id, about, hashed=bool(expected["files"]))
+    facts = asked(seen.id, about, expected)
     verdict = judged(facts, expected, about.model)
     link = USUAL if verdict.kind else measured(seen.id)
     return Node(seen.id, name, seen.address, facts, verdict, seen.cpus, seen.gpus, link)
@@ -115,22 +115,23 @@ def seconds(echo: Any, size: int) -> float:
     return time.perf_counter() - started
 
 
-def asked(node: str, about: Asked, *, hashed: bool) -> dict[str, Any]:
-    """Its facts, or under "error" why there are none."""
+def asked(node: str, about: Asked, expected: Mapping[str, Any]) -> dict[str, Any]:
+    """Its facts, or under "error" why its Python gives none, or under "absent" why nothing came back."""
     import ray
     from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
     task = ray.remote(max_retries=0)(probe.facts).options(**on(node)).remote(about.model, about.language)
     try:
         facts = ray.get(task, timeout=ANSWER_S)
-        if hashed:  # gigabytes may have to be read: that ends, or the node does
+        # Gigabytes may have to be read: that ends, or the node does. (Another glmcore may be asked otherwise.)
+        if expected["files"] and not other_versions(facts["versions"], expected["versions"]):
             hashing = ray.remote(max_retries=0)(probe.files).options(**on(node))
             facts["files"] = ray.get(hashing.remote(about.model, about.adapter))
         return facts
     except GetTimeoutError:
         ray.cancel(task, force=True)
-        return {"error": f"no answer within {ANSWER_S:g} s"}
+        return {"absent": f"no answer within {ANSWER_S:g} s"}
     except RayTaskError as error:
         return {"error": f"{type(error.cause).__name__}: {error.cause}"}
     except RayError as error:
-        return {"error": str(error).partition("\n")[0]}
+        return {"absent": f"it was lost while it was examined ({type(error).__name__})"}

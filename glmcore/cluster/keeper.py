@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from glmcore.cluster.examination import Seen
 from glmcore.cluster.front import Front
-from glmcore.cluster.nodes import Node
+from glmcore.cluster.nodes import Node, judged
 from glmcore.cluster.planning import Spec
 from glmcore.cluster.remote import Remote, RemoteAnswer
 from glmcore.cluster.table import State, Table
@@ -90,13 +90,15 @@ class Keeper:
             node = self.examine(seen, name)
         except Exception as error:
             log.debug("%s could not be examined", name, exc_info=error)
-            node = Node(seen.id, name, seen.address, {"error": type(error).__name__})
+            facts = {"absent": f"it could not be examined ({type(error).__name__})"}
+            node = Node(seen.id, name, seen.address, facts, judged(facts, {}, None))
         with self._woken:
             known = self.nodes.get(seen.id)
             self.nodes[seen.id] = node
             self.table.examined(seen.id, time.monotonic(), node.verdict.against)
+            there = self.table.there(seen.id)
             self._woken.notify_all()
-        if node.verdict.against and (known is None or known.verdict != node.verdict):
+        if there and node.verdict.against and (known is None or known.verdict != node.verdict):
             log.warning("%s gets nothing: %s; there: %s", name, node.verdict.against, node.verdict.fix)
 
     def _fill(self) -> None:

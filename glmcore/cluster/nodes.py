@@ -18,6 +18,7 @@ NAMED = 3  # files that are named; the others are counted
 
 # Kind of a verdict → why the node gets nothing, and what to do there: templates of the verdict's values.
 REASONS = {
+    "absent": ("{why}", "see that the machine is there, and that Ray runs on it"),
     "silent": ("{why}", "install glmcore there, in the Python that started Ray"),
     "versions": ("{name} {found} is there, {wanted} here", "install the same versions on all nodes"),
     "files-none": ("{why}", "copy the checkpoint to the same path"),
@@ -53,7 +54,8 @@ def verdict(kind: str, **values: str) -> Verdict:
 
 @dataclass(frozen=True)
 class Node:
-    """A node that was examined. ``id`` is Ray's, ``facts`` are those of ``probe.facts``, or {"error": …}."""
+    """A node that was examined. ``id`` is Ray's, ``facts`` are those of ``probe.facts``, or {"error": …} of its
+    Python, or {"absent": …} where nothing came back."""
 
     id: str
     name: str
@@ -97,6 +99,8 @@ class Node:
 
 def judged(facts: Mapping[str, Any], reference: Mapping[str, Any], model: str | None) -> Verdict:
     """What is against a node, by its facts and the front's own ("versions", "files"). The first reason counts."""
+    if "absent" in facts:
+        return verdict("absent", why=facts["absent"])
     if "error" in facts:
         return verdict("silent", why=facts["error"])
     return (

@@ -76,7 +76,7 @@ class Table:
 
     def examined(self, id: str, now: float, against: str = "") -> None:
         """What the examination said: nothing ``against`` it, or why it gets nothing."""
-        if self._there(id):
+        if self.there(id):
             entry = self.entries[id]
             entry.state = State.UNFIT if against else State.FIT
             entry.why = against or (entry.why if entry.failures else "")
@@ -94,21 +94,21 @@ class Table:
 
     def began(self, ids: Iterable[str]) -> None:
         """A replica is being started there."""
-        for id in filter(self._there, ids):
+        for id in filter(self.there, ids):
             self.entries[id].state = State.STARTING
 
     def serving(self, ids: Iterable[str]) -> None:
-        for id in filter(self._there, ids):
+        for id in filter(self.there, ids):
             self.entries[id].state = State.SERVING
 
     def served(self, ids: Iterable[str]) -> None:
         """An answer was made there: whatever failed before is forgiven."""
-        for id in filter(self._there, ids):
+        for id in filter(self.there, ids):
             self.entries[id].failures = 0
 
     def lost(self, ids: Iterable[str], now: float, why: str) -> None:
         """What ran there has ended, or would not start: after a rest, if it is not the first time, it is looked at."""
-        for id in filter(self._there, ids):
+        for id in filter(self.there, ids):
             entry = self.entries[id]
             rest = min(LONGEST_REST_S, REST_S * 2 ** (entry.failures - 1)) if entry.failures else 0.0
             entry.state, entry.why, entry.due = State.NEW, why, now + rest
@@ -116,5 +116,6 @@ class Table:
             entry.restarts += 1
         self.losses += 1
 
-    def _there(self, id: str) -> bool:
+    def there(self, id: str) -> bool:
+        """Whether it is a node that Ray sees."""
         return id in self.entries and self.entries[id].state is not State.GONE

@@ -28,6 +28,7 @@ CLASSES = {"healthy": "ok", "degraded": "warn", "broken": "fail", "unreachable":
 # As ``glmcore.cluster.nodes.REASONS``, in the doctor's languages.
 SAME_PATH = text("copy the checkpoint to the same path")
 REASONS = {
+    "absent": (None, text("see that the machine is there, and that Ray runs on it")),
     "silent": (None, text("install glmcore there, in the Python that started Ray")),
     "versions": (text("{name} {found} is there, {wanted} here"), text("install the same versions on all nodes")),
     "files-none": (None, SAME_PATH),

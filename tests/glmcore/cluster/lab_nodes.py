@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 from cluster_machines import Rays
 
-from glmcore.cluster.session import STORE_BYTES
 from glmcore.folders import user_folder
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "lab"))
 
 from machine import Machine
 from possible import ROOT, why_not
+
+JOINING = Path(__file__).with_name("joining.py")
 
 
 @contextmanager
@@ -36,17 +37,8 @@ def lab_node(rays: Rays, build: Callable[[Machine], object]) -> Iterator[None]:
         # Where the kernel has been built.
         machine.environment["XDG_CACHE_HOME"] = os.path.dirname(str(user_folder("cache", "glmcore")))
         build(machine)
-        argv, environment = machine.entered([
-            sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--address", rays.address,
-            "--node-ip-address", "127.0.0.1", "--num-cpus", "1", "--num-gpus", "0",
-            "--object-store-memory", str(STORE_BYTES),
-        ])  # fmt: skip
-        with subprocess.Popen(
-            argv, env={**environment, **rays.variables}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as process:
-            try:
-                yield
-            finally:
-                process.terminate()
+        command, environment = machine.entered([sys.executable, str(JOINING), rays.address])
+        with subprocess.Popen(command, env={**environment, **rays.variables}, stdin=subprocess.PIPE):
+            yield
     finally:
         shutil.rmtree(lab)

@@ -42,6 +42,7 @@ def broken(*findings: dict[str, Any]) -> dict[str, Any]:
         ({"files": {"config.json": "a", "model.safetensors": "c"}}, "files-other", "another model.saf", "same path"),
         ({"files": {"error": "no such folder"}}, "files-none", "no such folder", "same path"),
         ({"error": "No module named 'glmcore'"}, "silent", "No module named 'glmcore'", "install glmcore"),
+        ({"absent": "no answer within 180 s"}, "absent", "no answer", "that Ray runs on it"),
         ({"report": {"error": "exit status 3"}}, "no-report", "exit status 3", "glmdoctor check"),
         (
             {"report": broken(finding("it follows", root=False), finding("no gcc", "fail", True, "apt install gcc"))},
