@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -15,6 +16,15 @@ from glmcore.errors import GlmError
 PART = ".glm-{}.part"  # of a file that is being written; the name belongs to one writer alone
 # No terminal that a device would bring along; a pipe that nobody reads is refused instead of waited for.
 INTO = getattr(os, "O_NOCTTY", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+def remedy(error: OSError) -> str:
+    """What a user can do about what could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "make room, or choose another disk"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "choose a folder that you may write to"
+    return "choose another folder"
 
 
 def write_text(path: str | Path, text: str, *, errors: str = "backslashreplace") -> None:
@@ -36,7 +46,8 @@ def write_bytes(path: str | Path, content: bytes) -> None:
             _write_into(path, content)
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         what = getattr(error, "strerror", None) or str(error)
-        raise GlmError("write-failed", f"could not write: {what}", where=str(path)) from error
+        hint = remedy(error) if isinstance(error, OSError) else "choose another name"
+        raise GlmError("write-failed", f"could not write: {what}", where=str(path), hint=hint) from error
 
 
 @contextmanager

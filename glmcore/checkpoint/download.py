@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 from glmcore.checkpoint.lock import alone
 from glmcore.checkpoint.pace import BLOCK, WORTH, blocks, within
 from glmcore.errors import GlmError
+from glmcore.output import remedy
 from glmcore.reading import open_regular, parse_json
 
 ENDPOINT = "https://huggingface.co"
@@ -99,7 +100,8 @@ def download(
                 hub.fetch(file, revision, folder, lambda count, at=done: _tell(progress, at + count, total))
                 done += file.size
     except OSError as error:
-        raise GlmError("write-failed", f"could not write: {error.strerror or error}", where=str(folder)) from error
+        what = f"could not write: {error.strerror or error}"
+        raise GlmError("write-failed", what, where=str(folder), hint=remedy(error)) from error
     _tell(progress, total, total)
     return folder
 

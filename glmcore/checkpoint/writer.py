@@ -22,7 +22,7 @@ from torch import Tensor
 from glmcore.checkpoint.lock import LOCK, alone
 from glmcore.checkpoint.tensor_files import DTYPES, TensorInfo
 from glmcore.errors import GlmError
-from glmcore.output import PART, replacing
+from glmcore.output import PART, remedy, replacing
 from glmcore.reading import JSON_LIMIT, open_regular, parse_json, read_bytes
 
 SHARD_BYTES = 2_000_000_000  # about what the original shards have
@@ -83,7 +83,8 @@ def save_checkpoint(
         with alone(folder):
             _write(folder, job, tensors, produce, companions, progress)
     except OSError as error:
-        raise GlmError("write-failed", f"could not write: {error.strerror or error}", where=str(folder)) from error
+        what = f"could not write: {error.strerror or error}"
+        raise GlmError("write-failed", what, where=str(folder), hint=remedy(error)) from error
 
 
 def _write(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from glmcore.plan import NUMBERED, STRATEGIES, format_size
 
 if TYPE_CHECKING:
     from glmcore.compiled.manifest import Manifest
-    from glmcore.compiled.request import Request
+    from glmcore.config import ModelConfig
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 ROLES = {"prefill": ("prefill",), "decode": ("decode",), "both": ("prefill", "decode")}
@@ -38,14 +38,6 @@ class Quantisation(click.ParamType):
         return "int8" if TRUTHS[word] else "none"
 
 
-@dataclass(frozen=True)
-class Target:
-    """An engine's folder and the roles of its graphs."""
-
-    folder: Path
-    roles: tuple[str, ...]
-
-
 @click.command()
 @click.argument("model", metavar="MODEL", required=False)
 @click.option("-o", "--output", metavar="DIR", help="The engine's folder.")
@@ -54,11 +46,11 @@ class Target:
     "--pre-len", type=int, default=USUAL_PRE_LEN, show_default=True, help="Tokens of a prompt that are read at once."
 )
 @click.option("--total-len", type=int, default=2048, show_default=True, help="Tokens of a prompt and its answer.")
-@click.option("--static-batch-size", type=click.IntRange(1), default=1, show_default=True, help="Rows of every call.")
+@click.option("--static-batch-size", type=click.IntRange(1), help="Rows of every call. [default: 1]")
 @click.option("--any-batch", is_flag=True, help="Graphs that take 1 to 32 rows, in place of --static-batch-size.")
 @click.option("--dtype", type=click.Choice(list(DTYPES)), help="Of what is not quantised. [default: as for chat]")
 @click.option("--quant", type=Quantisation(), help="[default: as the checkpoint is]")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: cpu, or what --plan names]")
 @click.option("--plan", "plan_file", metavar="FILE", help="A placement made by glmcore plan.")
 @click.option(
     "--split-strategy", "--split-stragety", "strategy", type=click.Choice([*STRATEGIES[:3], *NUMBERED]),
@@ -81,11 +73,11 @@ def compile(
     role: str | None,
     pre_len: int,
     total_len: int,
-    static_batch_size: int,
+    static_batch_size: int | None,
     any_batch: bool,
     dtype: str | None,
     quant: str | None,
-    device: str,
+    device: str | None,
     plan_file: str | None,
     strategy: str | None,
     limits: str | None,
@@ -102,25 +94,36 @@ def compile(
 ) -> None:
     """Compile MODEL (a checkpoint folder) into an engine: graphs of known lengths. A run that was stopped goes on."""
     check_places(model, model_path, output, target_path)
+    check_together(
+        ("--any-batch", any_batch or None, "--static-batch-size", static_batch_size),
+        ("--plan", plan_file, "--device", device),
+        ("--dtype", dtype, "--is-bf16", is_bf16),
+        ("-o", output, "--ngf", ngf),
+        ("--role decode", role == "decode" or None, "--golden", golden or None),
+    )
     dtype, quant = types_of(dtype, quant, is_bf16, int4, brief=target_path is not None)
-    targets = [Target(Path(output), ROLES[role or "both"])] if output is not None else named_targets(
-        Path(target_path or "."), export_name or "engine", role, static_batch_size, dtype or "", quant, pre_len, ngf
+    rows, roles = static_batch_size or 1, ROLES[role or "both"]
+    places = {Path(output): roles} if output is not None else named_places(
+        Path(target_path or "."), export_name or "engine", roles, rows, dtype or "", quant, pre_len, ngf
     )  # fmt: skip
+    if golden:
+        places = {place: (*each, "golden") if "prefill" in each else each for place, each in places.items()}
 
-    from glmcore.compiled.make import compile_engine
+    from glmcore.compiled.make import compile_engines
     from glmcore.compiled.request import SYMBOLIC, make_request
 
     with Source(folder_of(model or model_path or ""), random_weights) as (config, checkpoint):
-        for target in targets:
-            request = make_request(
-                config, name=export_name or "", pre_len=pre_len, total_len=total_len,
-                batch=SYMBOLIC if any_batch else (static_batch_size, static_batch_size), self_contained=self_contained,
-                roles=(*target.roles, *(["golden"] if golden and "prefill" in target.roles else [])),
-                dtype=DTYPES[dtype] if dtype else None, quantize=None if quant in (None, "none") else quant,
-                device=device, plan=plan_file, strategy=strategy, limits=gibibytes(limits),
-            )  # fmt: skip
-            manifest = compile_engine(request, target.folder, checkpoint, Bar(sys.stderr))
-            say(written(target.folder, manifest, request))
+        check_unquantised(config, quant)
+        request = make_request(
+            config, name=export_name or "", pre_len=pre_len, total_len=total_len,
+            batch=SYMBOLIC if any_batch else (rows, rows), roles=tuple(chain(*places.values())),
+            dtype=DTYPES[dtype] if dtype else None, quantize=None if quant == "none" else quant,
+            device=device or "cpu", plan=plan_file, strategy=strategy, limits=gibibytes(limits),
+            self_contained=self_contained,
+        )  # fmt: skip
+        made = compile_engines(request, places, checkpoint, Bar(sys.stderr))
+    for place, manifest in zip(places, made, strict=True):
+        say(written(place, manifest))
 
 
 def check_places(model: str | None, model_path: str | None, output: str | None, target_path: str | None) -> None:
@@ -131,22 +134,35 @@ def check_places(model: str | None, model_path: str | None, output: str | None, 
         raise GlmError("usage", "an engine has one place", hint="give -o DIR, or --target-path with --export-name")
 
 
+def check_together(*pairs: tuple[str, object, str, object]) -> None:
+    """Errors: GlmError("usage") for two options of a pair that were both given."""
+    for one, first, other, second in pairs:
+        if first is not None and second is not None:
+            raise GlmError("usage", f"{one} and {other} do not go together", hint="leave one of them away")
+
+
+def check_unquantised(config: ModelConfig, quant: str | None) -> None:
+    """Errors: GlmError("usage") where a quantised checkpoint is to be compiled as if it were none."""
+    if quant == "none" and config.quantization_bit:
+        what = f"--quant none asks for {config.name} unquantised, and it is quantised to int{config.quantization_bit}"
+        raise GlmError("usage", what, hint="leave --quant away, or compile the original checkpoint")
+
+
 def types_of(
     dtype: str | None, quant: str | None, is_bf16: bool | None, int4: bool | None, *, brief: bool
 ) -> tuple[str | None, str | None]:
     """What --dtype and --quant would say; ``brief``: it is asked in the brief's form, which has its own defaults."""
-    if brief:
-        return dtype or ("fp16" if is_bf16 is False else "bf16"), "int4" if int4 else quant or "int8"
-    if is_bf16 is not None or int4:
-        return dtype or ("bf16" if is_bf16 else "fp16"), "int4" if int4 else quant
-    return dtype, quant
+    dtype = dtype or {True: "bf16", False: "fp16", None: None}[is_bf16]
+    quant = "int4" if int4 else quant
+    return (dtype or "bf16", quant or "int8") if brief else (dtype, quant)
 
 
-def named_targets(
-    folder: Path, name: str, role: str | None, batch: int, dtype: str, quant: str | None, pre_len: int,
+def named_places(
+    folder: Path, name: str, roles: tuple[str, ...], batch: int, dtype: str, quant: str | None, pre_len: int,
     ngf: bool | None,
-) -> list[Target]:  # fmt: skip
-    """The engines of the brief's form: NAME_b8_bf16_q_pre1024.ngf reads prompts, NAME_…_inc.ngf answers.
+) -> dict[Path, tuple[str, ...]]:  # fmt: skip
+    """The engines of the brief's form, and the role of each: NAME_b8_bf16_q_pre1024.ngf reads prompts, NAME_…_inc.ngf
+    answers.
 
     As in its examples, one row and 256 tokens have no part of their own in the name; int4 is _q4.
     """
@@ -159,7 +175,7 @@ def named_targets(
     ]
     suffix = "tar" if ngf is False else "ngf"
     names = {"prefill": "_".join(parts), "decode": "_".join([*parts, "inc"])}
-    return [Target(folder / f"{names[each]}.{suffix}", (each,)) for each in ROLES[role or "both"]]
+    return {folder / f"{names[role]}.{suffix}": (role,) for role in roles}
 
 
 def folder_of(model: str) -> str:
@@ -217,12 +233,12 @@ class Bar:
         self.stream.flush()
 
 
-def written(folder: Path, manifest: Manifest, request: Request) -> str:
+def written(folder: Path, manifest: Manifest) -> str:
     """What has been made, for people."""
     from glmcore.compiled.manifest import ARCHIVE
 
     lengths = ", ".join(f"{role} {'/'.join(map(str, manifest.lengths(role)))}" for role in manifest.roles)
-    rows = str(request.batch[0]) if request.batch[0] == request.batch[1] else f"{request.batch[0]}-{request.batch[1]}"
+    rows = "-".join(map(str, dict.fromkeys(manifest.batch)))
     own = sum(part.size for part in manifest.weights if part.how == "inside")
     mapped = sum(part.size for part in manifest.weights if part.how == "mapped")
     weights = f"{format_size(own)} of weights inside" + (f", {format_size(mapped)} mapped" if mapped else "")

@@ -8,6 +8,7 @@ import sys
 import click
 
 from glmcore.errors import GlmError
+from glmcore.output import remedy
 
 
 def told(error: Exception) -> GlmError:
@@ -26,7 +27,8 @@ def told(error: Exception) -> GlmError:
     if isinstance(error, MemoryError):
         return GlmError("memory-short", str(error) or "out of memory", hint="try --quant int4")
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return GlmError("write-failed", "no space left on the disk", where=str(error.filename or ""))
+        what = "no space left on the disk"
+        return GlmError("write-failed", what, where=str(error.filename or ""), hint=remedy(error))
     what = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return GlmError("internal", what, hint="--debug shows where; please report it")
 

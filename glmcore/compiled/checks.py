@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from glmcore.compiled.digest import sum_of
@@ -46,13 +45,10 @@ def kernel_hash() -> str:
     return digest.hexdigest()[:20]
 
 
-def here(capabilities: tuple[str, ...] = ()) -> Here:
-    """This interpreter on this machine. capabilities: of its cards, "9.0", which torch knows."""
-    try:
-        version = metadata.version("torch")
-    except metadata.PackageNotFoundError:
-        version = ""
-    return Here(version, kernel_hash(), cpu_features(), capabilities)
+def here(torch: str, capabilities: tuple[str, ...] = ()) -> Here:
+    """This interpreter on this machine. torch: its ``__version__``, whose local part ("+cu130") the package's metadata
+    may lack; capabilities: of its cards, "9.0", which torch knows."""
+    return Here(torch, kernel_hash(), cpu_features(), capabilities)
 
 
 def foreign(built: Built, machine: Here) -> GlmError | None:
@@ -63,7 +59,7 @@ def foreign(built: Built, machine: Here) -> GlmError | None:
     if built.torch != machine.torch:
         return GlmError(
             "engine-foreign",
-            f"the engine was compiled by torch {built.torch}, and torch {machine.torch or 'none'} is here",
+            f"the engine was compiled by torch {built.torch}, and torch {machine.torch} is here",
             hint=f"install torch {built.torch.partition('+')[0]}, or {ANEW}",
         )  # fmt: skip
     if built.kernel not in ("", machine.kernel):

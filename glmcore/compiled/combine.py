@@ -83,7 +83,7 @@ def combine(folders: Sequence[str | Path], output: str | Path) -> Manifest:
         check_weights(first, other)
     files = companions(engines)
     output = Path(os.path.abspath(output))
-    with working(output) as work, work.engine() as folder:
+    with working(output) as work, work.engines() as [folder]:
         return put_together(engines, files, folder)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,32 +46,43 @@ SOURCES = (
 def compile_engine(
     request: Request, output: str | Path, checkpoint: Checkpoint | None, progress: Progress = lambda *_: None
 ) -> Manifest:
-    """Make the engine in the folder ``output``, which is there whole or not at all; with random weights where there is
-    no checkpoint. A run that was stopped goes on with what it finished.
+    """``compile_engines`` of one engine that has all roles."""
+    [manifest] = compile_engines(request, {output: request.roles}, checkpoint, progress)
+    return manifest
+
+
+def compile_engines(
+    request: Request, outputs: Mapping[str | Path, tuple[str, ...]], checkpoint: Checkpoint | None,
+    progress: Progress = lambda *_: None,
+) -> list[Manifest]:  # fmt: skip
+    """Make an engine of some of the request's roles in each of the folders ``outputs``, which are there whole or not at
+    all; with random weights where there is no checkpoint. A run that was stopped goes on with what it finished.
 
     Errors: GlmError("compile-failed", "write-failed") and those of reading.
     """
     cxx = build.compiler()
     build.keep_cache()
-    output = Path(os.path.abspath(output))
     steps = Steps(progress, 2 * len(request.graphs) + 2)
-    with working(output) as work:
+    with working(*(Path(os.path.abspath(output)) for output in outputs)) as work:
         needed = wanted(checkpoint, request.config, request.plan, inside=request.self_contained)
         steps.begin("weights")
         own = own_weights(work, request, needed, checkpoint) if needed.written else None
         constants = with_tied_head(request.config, bound(needed, own))
         parts = {graph.name: compiled(work, request, graph, constants, cxx, steps) for graph in request.graphs}
         steps.begin("writing")
-        with work.engine() as folder:
-            if by_operators(request):
-                products.build(folder, cxx)
-            if "golden" in request.roles:
-                tell(folder / GOLDEN, request, constants)
-            manifest = put_together(folder, request, described(needed, own), parts, checkpoint)
-            if own is not None:
-                os.link(own, folder / OWN)
+        with work.engines() as folders:
+            weights, manifests = described(needed, own), []
+            for folder, roles in zip(folders, outputs.values(), strict=True):
+                share = replace(request, roles=roles)
+                if by_operators(request):
+                    products.build(folder, cxx)
+                if "golden" in roles:
+                    tell(folder / GOLDEN, share, constants)
+                manifests.append(put_together(folder, share, weights, parts, checkpoint))
+                if own is not None:
+                    os.link(own, folder / OWN)
     steps.end()
-    return manifest
+    return manifests
 
 
 class Steps:
@@ -96,9 +107,9 @@ def own_weights(work: Work, request: Request, needed: Wanted, checkpoint: Checkp
         "from": sources,
         "tensors": {n: str(i) for n, i in needed.written.items()},
     }
-    check_room(work.folder, needed.nbytes)
 
     def fill(folder: Path) -> None:
+        check_room(folder, needed.nbytes)
         write_own(folder / OWN, checkpoint, request.config, needed)
 
     return work.make("weights", made_by, fill) / OWN
@@ -141,8 +152,8 @@ def put_together(
     from torch._inductor.package import package_aoti
 
     archive = {
-        name: [str(path) for path in sorted(part.iterdir()) if path.name != DONE and path.suffix != ".cpp"]
-        for name, part in parts.items()
+        name: [str(path) for path in sorted(parts[name].iterdir()) if path.name != DONE and path.suffix != ".cpp"]
+        for name in (graph.name for graph in request.graphs)
     }
     package_aoti(str(folder / ARCHIVE), archive)
     if checkpoint is not None:

@@ -16,6 +16,7 @@ from glmcore.compiled.operators import SHORT_PROMPT
 from glmcore.compiled.products import bound
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
+from glmcore.place.loader import out_of_memory
 
 # A compiled graph: its inputs and then its caches, in the manifest's order → what it returns.
 Runner = Callable[[list[Tensor]], list[Tensor]]
@@ -58,14 +59,21 @@ class Opened:
     def caches(self, rows: int | None = None) -> Caches:
         """Empty caches for so many rows, the least that the engine takes where None is given.
 
-        Errors: GlmError("usage") for more or fewer rows than its graphs take.
+        Errors: GlmError("usage") for more or fewer rows than its graphs take, GlmError("memory-short").
         """
         least, most = self.manifest.batch
         rows = least if rows is None else rows
         if not least <= rows <= most:
             taken = str(least) if least == most else f"{least} to {most}"
             raise GlmError("usage", f"the engine takes {taken} rows at a time, not {rows}", hint="--static-batch-size")
-        return Caches(self.manifest, rows)
+        try:
+            return Caches(self.manifest, rows)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            what = f"no memory is left for the keys and values of {rows} rows of {self.manifest.total_len} tokens"
+            hint = "fewer rows (--static-batch-size), or an engine of a smaller --total-len"
+            raise GlmError("memory-short", what, hint=hint) from error
 
     def length_for(self, longest: int) -> int:
         """The prefill length for prompts of up to ``longest`` tokens: the shortest that fits, else the longest.

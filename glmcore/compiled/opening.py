@@ -34,7 +34,7 @@ def open_engine(
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    refused = foreign(manifest.built, here(capabilities()))
+    refused = foreign(manifest.built, here(torch.__version__, capabilities()))
     if refused is not None:
         raise refused
     check_owner(folder / ARCHIVE)

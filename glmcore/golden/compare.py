@@ -87,11 +87,12 @@ def compare_dumps(left: str | Path, right: str | Path, tolerance: float = TOLERA
 
 def _runs(path: Path) -> list[Run]:
     """What lies at ``path``: a dump or an engine's reference call is one run, the original code's file has several."""
-    if path.is_dir() and calls(path):
+    folder = os.path.isdir(path)
+    if folder and calls(path):
         return [partial(stages, path)]
-    file = path / reference.FILE if path.is_dir() else path
+    file = path / reference.FILE if folder else path
     if not os.path.lexists(file):
-        what = f"neither calls of an engine nor {reference.FILE} lie there" if path.is_dir() else "it does not exist"
+        what = f"neither calls of an engine nor {reference.FILE} lie there" if folder else "it does not exist"
         raise invalid(path, what)
     tensors = read_tensors(file)
     found = [one_call(file, tensors)] if "ids" in tensors else reference.runs(file, tensors)

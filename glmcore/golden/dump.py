@@ -32,7 +32,7 @@ from torch import Tensor
 from glmcore.checkpoint.tensor_files import SafetensorsFile, TensorInfo
 from glmcore.checkpoint.writer import write_safetensors
 from glmcore.errors import GlmError
-from glmcore.output import PART
+from glmcore.output import PART, remedy
 
 Role = Literal["prefill", "decode"]
 FILE = re.compile(r"(?P<group>\d{4})\.(?P<call>\d{6})\.(?P<role>prefill|decode)\.safetensors", re.ASCII)
@@ -90,15 +90,22 @@ def recording(folder: str | Path) -> Iterator[Recorder]:
         yield Recorder(part)
         os.replace(part, folder)
     except OSError as error:
-        raise GlmError("write-failed", f"could not write: {error.strerror or error}", where=str(folder)) from error
+        what = f"could not write: {error.strerror or error}"
+        raise GlmError("write-failed", what, where=str(folder), hint=remedy(error)) from error
     finally:
         with suppress(OSError):
             shutil.rmtree(part)
 
 
 def calls(folder: Path) -> list[tuple[int, Role, Path]]:
-    """(group, role, file) of every call, in order. Errors: GlmError("dump-invalid") where one is missing."""
-    named = [match for match in map(FILE.fullmatch, os.listdir(folder)) if match]
+    """(group, role, file) of every call, in order.
+
+    Errors: GlmError("dump-invalid") where one is missing, or the folder cannot be read.
+    """
+    try:
+        named = [match for match in map(FILE.fullmatch, os.listdir(folder)) if match]
+    except OSError as error:
+        raise invalid(folder, f"it cannot be read: {error.strerror}") from None
     found = sorted((int(match["group"]), int(match["call"]), match["role"], folder / match[0]) for match in named)
     for group, members in groupby(found, key=lambda item: item[0]):
         for expected, (_, call, _, path) in enumerate(members):

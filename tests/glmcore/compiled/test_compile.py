@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import click
 import pytest
 import torch
 from click.testing import CliRunner
@@ -22,12 +23,14 @@ from glmcore.checkpoint.lock import LOCK
 from glmcore.checkpoint.tensor_files import TensorInfo
 from glmcore.checkpoint.writer import write_safetensors
 from glmcore.cli import group
+from glmcore.cli.compile import types_of
 from glmcore.compiled import build, make, work
 from glmcore.compiled.checks import Here, foreign, here
 from glmcore.compiled.dumping import Dumping
 from glmcore.compiled.manifest import MANIFEST, Manifest, manifest_from_json
 from glmcore.compiled.opening import open_engine
 from glmcore.compiled.request import Request, make_request
+from glmcore.compiled.weights import OWN, write_own
 from glmcore.engine.runner import Runner
 from glmcore.errors import GlmError
 from glmcore.kernels.load import load_kernel
@@ -151,12 +154,23 @@ def test_files_of_the_folder_alone_are_named(made: Path) -> None:
 )
 def test_an_engine_of_another_machine_is_refused(made: Path, change: dict[str, object], words: str) -> None:
     built = manifest_from_json((made / MANIFEST).read_text()).built
-    machine = Here(here().torch, here().kernel, here().instructions - {"amx_tile"}, ("8.6", "8.9"))
+    own = here(torch.__version__)
+    machine = Here(own.torch, own.kernel, own.instructions - {"amx_tile"}, ("8.6", "8.9"))
     assert foreign(built, machine) is None
     refused = foreign(replace(built, **change), machine)
     assert refused is not None and refused.code == "engine-foreign"
     with pytest.raises(GlmError, match=words):
         raise refused
+
+
+def test_torchs_version_is_the_one_that_torch_says(made: Path, tmp_path: Path, monkeypatch) -> None:
+    """The package index's own build says 2.13.0 in its metadata and 2.13.0+cu130 in torch.__version__."""
+    folder = tmp_path / "copy"
+    shutil.copytree(made, folder)
+    text = (folder / MANIFEST).read_text()
+    (folder / MANIFEST).write_text(text.replace(f'"torch": "{torch.__version__}"', '"torch": "2.13.0+cu130"'))
+    monkeypatch.setattr(torch, "__version__", "2.13.0+cu130")
+    assert open_engine(folder).manifest.built.torch == "2.13.0+cu130"
 
 
 def test_nothing_of_a_foreign_or_damaged_engine_is_loaded(made: Path, tmp_path: Path, monkeypatch) -> None:
@@ -250,6 +264,54 @@ def test_a_run_that_was_stopped_goes_on_with_what_it_finished(stood_in: list[str
     assert (output / MANIFEST).exists() and not output.with_name("engine.unfinished").exists()
     with pytest.raises(GlmError, match="the engine's folder is not empty"):
         compiled(output)
+
+
+def test_a_pair_that_was_stopped_goes_on_too(stood_in: list[str], onnx: Path, tmp_path: Path, monkeypatch) -> None:
+    """Of the brief's two engines neither is there before the other, and their weights are one file."""
+    whole, written = build.compile_graph, []
+    monkeypatch.setattr(make, "write_own", lambda *given: written.append(write_own(*given)))
+    said = ("--model-path", onnx, "--target-path", tmp_path / "engines", "--export-name", "x")
+
+    def stopped(*arguments) -> list[str]:
+        if stood_in:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    monkeypatch.setattr(build, "compile_graph", stopped)
+    with pytest.raises((KeyboardInterrupt, click.Abort)):
+        run(*said)
+    assert os.listdir(tmp_path / "engines") == ["x_bf16_q.ngf.unfinished"] and len(stood_in) == 1
+    monkeypatch.setattr(build, "compile_graph", whole)
+    assert run(*said).count("wrote ") == 2 and len(stood_in) == 2 and len(written) == 1
+    pair = [tmp_path / "engines" / f"x_bf16_q{end}.ngf" for end in ("", "_inc")]
+    assert sorted(os.listdir(tmp_path / "engines")) == [folder.name for folder in pair]
+    assert os.path.samefile(*(folder / OWN for folder in pair))
+    assert [manifest_from_json((folder / MANIFEST).read_text()).roles for folder in pair] == [("prefill",), ("decode",)]
+
+
+def test_what_is_half_done_takes_no_room(stood_in: list[str], tmp_path: Path, monkeypatch) -> None:
+    """Weights that are finished need no room again; the engine that could not be put together is not left lying."""
+    whole = make.put_together
+    monkeypatch.setattr(make, "put_together", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    with pytest.raises(GlmError, match=r"make room.*what is finished is kept"):
+        compiled(tmp_path / "engine")
+    kept = os.listdir(tmp_path / "engine.unfinished")
+    assert sorted(kept) == [LOCK, "graph.decode.1.0", "graph.prefill.16.0", "weights"]
+    monkeypatch.setattr(make, "put_together", whole)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
+    assert compiled(tmp_path / "engine").total_len == 64
+
+
+def test_what_to_do_depends_on_what_is_wrong(stood_in: list[str], tmp_path: Path, monkeypatch) -> None:
+    def denied(*_) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "engine"))
+
+    monkeypatch.setattr(make, "put_together", denied)
+    with pytest.raises(GlmError, match="a folder that you may write to"):
+        compiled(tmp_path / "engine")
+    (tmp_path / "file").touch()
+    with pytest.raises(GlmError, match="a file lies where the engine is to be"):
+        compiled(tmp_path / "file")
 
 
 def test_another_length_is_another_graph(stood_in: list[str], tmp_path: Path, monkeypatch) -> None:
@@ -368,6 +430,12 @@ def test_the_documents_examples_run_as_written(
         ("MODEL -o DIR --pre-len 8 --total-len 64 --split-strategy 1", "--multi-dev-dram-limit 8,8"),
         ("MODEL -o DIR --pre-len 8 --total-len 64 --multi-dev-dram-limit 8,x", "'8,x' are no limits"),
         ("MODEL -o DIR --pre-len 8 --total-len 64 --is-bf16 maybe", "neither True nor False"),
+        ("MODEL -o DIR --pre-len 8 --total-len 64 --quant none", "is quantised to int4, leave --quant away"),
+        ("MODEL -o DIR --any-batch --static-batch-size 2", "--any-batch and --static-batch-size do not go together"),
+        ("MODEL -o DIR --plan FILE --device cuda", "--plan and --device do not go together"),
+        ("MODEL -o DIR --dtype fp32 --is-bf16 False", "--dtype and --is-bf16 do not go together"),
+        ("MODEL -o DIR --ngf True", "-o and --ngf do not go together"),
+        ("MODEL -o DIR --role decode --golden", "--role decode and --golden do not go together"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(arguments: str, words: str, tmp_path: Path) -> None:
@@ -375,6 +443,13 @@ def test_what_makes_no_sense_is_one_line(arguments: str, words: str, tmp_path: P
     with pytest.raises(Exception, match=words):
         run(*written)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_briefs_words_say_what_they_name_and_no_more() -> None:
+    assert types_of(None, None, None, True, brief=False) == (None, "int4")
+    assert types_of(None, None, False, None, brief=False) == ("fp16", None)
+    assert types_of(None, None, None, True, brief=True) == ("bf16", "int4")
+    assert types_of(None, "none", False, False, brief=True) == ("fp16", "none")
 
 
 def test_a_limit_that_no_plan_fits_says_by_how_much_and_what_would() -> None:

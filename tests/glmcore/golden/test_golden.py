@@ -170,6 +170,7 @@ def test_what_is_no_dump_is_refused_in_one_line(two: tuple[Path, Path], tmp_path
         (two[1], "0000.000001.decode.safetensors is damaged"),
         (tmp_path / "empty", "neither calls of an engine nor golden.safetensors lie there"),
         (tmp_path / "nowhere", "it does not exist"),
+        (tmp_path / ("long" * 100), "it does not exist"),
         (tmp_path / "text.safetensors", "text.safetensors is damaged"),
         (tmp_path / "other.safetensors", "it holds no run of the original code"),
     ):
