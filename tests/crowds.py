@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import torch
 
 from glmcore.engine.batch.answer import Answer, Item
-from glmcore.engine.batch.lookup import Lookup, StepCosts
+from glmcore.engine.batch.lookup import Lookup
 from glmcore.engine.batch.loop import Loop
 from glmcore.engine.batch.scheduler import Scheduler
+from glmcore.engine.batch.worth import StepCosts
 from glmcore.engine.runner import Runner
 from glmcore.engine.sampling import Sampler, Sampling
 from glmcore.engine.sequence import Sequence
@@ -89,9 +90,10 @@ class Knowing(Lookup):
         super().__init__([*each.prompt, *whole[:1]])
         self.prompt, self.whole, self.dice = len(each.prompt), whole, chance
 
-    def draft(self, most: int) -> list[int]:
+    def guess(self, most: int) -> tuple[list[int], list[float]]:
         drafted = self.whole[len(self.tokens) - self.prompt :][: min(most, self.dice.randint(0, 8))]
-        return [token if self.dice.random() < 0.8 else token // 2 for token in drafted]
+        tokens = [token if self.dice.random() < 0.8 else token // 2 for token in drafted]
+        return tokens, [0.9] * len(tokens)
 
 
 def served(

@@ -149,7 +149,7 @@ WITHOUT_TORCH = [
     "glmcore/kernels/build.py", "glmcore/kernels/opening.py", "glmcore/kernels/abi.py", "glmcore/kernels/plain_step.py",
     "glmcore/kernels/reading.py",
     "glmcore/engine/sequence.py", "glmcore/engine/batch/scheduler.py", "glmcore/engine/batch/costs.py",
-    "glmcore/engine/batch/lookup.py", "glmdoctor",
+    "glmcore/engine/batch/lookup.py", "glmcore/engine/batch/worth.py", "glmdoctor",
     "glmcore/folders.py", "glmcore/programs.py", "glmcore/isolated.py", "glmcore/workers.py", "glmcore/startup.py",
     *(f"glmcore/checkpoint/{name}.py" for name in ("__init__", "headers", "pickles", "tables")),
     *(f"glmcore/compiled/{name}.py" for name in ("__init__", "manifest", "digest", "checks")),

@@ -62,7 +62,7 @@ def serving_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Memory for the beginnings of earlier prompts.",
         ),
         click.option(
-            "--no-lookup", is_flag=True, help="Guess nothing from the text; answers are the same, some slower."
+            "--no-lookup", is_flag=True, help="Draft no tokens; answers are the same, some slower."
         ),
         click.option(
             "--allowed-host", metavar="NAME", multiple=True,

@@ -100,6 +100,10 @@ class Sampler:
             self.grammar.note(token)
         return token
 
+    def forced(self) -> list[int]:
+        """The tokens that it must say next, whatever the logits."""
+        return self.grammar.forced() if self.grammar else []
+
     def _drawn(self, logits: torch.Tensor) -> int:
         best = int(logits.argmax())
         if not torch.isfinite(logits[best]):  # argmax finds NaN and +inf first

@@ -16,7 +16,7 @@ class Stats:
     reused_tokens: int = 0  # of the prompt, already in the cache
     generated_tokens: int = 0  # without the stop token
     decode_steps: int = 0  # forward passes after the prefill, the one that gave the stop token too
-    accepted_drafts: int = 0  # tokens that were drafted from the text itself and are the model's own
+    accepted_drafts: int = 0  # tokens that were drafted, from the text itself or by a grammar, and are the model's own
     rejected_drafts: int = 0
     prefill_s: float = 0.0
     decode_s: float = 0.0

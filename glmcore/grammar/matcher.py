@@ -98,6 +98,13 @@ class Matcher:
             mask[token] = end
         return mask
 
+    def forced(self) -> list[int]:
+        """The tokens that must come next, as far as there is no choice: before each of them only it is allowed.
+
+        Nothing moves on by asking.
+        """
+        return self._matcher.compute_ff_tokens()
+
     def note(self, token: int) -> None:
         """Errors: as ``allowed``, and where the vocabulary spells what must come next in no way."""
         if token not in self._stop_ids and not self._matcher.consume_token(token):

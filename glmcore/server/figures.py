@@ -21,8 +21,8 @@ DEFINITIONS = {
     "time_to_first_token_s": "seconds from the begin of the prefill until the first token is known, without the wait "
     "in the queue",
     "reused_tokens": "prompt tokens whose keys and values were in the cache already",
-    "accepted_drafts": "tokens that were guessed from the text itself and that the model would have chosen; the others "
-    "are rejected_drafts",
+    "accepted_drafts": "tokens that were guessed from the text itself, or that a schema left no choice about, and that "
+    "the model would have chosen; the others are rejected_drafts",
     "prefix_cache": "beginnings of earlier prompts that have no row of the cache any more; found_tokens were not read "
     "again",
     "generated_tokens": "tokens of answers, without the token that ends one",

@@ -15,12 +15,12 @@ from torch import Tensor
 from glmcore.engine.batch.answer import Answer
 from glmcore.engine.batch.costs import LEAST, Costs
 from glmcore.engine.batch.drafts import drafts, drawn
-from glmcore.engine.batch.lookup import StepCosts
 from glmcore.engine.batch.measure import step_times
 from glmcore.engine.batch.prefixes import LEAST as LEAST_SHARED
 from glmcore.engine.batch.prefixes import USUAL, Prefixes
 from glmcore.engine.batch.scheduler import Scheduler
 from glmcore.engine.batch.seats import Seats
+from glmcore.engine.batch.worth import StepCosts
 from glmcore.engine.runner import Runner
 from glmcore.engine.sequence import common_prefix
 from glmcore.engine.ways.way import Reading, Way
@@ -234,9 +234,9 @@ class Loop:
 
     def _step(self, answers: list[Answer]) -> None:
         """The next tokens of each; where that fails, each by itself, so that one's failure is its own."""
-        started = time.perf_counter()
         found = drafts(answers, self.way, self.step_costs) if self.step_costs and self.way.drafts else {}
         tokens = {self.seats.row_of(each): [each.sequence.output[-1], *found.get(each, ())] for each in answers}
+        started = time.perf_counter()
         try:
             logits = self.way.follow(tokens)
         except Exception as error:
@@ -245,6 +245,8 @@ class Loop:
             for answer in answers:
                 self._step([answer])
             return None
+        if self.step_costs:
+            self.step_costs.note(len(logits), time.perf_counter() - started)
         for answer, own in zip(answers, logits.split([len(each) for each in tokens.values()]), strict=True):
             try:
                 self._follow(answer, own, found.get(answer, []))

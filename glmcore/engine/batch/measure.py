@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from glmcore.engine.batch.lookup import StepCosts
+from glmcore.engine.batch.worth import StepCosts
 from glmcore.engine.ways import Way
 
 ROWS = (1, 2, 4, 8, 16)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import glmcore
-from glmcore.engine.batch.lookup import StepCosts
+from glmcore.engine.batch.worth import StepCosts
 from glmcore.engine.logprobs import Logprob, logprob_of, mean
 from glmcore.engine.runner import Runner
 from glmcore.engine.sampling import Sampling

@@ -14,9 +14,9 @@ from staged import Faulty, InProcess, stages_of
 from glmcore import demo
 from glmcore.config import ModelConfig
 from glmcore.engine.batch.answer import Answer, Item
-from glmcore.engine.batch.lookup import StepCosts
 from glmcore.engine.batch.loop import Loop
 from glmcore.engine.batch.scheduler import Scheduler
+from glmcore.engine.batch.worth import StepCosts
 from glmcore.engine.sampling import Sampling
 from glmcore.engine.stages.calls import Holdings, Report
 from glmcore.engine.stages.pipeline import Local, Pipeline
