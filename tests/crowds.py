@@ -101,6 +101,9 @@ def served(
 ) -> list[tuple[list[int], list[torch.Tensor]]]:
     """All of them on one model, in turns; pieces of prompts are of any size. Tokens and logits of each."""
     loop.costs.tokens_beside = lambda rows, seconds: chance.randint(1, 50)
+    way, shared = loop.way, []
+    follow_beside = way.follow_beside
+    way.follow_beside = lambda tokens, *of_prompt: shared.append(len(tokens)) or follow_beside(tokens, *of_prompt)
     answers = [each.answer(config) for each in asked]
     for each, answer, whole in zip(asked, answers, wholes, strict=True):
         answer.listen(no_error)
@@ -119,6 +122,7 @@ def served(
         turn += 1
         assert turn < 5000
     assert not loop.scheduler and not loop.seats.taken and not loop._readings
+    assert bool(shared) == bool(way.beside)  # passes of answers and of a prompt
     if loop.runner.way.drafts:  # guesses, right ones and wrong ones
         assert sum(answer.stats.accepted_drafts for answer in answers)
         assert sum(answer.stats.rejected_drafts for answer in answers)

@@ -108,6 +108,25 @@ class NativeModel:
         step.run()
         return step.logits
 
+    def both(
+        self, ids: Tensor, sequence: Tensor, places: Tensor, cache: KVCache, piece: Tensor, row: int, start: int,
+        *, prompt: int, last: bool,
+    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+        """``together`` and the ``reading`` of a few tokens ``piece`` [P] in one pass, so that weights are read once.
+
+        Of causal models. Logits [S, V] and, where ``piece`` is the ``last`` of its prompt, [V]: to the bit those of
+        two passes.
+        """
+        count, own = len(ids), torch.arange(start, start + len(piece))
+        places = torch.cat([places, own])
+        seen = places + cache.prefix
+        step = Pass(
+            self, cache, torch.cat([ids, piece]), torch.cat([sequence, torch.full_like(own, row)]), seen, seen + 1,
+            places[None], wanted=0, answers=count if prompt > SHORT_PROMPT else len(places),
+        )  # fmt: skip
+        step.run()
+        return self.head(step.hidden[:count]), self.head(step.hidden[-1:])[0] if last else None
+
     def head(self, states: Tensor) -> Tensor:
         """Logits [S, V] of states [S, hidden size] in float32 that the last layer left, as a step of S rows does it."""
         logits, nothing = torch.empty(len(states), self.config.vocab_size), torch.zeros(len(states), dtype=torch.int64)

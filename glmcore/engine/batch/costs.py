@@ -6,26 +6,35 @@ from __future__ import annotations
 # of one and sixteen 3.4: pieces of 16 would stall a 6B model's answers for 0.4 s on two cores.)
 LEAST = 4
 MOST = 512
+# A prompt of so few unread tokens is read whole beside answers: who asks would wait a step longer for every cut.
+SHORT = 32
 # Of a new measurement, in the mean; the rest is that of those before.
 NEW = 0.5
 
 
 class Costs:
-    """Seconds of a step by its rows, and of each token of a prompt."""
+    """Seconds of a step by its rows, and those that each token of a prompt adds to it."""
 
     def __init__(self) -> None:
         self.steps: dict[int, float] = {}
         self.token: float | None = None
         self.observed: float | None = None  # a token of which more is wanted than its keys and values
+        self._last = LEAST  # tokens of the piece that was seen last
 
     def note_step(self, rows: int, seconds: float) -> None:
         self.steps[rows] = _mean(self.steps.get(rows), seconds)
 
     def note_reading(self, tokens: int, seconds: float, observed: bool = False) -> None:
+        """Of a pass by itself."""
+        self._last = tokens
         if observed:
             self.observed = _mean(self.observed, seconds / tokens)
         else:
             self.token = _mean(self.token, seconds / tokens)
+
+    def note_both(self, rows: int, tokens: int, seconds: float) -> None:
+        """Of a pass that was a step of so many rows too."""
+        self.note_reading(tokens, max(0.0, seconds - self.step(rows)))
 
     def step(self, rows: int) -> float:
         """Seconds of a step of so many rows; of a number that was not seen yet, as the next larger or largest."""
@@ -35,15 +44,17 @@ class Costs:
         return self.steps[min(larger) if larger else max(self.steps)]
 
     def tokens_beside(self, rows: int, seconds: float, observed: bool = False) -> int:
-        """Tokens of prompts that may be read before a step of ``rows`` for both to take ``seconds`` at most.
+        """Tokens of prompts that may be read before a step of ``rows``, or in it, for both to take ``seconds`` at most.
 
-        LEAST at least: a prompt goes on however slow the steps are.
+        LEAST at least: a prompt goes on however slow the steps are. At most twice as many as the last time: how much a
+        larger piece takes is known once a smaller one was read.
         """
         token = self.observed if observed else self.token
         if token is None:
             return LEAST
+        most = min(MOST, 2 * self._last)
         left = seconds - self.step(rows)
-        return max(LEAST, min(MOST, int(left / token))) if token else MOST
+        return max(LEAST, min(most, int(left / token) if token else most))
 
 
 def _mean(old: float | None, new: float) -> float:

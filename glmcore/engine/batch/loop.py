@@ -7,13 +7,14 @@ import logging
 import threading
 import time
 import weakref
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 
 from glmcore.engine.batch.answer import Answer
-from glmcore.engine.batch.costs import LEAST, Costs
+from glmcore.engine.batch.costs import LEAST, SHORT, Costs
 from glmcore.engine.batch.drafts import drafts, drawn
 from glmcore.engine.batch.measure import step_times
 from glmcore.engine.batch.prefixes import LEAST as LEAST_SHARED
@@ -172,15 +173,15 @@ class Loop:
 
     @torch.inference_mode()
     def turn(self) -> None:
-        """Pieces of prompts, as many as those who are being answered can wait for, and then a step for these."""
+        """Pieces of prompts, as many as those who are being answered can wait for, and a step for these."""
         for answer in (*self.scheduler.under_way, *list(self.scheduler.waiting)):
             if answer.cancelled:
                 self._end(answer, "cancelled")
         while answer := self.scheduler.admit():
             self._welcome(answer)
         rows = len(self.scheduler.answering)
-        self._read(self.costs.tokens_beside(rows, AIM * self.max_stall) if rows else self.way.piece)
-        if self.scheduler.answering:
+        stepped = self._read(self.costs.tokens_beside(rows, AIM * self.max_stall) if rows else self.way.piece)
+        if self.scheduler.answering and not stepped:
             self._step(list(self.scheduler.answering))
 
     def _welcome(self, answer: Answer) -> None:
@@ -195,31 +196,48 @@ class Loop:
                 answer.follow(other, shared)
                 return
 
-    def _read(self, budget: int) -> None:
-        """About so many tokens of prompts, one piece at least."""
-        piece = budget
-        while piece > 0 and (answer := self.scheduler.reader()):
+    def _read(self, budget: int) -> bool:
+        """About so many tokens of prompts, one piece at least; whether a step of the answers went with one."""
+        piece, stepped = budget, False
+        while piece > 0 and not stepped and (answer := self.scheduler.reader()):
             before = answer.taken
             try:
-                logits = self._read_on(answer, piece)
-                if logits is not None:
-                    self._share(answer, logits)
-                    self._begin(answer, logits)
+                stepped = self._read_on(answer, piece)
             except Exception as error:
                 self._fail(answer, error)
             budget -= max(1, answer.taken - before) if answer.observer is None else budget
             piece = budget if budget >= LEAST and self.scheduler.answering else 0
+        return stepped
 
-    def _read_on(self, answer: Answer, tokens: int) -> Tensor | None:
-        """The next of a prompt's tokens; logits after the last."""
+    def _read_on(self, answer: Answer, tokens: int) -> bool:
+        """The next of a prompt's tokens; whether the answers' step went with them."""
+        begins = answer not in self._readings
+        reading = self._begun(answer) if begins else self._readings[answer]
+        answering, stepped = list(self.scheduler.answering), False
+        if begins and reading.left <= SHORT:
+            tokens = max(tokens, reading.left)
+        if answering and tokens <= self.way.beside and answer.observer is None:
+            stepped, logits = self._both(answering, reading, tokens)
+        if not stepped:
+            logits = self._alone(answer, reading, tokens)
+        self.scheduler.read(answer, reading.left)
+        if logits is not None:
+            self._share(answer, logits)
+            self._begin(answer, logits)
+        return stepped
+
+    def _begun(self, answer: Answer) -> Reading:
+        """The reading of a prompt, with a row for it."""
+        row, kept = self.seats.take(answer, answer.sequence.prompt, afresh=answer.observer is not None)
+        answer.stats.reused_tokens = kept
+        states: list[Tensor] | None = None if answer.observer is None else []
+        reading = self._readings[answer] = self.way.begin(row, answer.sequence.prompt, kept, states)
+        answer.left = reading.left
+        return reading
+
+    def _alone(self, answer: Answer, reading: Reading, tokens: int) -> Tensor | None:
+        """A piece of a prompt by itself; logits after the last."""
         started = time.perf_counter()
-        reading = self._readings.get(answer)
-        if reading is None:
-            row, kept = self.seats.take(answer, answer.sequence.prompt, afresh=answer.observer is not None)
-            answer.stats.reused_tokens = kept
-            states: list[Tensor] | None = None if answer.observer is None else []
-            reading = self._readings[answer] = self.way.begin(row, answer.sequence.prompt, kept, states)
-            answer.left = reading.left
         before, beside, observed = reading.left, len(self.scheduler.answering), answer.observer is not None
         if beside and observed:
             tokens = min(tokens, self.costs.tokens_beside(beside, AIM * self.max_stall, observed))
@@ -227,10 +245,23 @@ class Loop:
         if answer.observer is not None and reading.states:
             answer.observer.see(self.way, torch.cat(reading.states))
             reading.states.clear()
-        self.scheduler.read(answer, reading.left)
         if beside and before > reading.left:  # where nobody waits pieces are larger, and a token of them costs less
             self.costs.note_reading(before - reading.left, time.perf_counter() - started, observed)
         return logits
+
+    def _both(self, answers: list[Answer], reading: Reading, tokens: int) -> tuple[bool, Tensor | None]:
+        """A piece of a prompt and a step of the answers in one pass, which reads the weights once; logits after the
+        prompt's last token. Where that fails, False: each by itself, so that one's failure is its own."""
+        started, before = time.perf_counter(), reading.left
+        last = {self.seats.row_of(each): [each.sequence.output[-1]] for each in answers}
+        try:
+            logits, after = self.way.follow_beside(last, reading, tokens)
+        except Exception:
+            log.debug("a step and a piece of a prompt failed together", exc_info=True)
+            return False, None
+        self._follow_all(answers, logits.split(1), {})
+        self.costs.note_both(len(answers), before - reading.left, time.perf_counter() - started)
+        return True, after
 
     def _step(self, answers: list[Answer]) -> None:
         """The next tokens of each; where that fails, each by itself, so that one's failure is its own."""
@@ -247,13 +278,16 @@ class Loop:
             return None
         if self.step_costs:
             self.step_costs.note(len(logits), time.perf_counter() - started)
-        for answer, own in zip(answers, logits.split([len(each) for each in tokens.values()]), strict=True):
+        self._follow_all(answers, logits.split([len(each) for each in tokens.values()]), found)
+        self.costs.note_step(len(logits), time.perf_counter() - started)
+        return None
+
+    def _follow_all(self, answers: list[Answer], logits: Iterable[Tensor], found: Mapping[Answer, list[int]]) -> None:
+        for answer, own in zip(answers, logits, strict=True):
             try:
                 self._follow(answer, own, found.get(answer, []))
             except Exception as error:
                 self._fail(answer, error)
-        self.costs.note_step(len(logits), time.perf_counter() - started)
-        return None
 
     def _follow(self, answer: Answer, logits: Tensor, draft: list[int]) -> None:
         """Draw as many tokens as the draft was right, and one more."""

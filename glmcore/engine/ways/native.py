@@ -17,6 +17,8 @@ from glmcore.engine.ways.way import Habits, Reading
 from glmcore.models.cache import KVCache
 
 TOGETHER = 16
+# Of a prompt, in a step of answers: as many as share the reading of weights (LANE_ROWS in cpu/avx512.h).
+BESIDE = 16
 
 
 def native_habits(native: NativeModel) -> Habits:
@@ -36,6 +38,7 @@ class NativeWay(ModuleWay):
     def __init__(self, native: NativeModel, rows: Rows) -> None:
         super().__init__(native.model, rows, native_habits(native))
         self.native = native
+        self.beside = BESIDE if native.quantised and self.config.traits.causal else 0
 
     def read(self, row: int, ids: Tensor, length: int, states: list[Tensor] | None = None) -> Tensor:
         """Logits [V] after ``ids`` [1, S], in chunks where the model is causal."""
@@ -61,6 +64,20 @@ class NativeWay(ModuleWay):
         """Logits [tokens, V] of one call for all rows."""
         ids, numbers, places, positions = self.rows.next_of_all(tokens)
         return self.native.together(ids, numbers, places + self.rows.cache.prefix, self.rows.cache, positions)
+
+    @torch.inference_mode()
+    def follow_beside(
+        self, tokens: Mapping[int, Sequence[int]], reading: Reading, most: int
+    ) -> tuple[Tensor, Tensor | None]:
+        self.rows.make_room(self.rows.cache.length + max(map(len, tokens.values())))
+        ids, numbers, places, _ = self.rows.next_of_all(tokens)
+        piece, start = reading.next(most), len(self.rows.held[reading.row])
+        found = self.native.both(
+            ids, numbers, places, self.rows.cache, torch.tensor(piece), reading.row, start,
+            prompt=len(reading.prompt), last=len(piece) == reading.left,
+        )  # fmt: skip
+        reading.took(len(piece))
+        return found
 
     def trial(self, rows: int) -> None:
         if self.spare is None or self.spare.batch < rows:

@@ -29,11 +29,13 @@ class Habits:
 class Way(ABC):
     """A model and the rows that it serves. Each row gets the logits that it would get alone, whatever rows held before.
 
-    Its ``Habits`` are attributes of it; ``tells_states``: whether it shows the states of a prompt's tokens.
+    Its ``Habits`` are attributes of it; ``tells_states``: whether it shows the states of a prompt's tokens; ``beside``:
+    up to how many of a prompt's tokens go through the model with a step of answers.
     Errors: GlmError("context-full", "not-finite") and torch's own; the row holds then what was sure before.
     """
 
     tells_states = False
+    beside = 0
 
     def __init__(self, rows: Rows, habits: Habits) -> None:
         self.rows, self.config = rows, rows.config
@@ -102,6 +104,13 @@ class Way(ABC):
         self.rows.make_room(self.rows.cache.length + max(map(len, tokens.values())))
         return self.step(tokens)
 
+    @torch.inference_mode()
+    def follow_beside(
+        self, tokens: Mapping[int, Sequence[int]], reading: Reading, most: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """What ``follow`` and ``reading.advance(most)`` give, in one pass where the way can."""
+        return self.follow(tokens), reading.advance(most)
+
     @abstractmethod
     def read(self, row: int, ids: Tensor, length: int, states: list[Tensor] | None = None) -> Tensor:
         """Logits [V] after ``ids`` [1, S], the next of a row's prompt, which has ``length`` tokens in all.
@@ -151,14 +160,23 @@ class Reading:
     @torch.inference_mode()
     def advance(self, most: int) -> Tensor | None:
         """Read about ``most`` tokens more, or as few as can be; logits [V] once all are read."""
-        way, rows, start = self.way, self.way.rows, len(self.way.rows.held[self.row])
+        piece, way = self.next(most), self.way
+        logits = way.read(self.row, torch.tensor([piece], device=way.device), len(self.prompt), self.states)
+        self.took(len(piece))
+        return None if self.left else logits
+
+    def next(self, most: int) -> list[int]:
+        """The tokens that are read next, about ``most``."""
+        start, way = len(self.way.rows.held[self.row]), self.way
         if most < self.left and len(self.prompt) > way.short:
             most = max(way.grid, most // way.grid * way.grid)
-        piece = self.prompt[start : start + most]
-        logits = way.read(self.row, torch.tensor([piece], device=way.device), len(self.prompt), self.states)
-        held = start + len(piece)
-        rows.hold(self.row, self.prompt[:held], held // way.grid * way.grid if len(self.prompt) > way.short else 0)
-        return None if self.left else logits
+        return self.prompt[start : start + most]
+
+    def took(self, count: int) -> None:
+        """So many more have been read."""
+        way, held = self.way, len(self.way.rows.held[self.row]) + count
+        read = held // way.grid * way.grid if len(self.prompt) > way.short else 0
+        way.rows.hold(self.row, self.prompt[:held], read)
 
 
 class Whole(Reading):

@@ -189,8 +189,12 @@ EXPORT void glm_read_by(const Reading *chosen) { reading = *chosen; }
 /* How they are read without being told. */
 EXPORT void glm_reading(Reading *out) { *out = (Reading){NEAR, FAR, MOST_BYTES, WIDE}; }
 
-void decode(const Weights *w, const Activations *a, float *y) {
+void decode(const Weights *w, const Factors *x) {
     int64_t first, count;
-    while ((count = next_stretch(w, a, &first)) > 0) (several_rows(a) ? several : few)(w, a, first, count, y);
+    while ((count = next_stretch(w, x->a, &first)) > 0)
+        if (x->other || several_rows(x->a))
+            several(w, x, first, count);
+        else
+            few(w, x->a, first, count, x->y);
 #pragma omp barrier
 }

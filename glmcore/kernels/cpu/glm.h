@@ -112,15 +112,22 @@ int32_t pack(const Activations *a, const float *x);
 void linear_few(const Weights *w, const Activations *a, float *y);   /* y[m][n] from integers; floats: FLOATS */
 void linear_many(const Weights *w, const Activations *a, float *y);  /* y[m][n] from any kind; weights of integers */
 
+/* What a matrix is multiplied by, and the results; `other` may be NULL. */
+typedef struct {
+    const Activations *a, *other;
+    float *y, *other_y;
+} Factors;
+
 /* How a few long streams of weights are read.  As abi.py has it. */
 typedef struct {
     int64_t near, far;  /* bytes that are asked for ahead, in narrow and in wide matrices */
     int64_t most_bytes; /* of a stretch */
     int64_t wide;       /* columns from which a matrix is wide: activations crowd the first cache, so more rows share them */
 } Reading;
-void decode(const Weights *w, const Activations *a, float *y);       /* linear_few for integers and for floats */
+void decode(const Weights *w, const Factors *x);                   /* linear_few for integers */
 int several_rows(const Activations *a);                              /* whether decoding is for `several` */
-void several(const Weights *w, const Activations *a, int64_t first, int64_t count, float *y); /* a stretch of it */
+int shared_rows(const Activations *a, const Activations *other);     /* whether both can go at once */
+void several(const Weights *w, const Factors *x, int64_t first, int64_t count); /* a stretch of it */
 void decode_floats(const Weights *w, const Activations *a, float *y);
 
 static inline int64_t at_most(int64_t most, int64_t left) { return left < most ? left : most; }

@@ -38,7 +38,10 @@ int is_few(const Weights *w, int kind, int64_t m) {
 }
 
 void linear_few(const Weights *w, const Activations *a, float *y) {
-    (w->bits >= HALF ? decode_floats : decode)(w, a, y);
+    if (w->bits >= HALF)
+        decode_floats(w, a, y);
+    else
+        decode(w, &(Factors){a, NULL, y, NULL});
 }
 
 static int linear(const Weights *w, int precision, const float *x, float *y, int64_t m, int threads) {

@@ -37,17 +37,27 @@ static int32_t product_of(const Weights *w, int kind, const float *x, int64_t ro
     return largest;
 }
 
-/* The same, where the first `answers` rows are those of answers and the others of prompts. */
+/* The same, where the first `answers` rows are those of answers and the others of prompts.  Where both are few and kept
+ * differently, the weights are read once for both. */
 static int32_t product(const Model *model, const Matrix *matrix, const float *x, int64_t rows, int64_t answers,
                        void *packed, float *y) {
     const Weights w = weights_of((int)matrix->bits, matrix->data, matrix->scale, matrix->bias, matrix->n, matrix->k);
     const int kinds[] = {kind_of(&w, (int)model->precision, 0), kind_of(&w, (int)model->precision, 1)};
     const int64_t first = kinds[0] == kinds[1] || answers > rows ? rows : answers;
-    int32_t largest = 0;
-    if (first > 0) largest = product_of(&w, kinds[0], x, first, packed, y);
-    if (first == rows) return largest;
-    const int32_t other = product_of(&w, kinds[1], x + first * w.k, rows - first, packed, y + first * w.n);
-    return other > largest ? other : largest;
+    if (first == 0 || first == rows) return product_of(&w, kinds[first == 0], x, rows, packed, y);
+    const float *others = x + first * w.k;
+    const Activations a = activations_over(packed, &w, first, kinds[0]);
+    void *behind = (char *)packed + activations_bytes(w.k, first, kinds[0]);
+    const Activations other = activations_over(behind, &w, rows - first, kinds[1]);
+    int32_t largest[2];
+    if (shared_rows(&a, &other)) {
+        largest[0] = pack(&a, x), largest[1] = pack(&other, others);
+        decode(&w, &(Factors){&a, &other, y, y + first * w.n});
+    } else {
+        largest[0] = product_of(&w, kinds[0], x, first, packed, y);
+        largest[1] = product_of(&w, kinds[1], others, rows - first, packed, y + first * w.n);
+    }
+    return largest[largest[1] > largest[0]];
 }
 
 /* What attention or MLP gave joins the residual, through its own norm where it has one. */

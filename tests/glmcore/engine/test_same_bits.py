@@ -107,12 +107,22 @@ def test_a_prompt_is_the_same_however_it_is_cut(library, name, bits, length, pre
             assert torch.equal(mine, other), sizes
 
 
-def test_answers_and_a_prompt_in_one_pass_are_what_they_are_apart(library):
-    """The first rows are of answers, the others of a long prompt: in `fast` they keep different precisions."""
-    model = native(library, NAMES[1], 4, "fast")
-    cache = filled_cache(model.config, 2)
-    answer = step_together(model, cache, [(0, 40, 9)])
-    sequence, places, ids = torch.tensor([(0, 40, 9), *((1, i, 20 + i) for i in range(30))]).T.contiguous()
-    mixed = Pass(model, cache, ids, sequence, places, places + 1, places[None], wanted=31, answers=1)
-    mixed.run()
-    assert torch.equal(mixed.logits[:1], answer)
+@pytest.mark.parametrize("precision", ["fast", "light"])  # of which one keeps more of answers than of prompts
+@pytest.mark.parametrize(("name", "bits"), [(NAMES[1], 4), (NAMES[1], 8), (NAMES[2], 4)])
+def test_answers_and_a_prompt_in_one_pass_are_what_they_are_apart(library, name, bits, precision):
+    """Few rows of both, which share the reading of weights, and many; logits, keys and values."""
+    model, chance = native(library, name, bits, precision), random.Random(11)
+    own = MOST_ROWS  # the prompt's row of the cache
+    for answers, count, model.kernel.threads in ((1, 1, 1), (1, 6, 2), (3, 4, 3), (7, 16, 2), (16, 16, 1), (2, 30, 2)):
+        piece, start = torch.tensor(prompt_ids(model.config, count)), chance.choice((0, 250))
+        rows = [(row, chance.randrange(CAPACITY), chance.randrange(380)) for row in range(answers)]
+        ids, sequence, places = (torch.tensor(column) for column in zip(*((t, r, p) for r, p, t in rows), strict=True))
+        apart, together = filled_cache(model.config, own + 1), filled_cache(model.config, own + 1)
+        alone = step_together(model, apart, rows)
+        reading = model.reading(piece[None], apart, own, start, prompt=300)
+        reading.run()
+        both = model.both(ids, sequence, places, together, piece, own, start, prompt=300, last=True)
+        for mine, other in zip(both, (alone, reading.logits[0]), strict=True):
+            assert torch.equal(mine, other), (answers, count)
+        for mine, other in zip(together.keys + together.values, apart.keys + apart.values, strict=True):
+            assert torch.equal(mine, other), (answers, count)

@@ -115,3 +115,33 @@ def test_pieces_come_as_they_are_made_and_the_ending_last() -> None:
         assert [piece.token for piece in heard] == answer.sequence.output and all(type(p) is Piece for p in heard)
         assert answer.ending.finish_reason in ("stop", "length") and len(heard) <= 5 + i
     assert loop.idle_within(10)
+
+
+def test_a_prompt_that_fails_beside_answers_takes_none_of_them_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass of both fails as a whole; then each goes by itself."""
+    model = load_model(GOLDEN / "v2" / "int4", kernel=load_kernel(threads=1, precision="fast"))
+    runner, tried, heard = Runner(model, model.config), [], []
+    read = runner.way.read
+
+    def answered(others: int) -> list[int]:
+        loop = Loop(runner, Scheduler(4))
+        answering = Asked([7, 8, 9], 12, Sampling(0, 1), 0, None).answer(replace(model.config, eos_token_ids=()))
+        loop.scheduler.add(answering)
+        loop.turn()
+        for _ in range(others):
+            other = Asked([*range(5, 55)], 3, Sampling(0, 1), 0, None).answer(model.config)
+            other.listen(heard.append)
+            loop.scheduler.add(other)
+        for _ in range(12):
+            loop.turn()
+        return answering.sequence.output
+
+    def broken(*given: object) -> None:
+        tried.append(given)
+        raise RuntimeError("broken")
+
+    whole = answered(0)
+    monkeypatch.setattr(runner.way, "follow_beside", broken)
+    monkeypatch.setattr(runner.way, "read", lambda *given: (broken if given[2] == 50 else read)(*given))
+    assert answered(1) == whole and len(whole) == 12
+    assert len(tried) == 2 and [type(each) for each in heard] == [RuntimeError]
