@@ -9,7 +9,7 @@ import torch
 
 from glmcore.bench.workloads import prompt_ids, random_model
 from glmcore.config import NAMED
-from glmcore.engine.native import CHUNK, NativeModel, Pass
+from glmcore.engine.native import CHUNK, NativeModel
 from glmcore.kernels.build import ensure_kernel
 from glmcore.kernels.isa import usable_isas
 from glmcore.kernels.load import PRECISIONS, Kernel
