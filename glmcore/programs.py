@@ -11,9 +11,12 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from glmcore.folders import believed
+
+if TYPE_CHECKING:
+    import subprocess
 
 ISOLATED = Path(__file__).resolve().with_name("isolated.py")
 WORKING_FOLDER = os.path.abspath(os.sep)
@@ -113,3 +116,16 @@ def run(
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         return Done(NOT_STARTED, "", f"{command[0]}: {getattr(error, 'strerror', None) or error}")
     return Done(done.returncode, done.stdout, done.stderr or "")
+
+
+def begin(command: Sequence[str]) -> subprocess.Popen[str]:
+    """Start a program that is told by its input and tells by its output (and error output), line by line.
+
+    In a session of its own: what interrupts us at a terminal does not reach it. Errors: OSError.
+    """
+    import subprocess
+
+    return subprocess.Popen(
+        list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=WORKING_FOLDER,
+        env=environment(), encoding="utf-8", errors="replace", start_new_session=True,
+    )  # fmt: skip

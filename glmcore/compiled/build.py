@@ -138,4 +138,4 @@ def instructions() -> tuple[str, ...]:
     from torch._inductor.cpu_vec_isa import pick_vec_isa
 
     options = (option.removeprefix("-m") for option in pick_vec_isa().build_arch_flags().split())
-    return tuple(sorted(FLAGS.get(option, option) for option in options))
+    return tuple(sorted({FLAGS.get(option, option) for option in options}))

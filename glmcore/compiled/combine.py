@@ -22,6 +22,7 @@ from glmcore.checkpoint.tensor_files import SafetensorsFile
 from glmcore.compiled.checks import check_files, damaged, path_of, read_manifest
 from glmcore.compiled.digest import sum_of
 from glmcore.compiled.manifest import ARCHIVE, MANIFEST, Graph, Manifest, Weights
+from glmcore.compiled.products import LIBRARY
 from glmcore.compiled.work import working
 from glmcore.errors import GlmError
 from glmcore.output import write_text
@@ -204,14 +205,15 @@ def merge_archives(sources: Mapping[Path, Sequence[str]], target: Path) -> None:
 
 
 def companions(engines: Sequence[Engine]) -> dict[str, Path]:
-    """The files beside archive and weights; of reference calls the first.
+    """The files beside archive and weights: of reference calls the first, and of the products, which other compilers
+    make other bytes of, as what they were made of has been found to be the same (the kernel's hash).
 
-    Errors: GlmError("usage") for one that is not the same in all that have it.
+    Errors: GlmError("usage") for another one that is not the same in all that have it.
     """
     found: dict[str, tuple[Engine, Path]] = {}
     for engine in engines:
         for name, own in engine.manifest.files.items():
-            if name == ARCHIVE or (name == engine.manifest.golden and name in found):
+            if name == ARCHIVE or (name in (engine.manifest.golden, LIBRARY) and name in found):
                 continue
             before, _ = found.setdefault(name, (engine, engine.folder / name))
             theirs = before.manifest.files[name]

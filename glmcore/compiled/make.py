@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from glmcore.checkpoint import Checkpoint
 from glmcore.checkpoint.writer import COMPANIONS
 from glmcore.compiled import build, products
+from glmcore.compiled.crew import Crew
 from glmcore.compiled.digest import sum_of
-from glmcore.compiled.manifest import ARCHIVE, MANIFEST, Graph, Manifest, Weights
-from glmcore.compiled.modules import bound, stage_graph, tell
+from glmcore.compiled.manifest import ARCHIVE, MANIFEST, FileSum, Graph, Manifest, Weights
+from glmcore.compiled.modules import bound, tell
 from glmcore.compiled.opening import device_of, with_tied_head
 from glmcore.compiled.record import GOLDEN, by_operators, capability, manifest_of
 from glmcore.compiled.request import Request
@@ -26,14 +28,20 @@ from glmcore.compiled.weights import OWN, Wanted, described, wanted, write_own
 from glmcore.compiled.work import DONE, Work, working
 from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
+from glmcore.kernels.threads import usable_cpus
 from glmcore.output import write_text
 
 # What is being done, and how much of all is done: parts and parts in all.
 Progress = Callable[[str, int, int], None]
 PACKAGE = Path(__file__).parent.parent
+WEIGHTS = "weights"  # the folder of the engine's own, while it is being made
+MOST_AT_ONCE = 4  # a process takes up to a gigabyte of memory
+STEPS = 2  # of a graph: exporting and compiling
 # What a graph is made of, beside torch and the compiler.
 SOURCES = (
     "compiled/build.py",
+    "compiled/graphs.py",
+    "compiled/modules.py",
     "compiled/operators.py",
     "compiled/products.py",
     "compiled/stages.py",
@@ -62,22 +70,22 @@ def compile_engines(
     """
     cxx = build.compiler()
     build.keep_cache()
-    steps = Steps(progress, 2 * len(request.graphs) + 2)
+    steps = Steps(progress, STEPS * len(request.graphs) + 2)
     with working(*(Path(os.path.abspath(output)) for output in outputs)) as work:
         needed = wanted(checkpoint, request.config, request.plan, inside=request.self_contained)
         steps.begin("weights")
         own = own_weights(work, request, needed, checkpoint) if needed.written else None
-        constants = with_tied_head(request.config, bound(needed, own))
-        parts = {graph.name: compiled(work, request, graph, constants, cxx, steps) for graph in request.graphs}
+        weights = described(needed, own)
+        parts = compiled(work, request, weights, cxx, steps)
         steps.begin("writing")
         with work.engines() as folders:
-            weights, manifests = described(needed, own), []
+            manifests = []
             for folder, roles in zip(folders, outputs.values(), strict=True):
                 share = replace(request, roles=roles)
                 if by_operators(request):
                     products.build(folder, cxx)
                 if "golden" in roles:
-                    tell(folder / GOLDEN, share, constants)
+                    tell(folder / GOLDEN, share, with_tied_head(request.config, bound(needed, own)))
                 manifests.append(put_together(folder, share, weights, parts, checkpoint))
                 if own is not None:
                     os.link(own, folder / OWN)
@@ -86,14 +94,16 @@ def compile_engines(
 
 
 class Steps:
-    """Tells how far the work is, in steps."""
+    """Tells how far the work is, in steps; several of them may be done side by side."""
 
     def __init__(self, progress: Progress, total: int) -> None:
-        self.progress, self.total, self.begun = progress, total, -1
+        self.progress, self.total, self.begun, self.lock = progress, total, 0, threading.Lock()
 
-    def begin(self, label: str) -> None:
-        self.begun += 1
-        self.progress(label, self.begun, self.total)
+    def begin(self, label: str, count: int = 1) -> None:
+        """The next step, or the next ``count`` at once."""
+        with self.lock:
+            self.progress(label, self.begun, self.total)
+            self.begun += count
 
     def end(self) -> None:
         self.progress("", self.total, self.total)
@@ -112,37 +122,53 @@ def own_weights(work: Work, request: Request, needed: Wanted, checkpoint: Checkp
         check_room(folder, needed.nbytes)
         write_own(folder / OWN, checkpoint, request.config, needed)
 
-    return work.make("weights", made_by, fill) / OWN
+    return work.make(WEIGHTS, made_by, fill) / OWN
 
 
-def compiled(work: Work, request: Request, graph: Graph, constants: dict[str, Tensor], cxx: str, steps: Steps) -> Path:
-    """The folder with the files of a graph, from an earlier run where that made it of the same.
+def compiled(work: Work, request: Request, weights: tuple[Weights, ...], cxx: str, steps: Steps) -> dict[str, Path]:
+    """The folder with the files of each graph, from an earlier run where that made it of the same.
 
-    constants: of the checkpoint's shapes. Errors: as ``compile_engine``.
+    Errors: as ``compile_engine``.
     """
+    crew = Crew()
+    # The archive is still to come, and the reference call.
+    draft = replace(manifest_of(request, weights, {ARCHIVE: FileSum(0, "")}), golden=None).text()
+
+    def make(graph: Graph, made_by: dict[str, Any]) -> Path:
+        kept = True
+
+        def fill(folder: Path) -> None:
+            nonlocal kept
+            kept = False
+            task = {"manifest": draft, "graph": graph.name, "weights": str(work.folder / WEIGHTS), "compiler": cxx}
+            crew.compile({**task, "into": str(folder)}, steps.begin)
+
+        made = work.make(f"graph.{graph.name}", made_by, fill)
+        if kept:
+            steps.begin(f"kept {graph.name}", STEPS)
+        return made
+
+    jobs = {graph.name: partial(make, graph, made_of(request, graph, cxx)) for graph in request.graphs}
+    return crew.share(jobs, at_once(request))
+
+
+def made_of(request: Request, graph: Graph, cxx: str) -> dict[str, Any]:
+    """All that a graph is made of and by."""
     stage = request.stages[graph.stage]
     device = device_of(stage.device)
-    made_by = {
+    return {
         "graph": asdict(graph), "stage": asdict(stage), "config": fields_of(request.config), "batch": request.batch,
         "total_len": request.total_len, "torch": torch.__version__, "sources": sources_hash(), "device": device.type,
         "capability": capability(device), "compiler": (os.path.realpath(cxx), *stat_of(Path(cxx))),
         "instructions": build.instructions(),
     }  # fmt: skip
 
-    def fill(folder: Path) -> None:
-        module = stage_graph(request, graph, constants)
-        shape = build.Shape(request.batch, request.total_len)
-        program = build.export(module, build.example(request.config, stage, graph, shape, device), shape)
-        steps.begin(f"compiling {graph.name}")
-        for path in build.compile_graph(program, cxx, device):
-            shutil.copy(path, folder)
 
-    steps.begin(f"exporting {graph.name}")
-    before = steps.begun
-    made = work.make(f"graph.{graph.name}", made_by, fill)
-    if steps.begun == before:  # it was there
-        steps.begin(f"kept {graph.name}")
-    return made
+def at_once(request: Request) -> int:
+    """Graphs that are compiled side by side: one for each core; of a card's one, which has its weights there."""
+    if any(device_of(stage.device).type == "cuda" for stage in request.stages):
+        return 1
+    return min(len(request.graphs), usable_cpus(), MOST_AT_ONCE)
 
 
 def put_together(

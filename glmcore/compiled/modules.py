@@ -13,7 +13,7 @@ from glmcore.checkpoint.tensor_files import SafetensorsFile, TensorInfo
 from glmcore.checkpoint.writer import write_safetensors
 from glmcore.compiled import operators
 from glmcore.compiled.dumping import Dumping
-from glmcore.compiled.manifest import Graph, Manifest
+from glmcore.compiled.manifest import Graph, Manifest, Stage
 from glmcore.compiled.opened import Opened, Runner
 from glmcore.compiled.opening import device_of, placed, taken, with_tied_head
 from glmcore.compiled.operators import with_operators
@@ -21,8 +21,10 @@ from glmcore.compiled.record import by_operators, manifest_of
 from glmcore.compiled.request import Request
 from glmcore.compiled.stages import StageGraph
 from glmcore.compiled.weights import OWN, Wanted, described, wanted, write_own
+from glmcore.config import ModelConfig
 from glmcore.kernels.load import kernel_or_torch
 from glmcore.place.loader import assign, empty_model
+from glmcore.plan import Types
 
 REFERENCE = 12  # tokens of the reference call's prompt
 
@@ -40,10 +42,11 @@ def bound(needed: Wanted, own: Path | None) -> dict[str, Tensor]:
     return found
 
 
-def stage_graph(request: Request, graph: Graph, constants: Mapping[str, Tensor]) -> StageGraph:
+def stage_graph(
+    config: ModelConfig, types: Mapping[str, Types], stage: Stage, graph: Graph, constants: Mapping[str, Tensor]
+) -> StageGraph:
     """The module of a graph, its weights on its device; constants: of the shapes that ``bound`` finds."""
-    stage = request.stages[graph.stage]
-    model = with_operators(empty_model(request.config, request.plan.types))
+    model = with_operators(empty_model(config, types))
     module = StageGraph(model, stage, telling=graph.role == "golden")
     for name, _ in [*module.model.named_parameters(remove_duplicate=False), *module.model.named_buffers()]:
         assign(module.model, name, constants[name].to(device_of(stage.device)))
@@ -62,7 +65,11 @@ def as_runner(module: StageGraph) -> Runner:
 
 def by_modules(request: Request, constants: Mapping[str, Tensor], manifest: Manifest, folder: Path) -> Opened:
     """The engine with each graph's module in its place; constants: of the shapes that ``bound`` finds."""
-    runners = {graph.name: as_runner(stage_graph(request, graph, constants)) for graph in request.graphs}
+    modules = {
+        graph.name: stage_graph(request.config, request.plan.types, request.stages[graph.stage], graph, constants)
+        for graph in request.graphs
+    }
+    runners = {name: as_runner(module) for name, module in modules.items()}
     return Opened(folder, manifest, runners, taken(manifest, placed(manifest, constants)))
 
 

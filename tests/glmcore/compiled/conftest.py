@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from shallow import make_shallow
 
 from glmcore import demo
 from glmcore.checkpoint import open_checkpoint
-from glmcore.checkpoint.tensor_files import TensorInfo
-from glmcore.checkpoint.writer import write_safetensors
+from glmcore.compiled import make
 from glmcore.compiled.combine import combine
+from glmcore.compiled.crew import Crew
+from glmcore.compiled.graphs import compile_into
 from glmcore.compiled.make import Request, compile_engine
 from glmcore.place.loader import plan_on_cpu
 
@@ -42,17 +43,19 @@ def shallow(shelf: Path) -> Path:
     """The demo model's checkpoint without all layers but the first, for as many tokens as anybody asks."""
     folder = shelf / "shallow"
     with FileLock(shelf / "shallow.lock"):
-        if folder.exists():
-            return folder
-        shutil.copytree(demo.folder(), folder, ignore=shutil.ignore_patterns("*.safetensors"))
-        with open_checkpoint(demo.folder()) as whole:
-            kept = [name for name in whole.names if ".layers." not in name or ".layers.0." in name]
-            tensors = {name: whole.tensor(name) for name in kept}
-        layout = {name: TensorInfo(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
-        write_safetensors(folder / "model.safetensors", layout, tensors.items())
-        config = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(config | {"num_layers": 1, "seq_length": 32768}))
+        if not folder.exists():
+            make_shallow(demo.folder(), folder, seq_length=32768)
     return folder
+
+
+@contextmanager
+def compiling_here() -> Iterator[None]:
+    """Graphs are compiled by this process, which has imported torch, and not side by side: other tests have the other
+    cores. (test_compile's engine is compiled as users' are.)"""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Crew, "compile", lambda crew, task, step: compile_into(task, step))
+        patch.setattr(make, "MOST_AT_ONCE", 1)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +66,7 @@ def engine(shelf: Path, shallow: Path) -> Callable[[str], Path]:
         with FileLock(shelf / f"{name}.lock"):
             if not (shelf / name).exists():
                 roles, pre_len, total_len, batch = RECIPES[name]
-                with open_checkpoint(shallow) as checkpoint:
+                with open_checkpoint(shallow) as checkpoint, compiling_here():
                     plan = plan_on_cpu(checkpoint.config, "float32")
                     request = Request(checkpoint.config, plan, name, pre_len, total_len, batch, roles)
                     compile_engine(request, shelf / name, checkpoint)

@@ -14,10 +14,11 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from glmcore.cli import group
-from glmcore.compiled.checks import read_manifest
+from glmcore.compiled.checks import check_files, read_manifest
 from glmcore.compiled.combine import combine
 from glmcore.compiled.digest import sum_of
 from glmcore.compiled.opening import open_engine
+from glmcore.compiled.products import LIBRARY
 from glmcore.compiled.weights import OWN
 from glmcore.errors import GlmError
 
@@ -79,6 +80,7 @@ def test_graphs_of_both_are_in_one_engine_and_the_weights_once(engine: Engines, 
         (("config", "rope_ratio"), 50.0, "another model: usual rope_ratio 1.0, other rope_ratio 50.0"),
         (("batch",), [1, 4], "another static batch size: usual 1-8, other 1-4"),
         (("built", "torch"), "2.12.0+cpu", "other 2.12.0+cpu"),
+        (("built", "kernel"), "other sources", "other other sources"),
         (("built", "instructions"), ["avx2"], "other avx2"),
         (("stages", "0", "cache"), "bfloat16", "another cache: usual float32, kept in float32, other float32, kept in"),
         (("stages", "0", "device"), "cpu:1", "another split: usual cpu: embedding to lm_head, other cpu:1: embedding"),
@@ -114,6 +116,18 @@ def test_another_tokenizer_is_refused(engine: Engines, other: Path, tmp_path: Pa
     (other / "tokenizer.model").write_bytes(b"another")
     edit(other, "files", "tokenizer.model", value={"size": 7, "sha256": sum_of(other / "tokenizer.model").sha256})
     assert "another tokenizer.model" in str(refused(engine("usual"), other, output=tmp_path / "out"))
+
+
+def test_products_are_compared_by_what_they_were_made_of(engine: Engines, other: Path, tmp_path: Path) -> None:
+    """Two compilers make other bytes of the same sources, whose hash has been found to be the same."""
+    first = Path(shutil.copytree(engine("usual"), tmp_path / "first"))
+    for folder in (first, other):
+        (folder / LIBRARY).write_text(folder.name)
+        found = sum_of(folder / LIBRARY)
+        edit(folder, "files", LIBRARY, value={"size": found.size, "sha256": found.sha256})
+    combine([first, other], tmp_path / "both")
+    assert (tmp_path / "both" / LIBRARY).read_text() == "first"
+    check_files(tmp_path / "both", read_manifest(tmp_path / "both"))
 
 
 def test_what_cannot_be_trusted_or_is_no_engine_is_refused(engine: Engines, other: Path, tmp_path: Path) -> None:

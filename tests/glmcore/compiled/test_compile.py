@@ -6,26 +6,28 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import click
+import document_examples
 import pytest
 import torch
 from click.testing import CliRunner
 from filelock import FileLock
 from golden_cases import GOLDEN
 from safetensors.torch import load_file
+from shallow import make_shallow
 
 from glmcore.checkpoint import open_checkpoint
 from glmcore.checkpoint.lock import LOCK
-from glmcore.checkpoint.tensor_files import TensorInfo
-from glmcore.checkpoint.writer import write_safetensors
 from glmcore.cli import group
 from glmcore.cli.compile import types_of
-from glmcore.compiled import build, make, work
+from glmcore.compiled import make, work
 from glmcore.compiled.checks import Here, foreign, here
+from glmcore.compiled.crew import Crew
 from glmcore.compiled.dumping import Dumping
 from glmcore.compiled.manifest import MANIFEST, Manifest, manifest_from_json
 from glmcore.compiled.opening import open_engine
@@ -38,6 +40,7 @@ from glmcore.place.loader import load_model
 
 CASE = GOLDEN / "v2" / "int4"
 STEPS = 10
+Compiling = Callable[[Crew, dict[str, str], Callable[[str], None]], None]
 
 
 def run(*arguments: object) -> str:
@@ -53,16 +56,8 @@ def shallow_int4(shelf: Path) -> Path:
     """The original's int4 checkpoint of ChatGLM2-6B's shape without all layers but the first."""
     folder = shelf / "v2-int4"
     with FileLock(shelf / "v2-int4.lock"):
-        if folder.exists():
-            return folder
-        folder.mkdir()
-        config = json.loads((CASE / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps({**config, "num_layers": 1}))
-        with open_checkpoint(CASE) as whole:
-            names = [name for name in whole.names if ".layers." not in name or ".layers.0." in name]
-            tensors = {name: whole.tensor(name) for name in names}
-        layout = {name: TensorInfo(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
-        write_safetensors(folder / "model.safetensors", layout, tensors.items())
+        if not folder.exists():
+            make_shallow(CASE, folder)
     return folder
 
 
@@ -122,6 +117,7 @@ def test_the_manifest_reads_back_to_itself_and_what_is_none_is_one_line(made: Pa
     text = (made / MANIFEST).read_text()
     manifest = manifest_from_json(text)
     assert isinstance(manifest, Manifest) and manifest.text() == text
+    assert list(manifest.built.instructions) == sorted(set(manifest.built.instructions))
     data = json.loads(text)
     parts = ("config", "total_len", "batch", "built", "stages", "graphs", "weights", "files", "inputs")
     for key in ("schema_version", *parts):
@@ -220,19 +216,28 @@ def test_mapped_weights_are_found_beside_the_engine_too(made: Path, tmp_path: Pa
 
 
 @pytest.fixture
-def stood_in(monkeypatch, tmp_path: Path) -> list[str]:
+def stood_in(monkeypatch) -> list[str]:
     """In place of compiling a graph, a file; the graphs that were asked for."""
     asked: list[str] = []
 
-    def compile_graph(*_) -> list[str]:
-        asked.append(str(len(asked)))
-        path = tmp_path / "graph.wrapper.so"
-        path.write_bytes(b"code")
-        return [str(path)]
+    def compile_graph(crew: Crew, task: dict[str, str], step: Callable[[str], None]) -> None:
+        asked.append(task["graph"])
+        step(f"compiling {task['graph']}")
+        Path(task["into"], "graph.wrapper.so").write_bytes(b"code")
 
-    monkeypatch.setattr(build, "export", lambda *_: None)
-    monkeypatch.setattr(build, "compile_graph", compile_graph)
+    monkeypatch.setattr(Crew, "compile", compile_graph)
     return asked
+
+
+def stopped_at_decode(whole: Compiling) -> Compiling:
+    """Ctrl-C before the graph that decodes."""
+
+    def stopped(crew: Crew, task: dict[str, str], step: Callable[[str], None]) -> None:
+        if task["graph"] == "decode.1.0":
+            raise KeyboardInterrupt
+        whole(crew, task, step)
+
+    return stopped
 
 
 def request_of(**wishes) -> Request:
@@ -246,21 +251,18 @@ def compiled(output: Path, request: Request | None = None, **settings) -> Manife
 
 
 def test_a_run_that_was_stopped_goes_on_with_what_it_finished(stood_in: list[str], tmp_path: Path, monkeypatch) -> None:
-    output, whole = tmp_path / "engine", build.compile_graph
-
-    def stopped(*arguments) -> list[str]:
-        if stood_in:
-            raise KeyboardInterrupt
-        return whole(*arguments)
-
-    monkeypatch.setattr(build, "compile_graph", stopped)
+    output, whole = tmp_path / "engine", Crew.compile
+    monkeypatch.setattr(Crew, "compile", stopped_at_decode(whole))
     with pytest.raises(KeyboardInterrupt):
         compiled(output)
-    assert not output.exists() and len(stood_in) == 1
-    monkeypatch.setattr(build, "compile_graph", whole)
-    told: list[str] = []
-    compiled(output, progress=lambda label, done, total: told.append(label))
-    assert len(stood_in) == 2 and "kept prefill.16.0" in told and "compiling decode.1.0" in told
+    assert not output.exists() and stood_in == ["prefill.16.0"]
+    monkeypatch.setattr(Crew, "compile", whole)
+    told: list[tuple[str, int, int]] = []
+    compiled(output, progress=lambda *step: told.append(step))
+    assert stood_in == ["prefill.16.0", "decode.1.0"]
+    labels = [label for label, _, _ in told]
+    assert "kept prefill.16.0" in labels and "compiling decode.1.0" in labels
+    assert told[-1] == ("", 6, 6) and [done for _, done, _ in told] == sorted(done for _, done, _ in told)
     assert (output / MANIFEST).exists() and not output.with_name("engine.unfinished").exists()
     with pytest.raises(GlmError, match="the engine's folder is not empty"):
         compiled(output)
@@ -268,20 +270,14 @@ def test_a_run_that_was_stopped_goes_on_with_what_it_finished(stood_in: list[str
 
 def test_a_pair_that_was_stopped_goes_on_too(stood_in: list[str], onnx: Path, tmp_path: Path, monkeypatch) -> None:
     """Of the brief's two engines neither is there before the other, and their weights are one file."""
-    whole, written = build.compile_graph, []
+    whole, written = Crew.compile, []
     monkeypatch.setattr(make, "write_own", lambda *given: written.append(write_own(*given)))
     said = ("--model-path", onnx, "--target-path", tmp_path / "engines", "--export-name", "x")
-
-    def stopped(*arguments) -> list[str]:
-        if stood_in:
-            raise KeyboardInterrupt
-        return whole(*arguments)
-
-    monkeypatch.setattr(build, "compile_graph", stopped)
+    monkeypatch.setattr(Crew, "compile", stopped_at_decode(whole))
     with pytest.raises((KeyboardInterrupt, click.Abort)):
         run(*said)
     assert os.listdir(tmp_path / "engines") == ["x_bf16_q.ngf.unfinished"] and len(stood_in) == 1
-    monkeypatch.setattr(build, "compile_graph", whole)
+    monkeypatch.setattr(Crew, "compile", whole)
     assert run(*said).count("wrote ") == 2 and len(stood_in) == 2 and len(written) == 1
     pair = [tmp_path / "engines" / f"x_bf16_q{end}.ngf" for end in ("", "_inc")]
     assert sorted(os.listdir(tmp_path / "engines")) == [folder.name for folder in pair]
@@ -364,56 +360,30 @@ def test_all_weights_lie_inside_where_that_is_asked_for(stood_in: list[str], tmp
     assert work.sums(tmp_path / "inside")["weights.safetensors"] == inside.weights[0].sha256
 
 
-# The five examples of the brief's third document, but for the program's name, and what they ask for.
-EXAMPLES = [
-    (
-        "--model-path {model} --target-path . --static-batch-size 1 --pre-len 256 --export-name glm2_6b2048_48M",
-        "glm2_6b2048_48M_bf16_q", (256, 2048, 1),
-    ),
-    (
-        "--model-path {model} --target-path . --static-batch-size 1 --pre-len 1024  --export-name glm2_6b2048_48M",
-        "glm2_6b2048_48M_bf16_q_pre1024", (1024, 2048, 1),
-    ),
-    (
-        "--model-path {model} --target-path . --static-batch-size 8 --pre-len 256  --export-name glm2_6b2048_48M",
-        "glm2_6b2048_48M_b8_bf16_q", (256, 2048, 8),
-    ),
-    (
-        "--model-path {model} --target-path . --static-batch-size 1 --pre-len 2048  --export-name glm2_6b8192_48M "
-        "--total-len 8192",
-        "glm2_6b8192_48M_bf16_q_pre2048", (2048, 8192, 1),
-    ),
-    (
-        "--model-path {model} --target-path . --static-batch-size 1 --pre-len 256  --export-name glm2_6b32768_48M "
-        "--total-len 32768",
-        "glm2_6b32768_48M_bf16_q", (256, 32768, 1),
-    ),
-]  # fmt: skip
-
-
 @pytest.fixture
 def onnx(tmp_path: Path) -> Path:
     """ChatGLM2-6B's shape in small, for 32768 tokens, where the document has its model.onnx."""
-    folder = tmp_path / "path-to" / "chatglm2-6b-onnx"
+    folder = tmp_path / document_examples.MODEL
     shutil.copytree(GOLDEN / "v2" / "base", folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "seq_length": 32768}))
-    return folder / "model.onnx"
+    return folder
 
 
-@pytest.mark.parametrize(("line", "name", "lengths"), EXAMPLES)
-def test_the_documents_examples_run_as_written(
-    line: str, name: str, lengths: tuple[int, int, int], onnx: Path, stood_in: list[str], tmp_path: Path, monkeypatch
-) -> None:
+@pytest.mark.usefixtures("onnx")
+@pytest.mark.parametrize("number", range(5))
+def test_the_documents_examples_run_as_written(number: int, stood_in: list[str], tmp_path: Path, monkeypatch) -> None:
+    """(scripts/check_document.py compiles what they compile.)"""
     monkeypatch.chdir(tmp_path)
-    run(*line.format(model=onnx).split())
-    for suffix, role in (("", "prefill"), ("_inc", "decode")):
+    _, *arguments = document_examples.ours(document_examples.COMPILE[number])
+    name, pre_len, total, rows = document_examples.COMPILED[number]
+    run(*arguments)
+    for suffix, role, length in (("", "prefill", pre_len), ("_inc", "decode", 1)):
         manifest = manifest_from_json((tmp_path / f"{name}{suffix}.ngf" / MANIFEST).read_text())
-        pre_len, total, rows = lengths
         assert (manifest.roles, manifest.total_len, manifest.batch) == ((role,), total, (rows, rows))
-        assert manifest.lengths(role) == ((pre_len,) if role == "prefill" else (1,))
+        assert manifest.lengths(role) == (length,)
         assert (manifest.quantize, manifest.dtype) == ("int8", "bfloat16")
-    assert len(stood_in) == 2
+    assert sorted(stood_in) == sorted([f"prefill.{pre_len}.0", "decode.1.0"])
 
 
 @pytest.mark.parametrize(

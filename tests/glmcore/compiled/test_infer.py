@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import click
+import document_examples
 import pytest
 from click.testing import CliRunner
 
@@ -27,34 +27,13 @@ from glmcore.golden.compare import compare_dumps
 
 Engines = Callable[[str], Path]
 
-# As the document writes them: its engines by their names, and by which of ours each is.
-PROGRAM = "python3 infer/demo_ngf_bf16.py"
+# The document's engines by their names, and which of ours each is.
 ENGINES = {
     "glm2_6b2048_48M_bf16_q_multi.ngf": "usual",
     "glm2_6b2048_48M_bf16_q_pre1024_multi.ngf": "several",
     "glm2_6b2048_48M_b8_bf16_q_multi.ngf": "usual",
     "glm2_6b8192_48M_bf16_q_pre2048_multi.ngf": "long",
 }
-EXAMPLE_LINES = (
-    "python3 infer/demo_ngf_bf16.py --engine path_to/glm2_6b2048_48M_bf16_q_multi.ngf --base-length 256 "
-    "--static-batch-size 1 --question-from 1 --question-index 0 --do-sample --temperature 0.01 --top-p 0.7",
-    "python3 infer/demo_ngf_bf16.py --engine path_to/glm2_6b2048_48M_bf16_q_pre1024_multi.ngf --base-length 1024 "
-    "--static-batch-size 1 --question-from 1 --question-index 1 --do-sample --temperature 0.01 --top-p 0.7",
-    "python3 infer/demo_ngf_bf16.py --engine path_to/glm2_6b2048_48M_b8_bf16_q_multi.ngf --base-length 256 "
-    "--static-batch-size 8 --question-from 1 --do-sample --temperature 0.01 --top-p 0.7",
-    "python3 infer/demo_ngf_bf16.py --engine path_to/glm2_6b8192_48M_bf16_q_pre2048_multi.ngf --base-length 2048 "
-    "--static-batch-size 1 --question-from 1 --question-index 0 --total-len 8192 --max-new-tokens 4096 "
-    "--constant-output True --do-sample --temperature 0.01 --top-p 0.7",
-    "python3 infer/demo_ngf_bf16.py --engine path_to/glm2_6b2048_48M_bf16_q_multi.ngf --base-length 256 "
-    "--static-batch-size 1 --question-from 1 --question-index 0 --max-new-tokens 4096 --constant-output True "
-    "--do-sample --temperature 0.01 --top-p 0.7",
-)
-BLOCK = re.compile(
-    r"={44}\nbase infer time: \d+\.\d{6} \(s\)\nbase throughput: \d+\.\d{3} \(tokens/s\)\n"
-    r"incremental infer time: \d+\.\d{6} \(s\)\nincremental throughput: \d+\.\d{3} \(tokens/s\)\n"
-    r"infer time: \d+\.\d{6} \(s\)\ninfer tokens: \d+\naverage throughput: \d+\.\d{3} \(tokens/s\)\n={44}\n"
-    r"prompt tokens/s: \d+\.\d{3}\ndecode tokens/s: \d+\.\d{3}\n$"
-)
 QUESTIONS = ("我没有gcc怎么办", "what does 'Library cuda is not initialized' mean?", EXAMPLES[1], "?")
 
 
@@ -84,13 +63,13 @@ def alone(shallow: Path) -> Callable[[str, int], list[int]]:
     return tokens
 
 
-@pytest.mark.parametrize("number", range(len(EXAMPLE_LINES)))
+@pytest.mark.parametrize("number", range(5))
 def test_the_documents_examples_run_as_written(
     number: int, engine: Engines, several: Path, tmp_path: Path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    line = EXAMPLE_LINES[number]
-    arguments = shlex.split(line.removeprefix(PROGRAM))
+    line = document_examples.INFER[number]
+    _, *arguments = document_examples.ours(line)
     name = Path(arguments[1]).name
     (tmp_path / "path_to").mkdir()
     made = several if ENGINES[name] == "several" else engine(ENGINES[name])
@@ -98,7 +77,7 @@ def test_the_documents_examples_run_as_written(
     printed = infer(*arguments)
     rows = 8 if "--static-batch-size 8" in line else 1
     assert printed.count("Response:\n") == rows and printed.startswith("Question 1:\n[Round 1]\n\n问：")
-    assert BLOCK.search(printed), printed[-600:]
+    assert re.search(document_examples.BLOCK, printed), printed[-600:]
     if "--constant-output" in line:
         # To the end of the total length, where that comes before --max-new-tokens.
         total = 8192 if "--total-len 8192" in line else 2048
