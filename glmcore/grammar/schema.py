@@ -41,6 +41,9 @@ DAY = (
     r"|([1-9]\d([2468][048]|0[48]|[13579][26])|([2468][048]|[13579][26])00)-02-29)"
 )
 EXACT = {"date": [DAY], "date-time": [DAY, r"^.{11}\d\d:\d\d:[0-5]"], "time": [r"^\d\d:\d\d:[0-5]"]}
+# Characters of formats that say of no part how long it may be: a model may go on in one for ever. An address's and a
+# name's by RFC 5321 (4.5.3.1.3, without its brackets) and RFC 1035; a clock's with nanoseconds.
+LONGEST_OF = {"email": 254, "hostname": 253, "date-time": 35, "time": 24, "duration": 64}
 LOOKS_AROUND = ("(?=", "(?!", "(?<=", "(?<!")
 
 
@@ -85,7 +88,7 @@ class Checker:
             if self._holds(name, value):
                 made[name] = self._inside(name, value)
         made = made if self.strict or "oneOf" not in made else _any_of(made)
-        return _exact(made) if str(made.get("format")) in EXACT else made
+        return _exact(made)
 
     def _inside(self, name: str, value: Any) -> Any:
         if name in NAMED and isinstance(value, Mapping):
@@ -116,10 +119,12 @@ def inline(schema: Mapping[str, Any]) -> str:
 
 
 def _exact(schema: dict[str, Any]) -> dict[str, Any]:
-    """A day or time with what its format lacks."""
-    more = [{"pattern": pattern} for pattern in EXACT[schema["format"]]]
-    before = schema.get("allOf", [])
-    return {**schema, "allOf": [*before, *more]} if isinstance(before, list) else schema
+    """With what its format lacks."""
+    kind, before = str(schema.get("format")), schema.get("allOf", [])
+    more: list[dict[str, Any]] = [{"pattern": pattern} for pattern in EXACT.get(kind, ())]
+    if kind in LONGEST_OF:
+        more.append({"maxLength": LONGEST_OF[kind]})
+    return {**schema, "allOf": [*before, *more]} if more and isinstance(before, list) else schema
 
 
 def _any_of(schema: dict[str, Any]) -> dict[str, Any]:

@@ -127,6 +127,18 @@ def test_days_and_times_are_those_of_the_calendar(kind: str, right: tuple[str, .
     assert not any(takes(schema, json.dumps(text)) for text in wrong)
 
 
+def test_no_format_lets_an_answer_go_on_for_ever() -> None:
+    """Each text is as long as may be, and too long with one character more in the same place."""
+    for kind, before, after, most in (
+        ("email", "a", "@example.org", 254), ("hostname", "a.", "org", 253), ("duration", "P1", "D", 64),
+        ("date-time", "2024-02-29T23:59:59.1", "+01:00", 35), ("time", "23:59:59.1", "+01:00", 24),
+    ):  # fmt: skip
+        schema, filling = {"type": "string", "format": kind}, before[-2:] if kind == "hostname" else before[-1]
+        text = before + filling * ((most - len(before + after)) // len(filling))
+        assert takes(schema, json.dumps(text + after)) and not takes(schema, json.dumps(text + 2 * filling + after))
+        assert takes({**schema, "maxLength": 2 * most}, json.dumps(text + after))
+
+
 def test_one_of_several_cases() -> None:
     shapes = [{"type": "object", "properties": {"k": {"const": k}}, "required": ["k"]} for k in "ab"]
     assert takes({"oneOf": shapes}, '{"k": "b"}') and not takes({"oneOf": shapes}, '{"k": "c"}')
