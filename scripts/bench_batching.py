@@ -3,10 +3,12 @@
 python scripts/bench_batching.py table [--threads 2] [--peers-python PYTHON --work FOLDER] [--soak] [--into FILE]
 python scripts/bench_batching.py model [--model chatglm2-6b] [--quant int4] [--precision fast] [--only PART ...]
 python scripts/bench_batching.py soak [--requests 5000] [--clients 24]
+python scripts/bench_batching.py expected
 
 ``table`` measures everything beside its goal, each part in a process of its own, and writes a section of FILE between
 markers; PYTHON has llama-cpp-python and gguf, FOLDER keeps its model file (3.5 GB). ``model`` and ``soak`` print every
-figure as a line of JSON. Run it on a machine that does nothing else.
+figure as a line of JSON. Run these on a machine that does nothing else. ``expected`` weighs drafts by tables of what
+steps cost, on any machine: no model is run.
 """
 
 from __future__ import annotations
@@ -108,7 +110,7 @@ def table(options: argparse.Namespace) -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    all_of_it, model, soak = (commands.add_parser(name) for name in ("table", "model", "soak"))
+    all_of_it, model, soak, _ = (commands.add_parser(name) for name in ("table", "model", "soak", "expected"))
     for each in (all_of_it, model):
         each.add_argument("--threads", type=int, default=default_threads(), help="physical cores by default")
         each.add_argument("--layers", type=int, help="fewer than the model has, to try the script")
@@ -137,6 +139,10 @@ def main() -> None:
         from batching.model import measure
 
         measure(options)
+    elif options.command == "expected":
+        from batching.expected import expected
+
+        expected(options)
     else:
         from batching.soak import soak
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
-from batching import soak, table
+from batching import expected, soak, table, texts
+from batching.tasks import COPIES, TALKS
+
+from glmcore import demo
+from glmcore.tokenizers import load_tokenizer
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 FIGURES = [
@@ -51,3 +58,14 @@ def test_a_soak_finds_no_wrong_answer() -> None:
     assert figures["wrong"] == figures["leaked"] == figures["refused"] == 0
     assert sum(figures[fate] for fate in soak.FATES) == 40 and figures["growth"] < 1
     assert table.soak_line([figures])[0].startswith("Soak: 40 requests in ")
+
+
+@pytest.mark.parametrize("table, least", [(name, 1.6 if name.startswith("fast") else 2) for name in expected.COSTS])
+def test_by_what_steps_cost_copies_come_as_much_faster_as_is_the_goal_and_talk_no_slower(
+    table: str, least: float
+) -> None:
+    encode, costs = load_tokenizer(demo.folder(), "v2").encode, expected.COSTS[table]
+    assert statistics.geometric_mean(expected.gains(COPIES.values(), encode, costs)) >= least
+    assert min(expected.gains(TALKS.values(), encode, costs)) >= 0.98
+    code = [texts.TALKS["code"]("", each) for each in texts.methods()[::40]]  # which repeats itself, but not for long
+    assert statistics.geometric_mean(expected.gains(code, encode, costs)) >= 0.98

@@ -14,8 +14,7 @@ GRAM = 3
 # Where a copy differs from what it copies, it goes on within so many tokens, if it was as long as that.
 NEAR, LONG = 8, 4
 # How likely the next token is the one that followed before, after 1, 2-3, 4-7, … tokens that were alike, until an
-# answer shows how it is in this one. Between what copies show (0.54, 0.85, 0.94, 0.98, 0.99) and what talk does (0.14,
-# 0.5, 0.7): edits, extracts and quotes, prose and code, 120 texts of this project in two vocabularies.
+# answer shows how it is in this one: between what copies show and what talk does (``bench_batching.py expected``).
 CHANCES = (0.4, 0.6, 0.85, 0.95, 0.97, 0.98)
 # What one token more tells of that.
 NEW = 0.1
@@ -40,7 +39,7 @@ class Lookup:
     def push(self, token: int) -> None:
         """The next token of the answer."""
         if self._place is not None:
-            level = self._level(self._alike)
+            level = self.level()
             self.chances[level] += NEW * ((token == self.tokens[self._place]) - self.chances[level])
         self._append(token)
 
@@ -53,10 +52,11 @@ class Lookup:
         tokens = self.tokens[self._place : self._place + most]
         while len(tokens) < most:  # what repeats itself goes on with what was just guessed
             tokens.append(tokens[len(tokens) - len(self.tokens) + self._place])
-        return tokens, [self.chances[self._level(self._alike + number)] for number in range(most)]
+        return tokens, [self.chances[self.level(number)] for number in range(most)]
 
-    def _level(self, alike: int) -> int:
-        return min(alike.bit_length(), len(self.chances)) - 1
+    def level(self, further: int = 0) -> int:
+        """Which of the chances is the next guess's, or that of the one so many tokens further on."""
+        return min((self._alike + further).bit_length(), len(self.chances)) - 1
 
     def _append(self, token: int) -> None:
         if self._place is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,9 @@ from hypothesis import strategies as st
 
 from glmcore.engine.batch.lookup import CHANCES, GRAM, MOST, Lookup
 from glmcore.engine.batch.worth import StepCosts, worth
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "scripts"))
+from batching.expected import gain
 
 VNNI = StepCosts({1: 1.0, 2: 1.1, 4: 1.3, 8: 1.8, 16: 3.0})
 FAST = StepCosts({1: 1.0, 2: 1.63, 4: 2.4, 8: 4.15, 16: 8.0})
@@ -96,34 +101,18 @@ def test_a_sure_guess_is_long_and_a_poor_one_none() -> None:
     assert worth(FAST, [[1.0]], 15) == [1] and worth(FAST, [[0.5]], 15) == [0]
 
 
-def answered(prompt: list[int], answer: list[int], cost: StepCosts) -> float:
-    """How many times as fast it comes with guesses as without, by what steps cost."""
-    lookup, done, seconds = Lookup([*prompt, answer[0]]), 1, 0.0
-    while done < len(answer):
-        tokens, chances = lookup.guess(len(answer) - done - 1)
-        [count] = worth(cost, [chances], MOST)
-        right = 0
-        while right < count and tokens[right] == answer[done + right]:
-            right += 1
-        for token in answer[done : done + right + 1]:
-            lookup.push(token)
-        done += right + 1
-        seconds += cost(1 + count)
-    return (len(answer) - 1) * cost(1) / seconds
-
-
 @pytest.mark.parametrize("cost, least", [(FAST, 1.5), (VNNI, 3.0)])
 def test_a_copy_with_a_change_in_every_twelve_tokens_comes_faster(cost: StepCosts, least: float) -> None:
     source = [random.Random(1).randrange(3, 300) for _ in range(200)]
     copy = [token if place % 12 else 1 for place, token in enumerate(source)]
-    assert answered([*source, 2], copy, cost) > least
+    assert gain([*source, 2], copy, cost) > least
 
 
 def test_text_that_only_seems_to_repeat_loses_next_to_nothing() -> None:
     """Its last three tokens have mostly been there before, and say nothing of the next one."""
     chance = random.Random(1)
     text = [chance.randrange(8) for _ in range(4000)]
-    assert answered(text[:50], text[50:], FAST) > 0.99
+    assert gain(text[:50], text[50:], FAST) > 0.99
 
 
 def test_costs_between_what_was_measured_lie_between() -> None:
