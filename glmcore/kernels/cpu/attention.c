@@ -1,7 +1,8 @@
 /* Attention of some tokens over the cache.  The queries of a group share its keys and values: every key is read once
- * for all of them.  Keys are taken in parts of PART, each with its own maximum and sum, which are merged in their order:
- * what comes out does not depend on how many tokens and threads there are.  Where tokens and groups are too few for the
- * threads, the parts are shared out as well. */
+ * for all of them, and where they are few, for those of several tokens that see the same keys.  Keys are taken in parts
+ * of PART, each with its own maximum and sum, which are merged in their order: what comes out does not depend on how
+ * many tokens and threads there are.  Where tokens and groups are too few for the threads, the parts are shared out as
+ * well. */
 #include <math.h>
 #include <string.h>
 
@@ -14,12 +15,17 @@
 #define TASKS 4       /* per thread, so that a thread that was held up leaves work to the others */
 #define LINE 16       /* floats in a cache line */
 #define TOGETHER 6    /* queries whose sums of values stay in registers, two vectors each */
+#define ALIKE 12      /* queries of neighbouring tokens: keys are read once for all, and are in the first cache then */
 #define SCORED 3      /* queries whose sums of scores do, four keys each */
 
 static int64_t part_floats(const Model *model) { return model->heads / model->groups * (model->size + 2); }
 
-static Part part_at(const Model *model, float *scratch, int64_t index) {
-    const int64_t queries = model->heads / model->groups;
+/* Tokens whose queries of a group are taken at once where they see the same keys. */
+static int64_t rows_together(const Model *model) { return at_least(1, ALIKE / (model->heads / model->groups)); }
+
+/* The part of `rows` tokens, where those of one each would be number `index`. */
+static Part part_at(const Model *model, float *scratch, int64_t index, int64_t rows) {
+    const int64_t queries = rows * (model->heads / model->groups);
     float *at = scratch + index * part_floats(model);
     return (Part){at, at + queries, at + 2 * queries};
 }
@@ -162,36 +168,43 @@ static int64_t shared_parts(const Model *model, const Tokens *tokens, int thread
     return most;
 }
 
-/* Shared parts stand each in a place of its own; otherwise a thread has one part beside what it has merged. */
+/* Shared parts stand each in a place of its own; otherwise a thread has one part beside what it has merged, of some
+ * tokens. */
 int64_t attention_floats(const Model *model, const Tokens *tokens, int threads) {
     const int64_t shared = shared_parts(model, tokens, threads) * tokens->rows * model->groups;
-    return at_least(2 * threads, shared) * part_floats(model);
+    return at_least(2 * threads * rows_together(model), shared) * part_floats(model);
 }
 
-/* One group of a token over part p of its keys. */
-static void attend_part(const Model *model, const Layer *layer, const Tokens *tokens, const float *queries, int64_t task,
-                        int64_t p, Part part) {
-    const int64_t size = model->size, each = model->heads / model->groups;
-    const int64_t row = task % tokens->rows, group = task / tokens->rows;
-    const int64_t start = tokens->sequence[row] * tokens->sequence_stride + group * tokens->group_stride;
-    const int64_t from = start + p * PART * size, count = at_most(PART, tokens->visible[row] - p * PART);
-    const float *query = queries + (row * model->heads + group * each) * size;
-    for (int64_t q = 0; q < each; q++) part.largest[q] = -1e30f, part.sum[q] = 0.f;
-    memset(part.out, 0, (size_t)(each * size) * sizeof(float));
+/* A group's queries of some neighbouring tokens, which see the same keys. */
+typedef struct {
+    int64_t row, rows, group;
+    const float *queries; /* [rows][heads / groups][size] */
+} Group;
+
+static int64_t queries_of(const Model *model, const Group *of) { return of->rows * (model->heads / model->groups); }
+
+/* Over part p of the keys. */
+static void attend_part(const Model *model, const Layer *layer, const Tokens *tokens, const Group *of, int64_t p,
+                        Part part) {
+    const int64_t size = model->size, queries = queries_of(model, of);
+    const int64_t start = tokens->sequence[of->row] * tokens->sequence_stride + of->group * tokens->group_stride;
+    const int64_t from = start + p * PART * size, count = at_most(PART, tokens->visible[of->row] - p * PART);
+    for (int64_t q = 0; q < queries; q++) part.largest[q] = -1e30f, part.sum[q] = 0.f;
+    memset(part.out, 0, (size_t)(queries * size) * sizeof(float));
     if (model->cache == BRAIN) {
-        attend_brains(each, query, (const uint16_t *)layer->keys + from, (const uint16_t *)layer->values + from, size,
-                      count, part);
+        attend_brains(queries, of->queries, (const uint16_t *)layer->keys + from,
+                      (const uint16_t *)layer->values + from, size, count, part);
         return;
     }
     const float *key = (const float *)layer->keys + from, *value = (const float *)layer->values + from;
     for (int64_t k = 0; k < count; k += KEYS)
-        attend_floats(each, query, key + k * size, value + k * size, size, at_most(KEYS, count - k), part);
+        attend_floats(queries, of->queries, key + k * size, value + k * size, size, at_most(KEYS, count - k), part);
 }
 
 /* Adds a part to those before it. */
-static void merge(const Model *model, Part all, Part next) {
+static void merge(const Model *model, const Group *of, Part all, Part next) {
     const int64_t size = model->size;
-    for (int64_t q = 0; q < model->heads / model->groups; q++) {
+    for (int64_t q = 0; q < queries_of(model, of); q++) {
         const float largest = all.largest[q] > next.largest[q] ? all.largest[q] : next.largest[q];
         const float by = exponential(all.largest[q] - largest), own = exponential(next.largest[q] - largest);
         all.largest[q] = largest;
@@ -200,33 +213,93 @@ static void merge(const Model *model, Part all, Part next) {
     }
 }
 
-static void put_out(const Model *model, const Tokens *tokens, int64_t task, Part all, float *out) {
+static void put_out(const Model *model, const Group *of, Part all, float *out) {
     const int64_t size = model->size, each = model->heads / model->groups;
-    float *to = out + (task % tokens->rows * model->heads + task / tokens->rows * each) * size;
-    for (int64_t q = 0; q < each; q++)
-        for (int64_t i = q * size; i < (q + 1) * size; i++) to[i] = all.out[i] / all.sum[q];
+    for (int64_t q = 0; q < queries_of(model, of); q++) {
+        float *to = out + ((of->row + q / each) * model->heads + of->group * each + q % each) * size;
+        for (int64_t i = 0; i < size; i++) to[i] = all.out[q * size + i] / all.sum[q];
+    }
+}
+
+static const float *queries_at(const Model *model, const float *queries, int64_t row, int64_t group) {
+    return queries + (row * model->heads + group * (model->heads / model->groups)) * model->size;
+}
+
+/* Of one token. */
+static Group group_at(const Model *model, const float *queries, int64_t row, int64_t group) {
+    return (Group){row, 1, group, queries_at(model, queries, row, group)};
+}
+
+/* One part after the other. */
+static void attend_group(const Model *model, const Layer *layer, const Tokens *tokens, const Group *of, float *scratch,
+                         float *out) {
+    const int64_t room = rows_together(model);
+    const Part all = part_at(model, scratch, 2 * room * omp_get_thread_num(), of->rows);
+    const Part next = part_at(model, scratch, 2 * room * omp_get_thread_num() + room, of->rows);
+    attend_part(model, layer, tokens, of, 0, all);
+    for (int64_t p = 1; p < parts_of_row(tokens, of->row); p++) {
+        attend_part(model, layer, tokens, of, p, next);
+        merge(model, of, all, next);
+    }
+    put_out(model, of, all, out);
+}
+
+/* Whether the rows from this one on are tokens that see the same keys. */
+static int see_the_same(const Tokens *tokens, int64_t row, int64_t rows) {
+    for (int64_t i = row + 1; i < row + rows; i++)
+        if (tokens->sequence[i] != tokens->sequence[row] || tokens->visible[i] != tokens->visible[row]) return 0;
+    return 1;
+}
+
+/* A group of `rows` tokens: together where they see the same keys. */
+static void attend_rows(const Model *model, const Layer *layer, const Tokens *tokens, const float *queries, int64_t row,
+                        int64_t rows, int64_t group, float *scratch, float *out) {
+    const int64_t floats = model->heads / model->groups * model->size;
+    if (rows > 1 && see_the_same(tokens, row, rows)) {
+        float together[ALIKE * MOST_SIZE] __attribute__((aligned(64)));
+        for (int64_t i = 0; i < rows; i++)
+            memcpy(together + i * floats, queries_at(model, queries, row + i, group), (size_t)floats * sizeof(float));
+        attend_group(model, layer, tokens, &(Group){row, rows, group, together}, scratch, out);
+        return;
+    }
+    for (int64_t i = row; i < row + rows; i++) {
+        const Group of = group_at(model, queries, i, group);
+        attend_group(model, layer, tokens, &of, scratch, out);
+    }
+}
+
+/* The parts of few tokens, shared out to all threads. */
+static void attend_in_parts(const Model *model, const Layer *layer, const Tokens *tokens, const float *queries,
+                            int64_t parts, float *scratch, float *out) {
+    const int64_t rows = tokens->rows, tasks = rows * model->groups;
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t index = 0; index < tasks * parts; index++) {
+        const Group of = group_at(model, queries, index / parts % rows, index / parts / rows);
+        if (index % parts < parts_of_row(tokens, of.row))
+            attend_part(model, layer, tokens, &of, index % parts, part_at(model, scratch, index, 1));
+    }
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t task = 0; task < tasks; task++) {
+        const Group of = group_at(model, queries, task % rows, task / rows);
+        const Part all = part_at(model, scratch, task * parts, 1);
+        for (int64_t p = 1; p < parts_of_row(tokens, of.row); p++)
+            merge(model, &of, all, part_at(model, scratch, task * parts + p, 1));
+        put_out(model, &of, all, out);
+    }
 }
 
 void attend(const Model *model, const Layer *layer, const Tokens *tokens, const float *queries, float *scratch,
             float *out) {
-    const int64_t parts = shared_parts(model, tokens, omp_get_num_threads()), tasks = tokens->rows * model->groups;
-    const Part own = part_at(model, scratch, 2 * omp_get_thread_num());
-    const Part next = part_at(model, scratch, 2 * omp_get_thread_num() + 1);
-    if (parts > 0)
+    const int64_t parts = shared_parts(model, tokens, omp_get_num_threads()), most = rows_together(model);
+    const int64_t bundles = (tokens->rows + most - 1) / most;
+    if (parts > 0) {
+        attend_in_parts(model, layer, tokens, queries, parts, scratch, out);
+        return;
+    }
 #pragma omp for schedule(dynamic, 1)
-        for (int64_t index = 0; index < tasks * parts; index++)
-            if (index % parts < parts_of_row(tokens, index / parts % tokens->rows))
-                attend_part(model, layer, tokens, queries, index / parts, index % parts,
-                            part_at(model, scratch, index));
-#pragma omp for schedule(dynamic, 1)
-    for (int64_t task = 0; task < tasks; task++) {
-        const Part all = parts ? part_at(model, scratch, task * parts) : own;
-        if (!parts) attend_part(model, layer, tokens, queries, task, 0, all);
-        for (int64_t p = 1; p < parts_of_row(tokens, task % tokens->rows); p++) {
-            const Part part = parts ? part_at(model, scratch, task * parts + p) : next;
-            if (!parts) attend_part(model, layer, tokens, queries, task, p, part);
-            merge(model, all, part);
-        }
-        put_out(model, tokens, task, all, out);
+    for (int64_t task = 0; task < bundles * model->groups; task++) {
+        const int64_t row = task % bundles * most;
+        attend_rows(model, layer, tokens, queries, row, at_most(most, tokens->rows - row), task / bundles, scratch,
+                    out);
     }
 }
