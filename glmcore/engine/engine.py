@@ -27,6 +27,7 @@ from glmcore.engine.sequence import Sequence as TokenSequence
 from glmcore.engine.sequence import budget
 from glmcore.engine.stats import Stats
 from glmcore.engine.text import AnswerText
+from glmcore.engine.ways import Showing
 from glmcore.errors import GlmError
 from glmcore.grammar.forms import Grammar
 from glmcore.grammar.matcher import Grammars
@@ -85,7 +86,7 @@ class Engine:
     @property
     def tells_states(self) -> bool:
         """Whether it can show what a prompt leaves: for logprobs of its tokens, and for embeddings."""
-        return self.runner.way.tells_states
+        return isinstance(self.runner.way, Showing)
 
     @property
     def weights_bytes(self) -> int:

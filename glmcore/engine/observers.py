@@ -10,7 +10,7 @@ from torch import Tensor
 
 from glmcore.config import ModelConfig
 from glmcore.engine.logprobs import Logprob, logprob_of
-from glmcore.engine.ways import Way
+from glmcore.engine.ways import Showing
 from glmcore.errors import GlmError
 from glmcore.models.inputs import context_length
 
@@ -22,12 +22,12 @@ class Observer(ABC):
     def __init__(self) -> None:
         self.seen = 0
 
-    def see(self, way: Way, states: Tensor) -> None:
+    def see(self, way: Showing, states: Tensor) -> None:
         self._see(way, states)
         self.seen += len(states)
 
     @abstractmethod
-    def _see(self, way: Way, states: Tensor) -> None: ...
+    def _see(self, way: Showing, states: Tensor) -> None: ...
 
 
 class PromptLogprobs(Observer):
@@ -49,7 +49,7 @@ class PromptLogprobs(Observer):
         """Whether any token will have one."""
         return self.first + 1 < len(self.prompt) or self.first == 0
 
-    def _see(self, way: Way, states: Tensor) -> None:
+    def _see(self, way: Showing, states: Tensor) -> None:
         wanted = states[max(0, self.first - self.seen) : len(self.prompt) - 1 - self.seen]
         for few in way.logits(wanted):
             for logits in few:
@@ -63,7 +63,7 @@ class MeanState(Observer):
         super().__init__()
         self.tokens, self._total = tokens, torch.zeros(())
 
-    def _see(self, way: Way, states: Tensor) -> None:
+    def _see(self, way: Showing, states: Tensor) -> None:
         begin, end = max(0, self.tokens.start - self.seen), max(0, self.tokens.stop - self.seen)
         for state in way.normed(states)[begin:end].double().cpu():  # one by one: any pieces have the same bits
             self._total = self._total + state

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from glmcore.engine.batch.worth import StepCosts
-from glmcore.engine.ways import Way
+from glmcore.engine.ways import Timed, Way
 
 ROWS = (1, 2, 4, 8, 16)
 ROUNDS = 3
@@ -24,7 +24,7 @@ def seconds(step: Callable[[], object]) -> float:
 class StepTimes:
     """Steps of some numbers of rows, timed one by one; ``costs`` are the least of each once all are timed."""
 
-    def __init__(self, way: Way) -> None:
+    def __init__(self, way: Timed) -> None:
         self.way = way
         self.least: dict[int, float] = {}
         self.left = [rows for _ in range(ROUNDS) for rows in ROWS]
@@ -38,4 +38,4 @@ class StepTimes:
 
 def step_times(way: Way) -> StepTimes | None:
     """None where several tokens in a step would not save reading the weights."""
-    return StepTimes(way) if way.shares else None
+    return StepTimes(way) if way.shares and isinstance(way, Timed) else None

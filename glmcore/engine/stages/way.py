@@ -15,13 +15,13 @@ from glmcore.engine.stages.calls import Work
 from glmcore.engine.stages.pipeline import Pipeline, Trip
 from glmcore.engine.sweeps import Course, Stretch
 from glmcore.engine.ways.rows import Rows
-from glmcore.engine.ways.way import Habits, Reading, Way
+from glmcore.engine.ways.way import Habits, Reading, Timed
 
 # Chunks of a prompt under way for each stage, where nobody waits: one that it has and one that comes next.
 AHEAD = 2
 
 
-class StagedWay(Way):
+class StagedWay(Timed):
     """One step is one trip through all stages; of a prompt several chunks are under way at once."""
 
     def __init__(self, pipeline: Pipeline, config: ModelConfig) -> None:

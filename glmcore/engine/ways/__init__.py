@@ -10,9 +10,9 @@ from glmcore.engine.ways.graph import GraphWay
 from glmcore.engine.ways.module import ModuleWay
 from glmcore.engine.ways.native import NativeWay
 from glmcore.engine.ways.rows import Rows
-from glmcore.engine.ways.way import Way
+from glmcore.engine.ways.way import Showing, Timed, Way
 
-__all__ = ["GraphWay", "ModuleWay", "NativeWay", "Rows", "Way", "way_for"]
+__all__ = ["GraphWay", "ModuleWay", "NativeWay", "Rows", "Showing", "Timed", "Way", "way_for"]
 
 
 def way_for(model: nn.Module, rows: Rows) -> Way:

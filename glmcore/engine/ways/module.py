@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from glmcore.engine.pipeline import overlapping, prefill_chunks
 from glmcore.engine.ways.rows import Rows
-from glmcore.engine.ways.way import Habits, Way
+from glmcore.engine.ways.way import Habits, Showing
 from glmcore.models.cache import KVCache
 from glmcore.plan.shares import PREFILL_CHUNK
 
@@ -36,10 +36,8 @@ def home(model: nn.Module) -> torch.device:
     return next(tensor.device for tensor in tensors if tensor is not None)
 
 
-class ModuleWay(Way):
+class ModuleWay(Showing):
     """Every row is a forward pass of its own, of the shapes that it would have alone: its bits are the same."""
-
-    tells_states = True
 
     def __init__(self, model: nn.Module, rows: Rows, habits: Habits | None = None) -> None:
         super().__init__(rows, habits or module_habits(model))

@@ -13,7 +13,7 @@ from glmcore.engine.native import CHUNK, FEW_FLOAT_ROWS, SHORT_PROMPT, NativeMod
 from glmcore.engine.sweeps import Course
 from glmcore.engine.ways.module import ModuleWay, module_habits
 from glmcore.engine.ways.rows import Rows
-from glmcore.engine.ways.way import Habits, Reading
+from glmcore.engine.ways.way import Habits, Reading, Timed
 from glmcore.models.cache import KVCache
 
 TOGETHER = 16
@@ -30,7 +30,7 @@ def native_habits(native: NativeModel) -> Habits:
     return replace(of_modules, short=short, grid=1, piece=CHUNK, shares=True)
 
 
-class NativeWay(ModuleWay):
+class NativeWay(ModuleWay, Timed):
     """A row's bits depend on no other row. Long prompts of matrices that are not quantised go through the modules."""
 
     spare: KVCache | None = None  # for trials

@@ -29,12 +29,11 @@ class Habits:
 class Way(ABC):
     """A model and the rows that it serves. Each row gets the logits that it would get alone, whatever rows held before.
 
-    Its ``Habits`` are attributes of it; ``tells_states``: whether it shows the states of a prompt's tokens; ``beside``:
-    up to how many of a prompt's tokens go through the model with a step of answers.
+    Its ``Habits`` are attributes of it; ``beside``: up to how many of a prompt's tokens go through the model with a
+    step of answers. One that can do more is a ``Showing`` or a ``Timed`` way too.
     Errors: GlmError("context-full", "not-finite") and torch's own; the row holds then what was sure before.
     """
 
-    tells_states = False
     beside = 0
 
     def __init__(self, rows: Rows, habits: Habits) -> None:
@@ -115,7 +114,7 @@ class Way(ABC):
     def read(self, row: int, ids: Tensor, length: int, states: list[Tensor] | None = None) -> Tensor:
         """Logits [V] after ``ids`` [1, S], the next of a row's prompt, which has ``length`` tokens in all.
 
-        states: as for ``begin``, of ways that ``tells_states`` is true of.
+        states: as for ``begin``; given to a ``Showing`` way alone.
         """
 
     @abstractmethod
@@ -131,17 +130,25 @@ class Way(ABC):
     def device(self) -> torch.device:
         """Where token ids belong: beside the embedding."""
 
+
+class Showing(Way):
+    """A way that shows the states of a prompt's tokens, and says what the model makes of them."""
+
+    @abstractmethod
     def normed(self, states: Tensor) -> Tensor:
         """``states`` [S, hidden size] of the last layer after the last norm."""
-        raise NotImplementedError
 
+    @abstractmethod
     def logits(self, states: Tensor) -> Iterator[Tensor]:
         """Logits of states [S, hidden size] of the last layer, [few tokens, V] at a time, as a step would give them."""
-        raise NotImplementedError
 
+
+class Timed(Way):
+    """A way whose steps can be timed while no row is to be disturbed."""
+
+    @abstractmethod
     def trial(self, rows: int) -> None:
-        """A step of so many rows whose results nobody wants, to be timed; of ways that ``shares`` is true of."""
-        raise NotImplementedError
+        """A step of so many rows whose results nobody wants."""
 
 
 class Reading:

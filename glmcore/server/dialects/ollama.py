@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from datetime import datetime, timezone
 from typing import Any
@@ -66,7 +67,7 @@ def add_ollama(app: FastAPI, answers: Answers) -> None:
         return {"version": glmcore.__version__}
 
 
-class Form:
+class Form(ABC):
     """How an answer is told: each line as it comes, and what the whole of it is."""
 
     def __init__(self, model: str) -> None:
@@ -77,9 +78,9 @@ class Form:
         said = self.said(text, **{name: value for name, value in more.items() if value})
         return {"model": self.model, "created_at": now(), **said, "done": False}
 
+    @abstractmethod
     def said(self, text: str, **more: Any) -> Event:
-        """What a line says beside the model and the time. Each form has its own: here NotImplementedError."""
-        raise NotImplementedError
+        """What a line says beside the model and the time."""
 
 
 class ChatForm(Form):

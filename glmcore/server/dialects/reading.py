@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
@@ -35,12 +36,12 @@ class Asked(BaseModel):
     # What becomes of those that only this dialect has, and those that mean something else in it.
     fates: ClassVar[Mapping[str, Fate]] = {}
 
+    @abstractmethod
     def in_core(self) -> dict[str, Any]:
         """The fields that were read, as those of a ChatRequest, or with a ``prompt`` of a CompletionRequest.
 
         None is not asked for. Errors: ApiError(400).
         """
-        raise NotImplementedError
 
 
 async def begun(answers: Answers, asked: Asked) -> Telling:
