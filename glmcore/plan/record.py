@@ -43,9 +43,9 @@ class DevicePlan:
         }
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A placement as data: printed, saved, passed back, and carried out as it stands."""
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What every plan says, of one machine or of several: what was to be placed, whether it fits, and why so."""
 
     model: str
     generation: str
@@ -53,15 +53,28 @@ class Plan:
     dtype: str
     context: int
     batch: int
-    strategy: str
     fits: bool
+    reasons: tuple[str, ...]
+    missing_bytes: int = 0
+    would_fit: tuple[str, ...] = ()
+
+    def in_json(self, schema_version: int) -> dict[str, Any]:
+        """Its fields; what is missing only where it does not fit."""
+        data = {"schema_version": schema_version, **asdict(self)}
+        if self.fits:
+            del data["missing_bytes"], data["would_fit"]
+        return data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Verdict):
+    """A placement as data: printed, saved, passed back, and carried out as it stands."""
+
+    strategy: str
     hops: int
     max_context: int
     devices: tuple[DevicePlan, ...]
-    reasons: tuple[str, ...]
     tokens_per_s: float | None = None  # expected decode speed, where every used device's bandwidth is known
-    missing_bytes: int = 0
-    would_fit: tuple[str, ...] = ()
 
     @property
     def types(self) -> dict[str, Types]:
@@ -83,8 +96,4 @@ class Plan:
         return {piece: device.name for device in self.devices for piece in device.pieces}
 
     def to_json(self) -> dict[str, Any]:
-        data = {"schema_version": SCHEMA_VERSION, **asdict(self)}
-        data["devices"] = [device.to_json() for device in self.devices]
-        if self.fits:
-            del data["missing_bytes"], data["would_fit"]
-        return data
+        return {**self.in_json(SCHEMA_VERSION), "devices": [device.to_json() for device in self.devices]}

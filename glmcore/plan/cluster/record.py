@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from glmcore.plan.record import DevicePlan, Plan
+from glmcore.plan.record import DevicePlan, Plan, Verdict
 
 SCHEMA_VERSION = 1
 
@@ -39,23 +39,13 @@ class Replica:
         return self.stages[-1].node
 
 
-@dataclass(frozen=True)
-class ClusterPlan:
+@dataclass(frozen=True, kw_only=True)
+class ClusterPlan(Verdict):
     """Which machine gets what. ``idle`` machines could get something, and ``refused`` ones, with why, must not."""
 
-    model: str
-    generation: str
-    quantize: str | None  # "int4", "int8"
-    dtype: str
-    context: int
-    batch: int
-    fits: bool
     replicas: tuple[Replica, ...]
     idle: tuple[str, ...]
     refused: dict[str, str]
-    reasons: tuple[str, ...]
-    missing_bytes: int = 0
-    would_fit: tuple[str, ...] = ()
 
     @property
     def tokens_per_s(self) -> float | None:
@@ -73,8 +63,7 @@ class ClusterPlan:
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
-        data = {"schema_version": SCHEMA_VERSION, **asdict(self), "tokens_per_s": self.tokens_per_s}
-        data["replicas"] = [
+        replicas = [
             {
                 "stages": [
                     {**asdict(stage), "total_bytes": stage.total_bytes, "devices": [d.to_json() for d in stage.devices]}
@@ -84,6 +73,4 @@ class ClusterPlan:
             }
             for replica in self.replicas
         ]  # fmt: skip
-        if self.fits:
-            del data["missing_bytes"], data["would_fit"]
-        return data
+        return {**self.in_json(SCHEMA_VERSION), "tokens_per_s": self.tokens_per_s, "replicas": replicas}
