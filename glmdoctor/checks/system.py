@@ -24,6 +24,8 @@ LEAST_MEMORY = 1 * GIB
 LEAST_COMMIT = 2 * GIB
 # Room for the compiled kernel, the modules cache and temporary files of an installation.
 LEAST_DISK = 512 * 2**20
+# A compiled kernel and the objects it is linked from.
+LEAST_KEPT = 2**20
 SHARED_OF_DOCKER = 64 * 2**20
 LEAST_SHARED = 4 * 2**20
 
@@ -104,16 +106,20 @@ def disk(host: Machine) -> Iterator[Finding]:
 
 
 def cache(host: Machine) -> Iterator[Finding]:
+    """Writable is what takes a kernel: a user who may write to a full disk keeps nothing there."""
     fact = known(host.disk_cache)
-    if fact.writable:
+    if fact.writable and fact.free >= LEAST_KEPT:
         yield ok(CACHE, text("{path} can be written.", path=fact.path), path=fact.path)
         return
     yield bad(
         Status.WARN,
         "hf-cache-not-writable",
         text("Cache folder not writable"),
-        text("{path} cannot be written by this user; kernels and downloads are not kept.", path=fact.path),
+        text("{path} lies on a full disk; kernels and downloads are not kept.", path=fact.path)
+        if fact.writable
+        else text("{path} cannot be written by this user; kernels and downloads are not kept.", path=fact.path),
         path=fact.path,
+        free=fact.free,
     )
 
 

@@ -82,6 +82,7 @@ def everything_full(machine: Machine) -> None:
     """Home, cache and temporary files on one full disk; the doctor still speaks."""
     small_cache(machine)
     small = machine.environment["XDG_CACHE_HOME"]
+    machine.steps.append(("sh", "-c", f"head -c 1M /dev/zero >'{small}/fill' 2>/dev/null || true"))
     machine.environment |= {"HOME": small, "TMPDIR": small}
 
 
@@ -128,8 +129,8 @@ CASES = (
     Case(proxy_for_everything, {"hub.localhost": "localhost-through-proxy"}),
     Case(proxy_but_for_this_machine, clears=("hub.localhost", "hub.settings")),
     Case(endpoint_without_scheme, {"hub.settings": "hub-unreachable"}),
-    Case(small_cache, DISK_FULL | NOT_KEPT, causes=("disk-full",)),
-    Case(everything_full, DISK_FULL | NOT_KEPT, causes=("disk-full",)),
+    Case(small_cache, DISK_FULL | NO_CACHE | NOT_KEPT, causes=("disk-full",)),
+    Case(everything_full, DISK_FULL | NO_CACHE | NOT_KEPT, causes=("disk-full",)),
     Case(read_only_cache, NO_CACHE | NOT_KEPT),
     Case(file_in_place_of_the_kernels, NOT_KEPT),
     Case(cache_of_another_user, NO_CACHE | NOT_KEPT, as_user=True),

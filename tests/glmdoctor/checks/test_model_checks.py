@@ -45,8 +45,9 @@ def test_too_little_memory_for_anything(cpu_machine: Stub) -> None:
     assert "limited to 4.0 GiB" in str(found.detail)
 
 
-def test_a_full_disk_explains_a_cache_that_cannot_be_written(cpu_machine: Stub) -> None:
-    report = examine(cpu_machine.having(disk_cache={"free": 1 << 20, "writable": False}))
+@pytest.mark.parametrize("fact", [{"free": 1 << 20, "writable": False}, {"free": 4096, "writable": True}])
+def test_a_full_disk_explains_a_cache_that_cannot_be_written(cpu_machine: Stub, fact: dict[str, Any]) -> None:
+    report = examine(cpu_machine.having(disk_cache=fact))
     assert [f.problem for f in report.root_causes] == ["disk-full"]
     assert [f.problem for f in report.findings if f.caused_by] == ["hf-cache-not-writable"]
 
