@@ -18,7 +18,6 @@ from pathlib import Path
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 PACKAGES = ("glmdoctor", "glmcore")
-GENERATIONS = {"v1", "v2", "v3", "glm4"}
 SHAPE = r"\[[\w .,·*/+]+\]|shape"  # [B, S, hidden size]
 ERROR = r"Error|[Rr]aises"
 # Where a generation's name may be asked for: the table of what they differ in, and the reader of configurations.
@@ -78,16 +77,23 @@ def id_files(root: Path) -> tuple[int, str]:
     return count, name
 
 
+def generations(root: Path) -> set[str]:
+    """Their names: the keys of the table of what they differ in."""
+    tree = ast.parse((root / "glmcore/traits.py").read_text(encoding="utf-8"))
+    tables = [node for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "TRAITS"]
+    return set(ast.literal_eval(ast.Set([key for table in tables for key in table.value.keys])))
+
+
 def comparisons(root: Path) -> int:
     """How often code of glmcore compares something with a generation's name."""
-    found = 0
+    found, known = 0, generations(root)
     for path, tree in modules(root, "glmcore").items():
         if room(root, "glmcore", ".".join(path.relative_to(root).with_suffix("").parts)) in ASKED_IN:
             continue
         for node in ast.walk(tree):
             if isinstance(node, ast.Compare):
                 names = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-                found += bool(names & GENERATIONS)
+                found += bool(names & known)
     return found
 
 

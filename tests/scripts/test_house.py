@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from glmcore.traits import TRAITS
+
 ROOT = Path(__file__).resolve().parents[2]
 spec = importlib.util.spec_from_file_location("house", ROOT / "scripts" / "house.py")
 assert spec is not None and spec.loader is not None
@@ -35,7 +37,8 @@ def test_the_core_has_no_circle() -> None:
 
 
 def test_generations_differ_in_a_table_and_not_in_comparisons() -> None:
-    assert house.comparisons(ROOT) <= 10
+    assert house.generations(ROOT) == set(TRAITS)
+    assert house.comparisons(ROOT) <= 3
 
 
 def test_functions_fit_the_eye() -> None:
