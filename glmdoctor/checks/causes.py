@@ -33,5 +33,7 @@ DEPS_MISSING = "python-deps-missing"
 NO_PACKAGES = (DEPS_MISSING,)
 OLD_PACKAGES = ("torch-too-old-skip-init", *NO_PACKAGES)
 UNUSED_CARD = ("torch-cpu-only",)
+CARD_LOST = "gpu-lost"
+LOST_CARD = (CARD_LOST,)
 RAM_SHORT = "ram-oom"
 LITTLE_MEMORY = (RAM_SHORT,)

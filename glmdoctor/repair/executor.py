@@ -19,8 +19,9 @@ from glmdoctor.actions import Action, Changes, MakeFolder, PlaceLink, WriteFile,
 from glmdoctor.actions.disk import Disk
 from glmdoctor.messages import Text, text
 from glmdoctor.remedies import Plan
-from glmdoctor.repair.journal import Step, Store, Writer
+from glmdoctor.repair.journal import Store, Writer
 from glmdoctor.repair.recovery import Refused, sync_around, take_back
+from glmdoctor.repair.run import Step
 
 
 class Outcome(str, Enum):

@@ -1,9 +1,4 @@
-"""What the repairs did, in append-only files of JSON lines, one file a run.
-
-A ``plan`` says how every path was that it names; an ``intent`` holds everything that the way back needs and is on the
-disk before its action begins; ``done`` follows the action, ``undone`` its inverse. A run ends as ``finished`` (it can
-be undone) or ``closed`` (everything was taken back). A file that ends otherwise is a run that was killed: its steps are
-taken back by the next ``fix`` or ``undo``, because nobody has checked a repair of which only a part was done.
+"""What the repairs did, in append-only files of JSON lines, one file a run; ``run`` says what the records tell.
 
 A file that lost its last records looks like one of a run that was killed before them. So the checksum of the last one
 stands in a file of its own besides, written after it: a journal without that record has lost its end.
@@ -17,18 +12,17 @@ import posixpath
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import count
-from typing import Any
 
 from glmcore.folders import user_folder
 from glmdoctor.actions import Action, Changes, missing_folders
 from glmdoctor.actions.disk import ABSENT, Disk, Node
 from glmdoctor.messages import Text, text
 from glmdoctor.repair import chain
-from glmdoctor.repair.records import action_from_json, action_to_json, change_from_json, change_to_json, node_from_json
+from glmdoctor.repair.records import action_to_json, change_to_json
+from glmdoctor.repair.run import FORMAT, Newer, Nothing, Run, follow
 
-FORMAT = 2  # 1 had no checksums and no plans
 ENDING = ".jsonl"
 LAST = ".last"  # of the file with the last checksum
 SUM_BYTES = 64
@@ -46,52 +40,12 @@ class Damaged(Exception):
         self.path, self.why, self.known, self.newer = path, why, known, newer
 
 
-class Newer(Exception):
-    """A journal of a format that came after this one."""
-
-
-class Nothing(Exception):
-    """A journal without a plan or a step: its repair was killed before it began, or the rest of it is lost."""
-
-
 class Cut(Exception):
     """A journal without the record that was written last."""
 
 
 class NoHome(Exception):
     """There is no folder in which this user's state could lie."""
-
-
-@dataclass
-class Step:
-    """One action of a run, and how far it came."""
-
-    number: int
-    plan: str
-    action: Action
-    changes: Changes
-    after: Mapping[str, Node] | None = None  # None: it never reported to be done
-    undone: bool = False
-
-
-@dataclass
-class Run:
-    id: str
-    created: str = ""
-    steps: list[Step] = field(default_factory=list)
-    planned: dict[str, Node] = field(default_factory=dict)  # how each path was that the plans name
-    end: str = ""  # "", "finished" or "closed"
-    sums: list[str] = field(default_factory=list)  # the checksum of each record; none in format 1
-
-    @property
-    def last(self) -> str | None:
-        """The checksum that the next record goes on from."""
-        return self.sums[-1] if self.sums else None
-
-    @property
-    def standing(self) -> list[Step]:
-        """The steps whose changes are (or may be) in place."""
-        return [step for step in self.steps if not step.undone]
 
 
 def state_folder() -> str:
@@ -250,57 +204,3 @@ def _last(path: str) -> str:
 
 def _plan(plan: str, found: Mapping[str, Node]) -> Mapping[str, object]:
     return {"record": "plan", "plan": plan, "found": {path: asdict(node) for path, node in found.items()}}
-
-
-def follow(run: Run, content: bytes) -> None:
-    """Add to ``run`` what the lines tell of it, up to the first that is not what was written there.
-
-    Raises ValueError, LookupError, TypeError or AttributeError there; ``Newer`` and ``Nothing`` as these say.
-    """
-    for record, last in chain.records(content, seed=run.id):
-        kind = record.get("record")
-        if (kind == "run") != (run.created == "") or run.end == "closed":
-            raise ValueError("records out of their order")
-        if kind == "run":
-            run.created = _created(record, run.id)
-        elif kind == "plan":
-            found = {path: node_from_json(node) for path, node in record["found"].items()}
-            run.planned = {**found, **run.planned}  # what an earlier plan found was there first
-        elif kind == "intent":
-            run.steps.append(_step(record, run.steps[-1].number if run.steps else 0))
-        elif kind == "done":
-            after = {path: node_from_json(node) for path, node in record["after"].items()}
-            _of(run, record["step"]).after = after
-        elif kind == "undone":
-            _of(run, record["step"]).undone = True
-        elif kind in ("finished", "closed"):
-            run.end = kind
-        else:
-            raise ValueError("a record of no kind")
-        run.sums += [last] if last else []
-    if not run.steps and not run.planned and not run.end:
-        raise Nothing
-
-
-def _of(run: Run, number: int) -> Step:
-    found = [step for step in run.steps if step.number == number]
-    return found[0]
-
-
-def _created(record: Mapping[str, Any], run: str) -> str:
-    number = record["format"]
-    if isinstance(number, int) and number > FORMAT:
-        raise Newer
-    if record["run"] != run or not record["created"]:
-        raise ValueError("another run's")
-    return str(record["created"])
-
-
-def _step(record: Mapping[str, Any], former: int) -> Step:
-    number, action = record["step"], action_from_json(record["action"])
-    if not isinstance(number, int) or number <= former:
-        raise ValueError("steps out of their order")
-    changes = {path: change_from_json(path, change) for path, change in record["changes"].items()}
-    if set(changes) != set(action.paths):
-        raise ValueError("a step whose paths are not its action's")
-    return Step(number, str(record["plan"]), action, changes)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from glmdoctor.actions import LINKER_CACHE, LINKER_SCRATCH, Inverse
 from glmdoctor.actions.disk import Disk
 from glmdoctor.messages import Text, text
-from glmdoctor.repair.journal import Damaged, Run, Step, Store
+from glmdoctor.repair.journal import Damaged, Store
+from glmdoctor.repair.run import Run, Step
 
 REBUILT = {LINKER_CACHE, LINKER_SCRATCH}  # by anybody's ldconfig, at any time
 

@@ -9,10 +9,10 @@ import pytest
 from synthetic import Stub
 
 from glmdoctor.checks import examine
-from glmdoctor.checks.gpu_health import kind, place
 from glmdoctor.findings import Finding, Status
 from glmdoctor.host import facts
 from glmdoctor.host.facts import GpuLink, GpuMemoryFaults, Unknown, Xid
+from glmdoctor.readings.xids import kind, place
 
 FULL = GpuLink(1, 3, 16, 16)  # at rest
 WELL = {
