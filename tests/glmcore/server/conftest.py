@@ -74,6 +74,25 @@ class Served:
         assert data[-1] == "[DONE]"
         return [json.loads(text) for text in data[:-1]]
 
+    def named_events(self, path: str, body: Any) -> list[dict[str, Any]]:
+        """The events of a stream that come under names, each under its own."""
+        response = self.connect("POST", path, {**body, "stream": True}).getresponse()
+        assert response.status == 200 and response.headers["content-type"].startswith("text/event-stream")
+        told = [event.split("\n") for event in response.read().decode("utf-8").strip().split("\n\n")]
+        events = [json.loads(data.removeprefix("data: ")) for _, data in told]
+        assert [name for name, _ in told] == [f"event: {event['type']}" for event in events]
+        return events
+
+    def client(self) -> Any:
+        """OpenAI's own, which asks once."""
+        openai = pytest.importorskip("openai")
+        base = f"http://127.0.0.1:{self.port}/v1"
+        return openai.OpenAI(base_url=base, api_key=self.key or "-", max_retries=0, timeout=60)
+
+    def complete(self, prompt: Any, **settings: Any) -> Any:
+        """A completion, by OpenAI's client."""
+        return self.client().completions.create(model=self.engine.config.name, prompt=prompt, **settings)
+
     def stats(self) -> dict[str, Any]:
         return self.ask("GET", "/stats")[1]
 
@@ -227,6 +246,22 @@ def local() -> Iterator[Callable[..., Served]]:
             return servers.enter_context(beside(glmcore.load(folder, dtype="float32", threads=1), key))
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def v2(local: Callable[..., Served], tiny: Callable[[str], Path]) -> Served:
+    return local(tiny("v2"))
+
+
+@pytest.fixture(scope="module")
+def glm4(local: Callable[..., Served], tiny: Callable[[str], Path]) -> Served:
+    return local(tiny("glm4"))
+
+
+@pytest.fixture(scope="module")
+def demo(serving: Callable[..., Served]) -> Served:
+    """The demo model in the CPU's kernel, which ends its answers itself."""
+    return serving(glmcore.load(quantize="int8", threads=1))
 
 
 @pytest.fixture(scope="module")

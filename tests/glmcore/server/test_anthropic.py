@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,15 +25,7 @@ def created(server: Any, **more: Any) -> dict[str, Any]:
 
 
 def streamed(server: Any, **more: Any) -> list[dict[str, Any]]:
-    """The events, each under its own name."""
-    response = server.connect("POST", MESSAGES, asked(stream=True, **more)).getresponse()
-    assert response.status == 200 and response.headers["content-type"].startswith("text/event-stream")
-    events = []
-    for event in response.read().decode("utf-8").strip().split("\n\n"):
-        name, data = event.split("\n")
-        events.append(json.loads(data.removeprefix("data: ")))
-        assert name == f"event: {events[-1]['type']}"
-    return events
+    return server.named_events(MESSAGES, asked(**more))
 
 
 def together(events: list[dict[str, Any]]) -> dict[str, Any]:
@@ -75,16 +65,6 @@ def tokens_in(reply: dict[str, Any]) -> int:
 def without_ids(message: dict[str, Any]) -> dict[str, Any]:
     content = [{k: v for k, v in block.items() if k != "id"} for block in message["content"]]
     return {**message, "content": content, "id": "", "usage": {**message["usage"], "cache_read_input_tokens": 0}}
-
-
-@pytest.fixture(scope="module")
-def v2(local: Callable[..., Any], tiny: Callable[[str], Path]) -> Any:
-    return local(tiny("v2"))
-
-
-@pytest.fixture(scope="module")
-def glm4(local: Callable[..., Any], tiny: Callable[[str], Path]) -> Any:
-    return local(tiny("glm4"))
 
 
 def test_a_message_is_what_chat_says(v2: Any) -> None:

@@ -35,15 +35,6 @@ def joined(events: list[dict[str, Any]]) -> str:
     return "".join(e["choices"][0]["delta"].get("content") or "" for e in events if e["choices"])
 
 
-def client(server: Any) -> Any:
-    return openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key=server.key or "-", max_retries=0)
-
-
-@pytest.fixture(scope="module")
-def v2(local: Callable[..., Any], tiny: Callable[[str], Path]) -> Any:
-    return local(tiny("v2"))
-
-
 @pytest.mark.parametrize("generation", ["v1", "v2", "v3", "glm4"])
 def test_answers_are_the_originals(generation: str, local: Callable[..., Any], tiny: Callable[[str], Path]) -> None:
     server = local(tiny(generation))
@@ -125,18 +116,18 @@ def caller(reciting: Callable[..., Path], local: Callable[..., Any], tiny: Calla
 def test_tool_calls_through_the_official_client(caller: Any) -> None:
     asked = {"model": caller.engine.config.name, "temperature": 0, "tools": [WEATHER]}
     messages: list[Any] = [{"role": "user", "content": "北京天气？"}]
-    answer = client(caller).chat.completions.create(messages=messages, **asked).choices[0]
+    answer = caller.client().chat.completions.create(messages=messages, **asked).choices[0]
     assert answer.finish_reason == "tool_calls" and answer.message.content is None
     [call] = answer.message.tool_calls
     assert call.function.name == "get_weather" and json.loads(call.function.arguments) == {"city": "北京"}
     # The client sends the call and its result back, as its documentation shows.
     messages += [answer.message, {"role": "tool", "tool_call_id": call.id, "content": "晴"}]
-    again = client(caller).chat.completions.create(messages=messages, **asked).choices[0]
+    again = caller.client().chat.completions.create(messages=messages, **asked).choices[0]
     assert again.message.tool_calls[0].function == call.function
 
 
 def test_streamed_tool_calls_through_the_official_client(caller: Any) -> None:
-    stream = client(caller).chat.completions.create(
+    stream = caller.client().chat.completions.create(
         model=caller.engine.config.name,
         messages=[{"role": "user", "content": "北京天气？"}],
         temperature=0,
@@ -176,10 +167,10 @@ def test_the_key_is_asked_for_everywhere_but_at_health(caller: Any) -> None:
 
 
 def test_models_through_the_official_client(v2: Any) -> None:
-    [model] = client(v2).models.list().data
-    assert model.id == "chatglm2-6b" and client(v2).models.retrieve(model.id).id == model.id
+    [model] = v2.client().models.list().data
+    assert model.id == "chatglm2-6b" and v2.client().models.retrieve(model.id).id == model.id
     with pytest.raises(openai.NotFoundError):
-        client(v2).models.retrieve("gpt-4")
+        v2.client().models.retrieve("gpt-4")
 
 
 def user(**settings: Any) -> dict[str, Any]:

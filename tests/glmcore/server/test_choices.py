@@ -22,27 +22,6 @@ GENERATIONS = ("v1", "v2", "v3", "glm4")
 HELLO = [{"role": "user", "content": "你好 hello"}]
 
 
-@pytest.fixture(scope="module")
-def v2(local: Callable[..., Any], tiny: Callable[[str], Path]) -> Any:
-    return local(tiny("v2"))
-
-
-@pytest.fixture(scope="module")
-def demo(serving: Callable[..., Any]) -> Any:
-    """The demo model in the CPU's kernel, which ends its answers itself."""
-    return serving(glmcore.load(quantize="int8", threads=1))
-
-
-def client(server: Any) -> Any:
-    return openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="-", max_retries=0).with_options(
-        timeout=60
-    )
-
-
-def complete(server: Any, prompt: Any, **settings: Any) -> Any:
-    return client(server).completions.create(model=server.engine.config.name, prompt=prompt, **settings)
-
-
 def texts(reply: Any) -> list[str]:
     assert [choice.index for choice in reply.choices] == list(range(len(reply.choices)))
     return [choice.text for choice in reply.choices]
@@ -63,7 +42,7 @@ def test_a_chats_logprobs_are_the_models(
     server = local(tiny(generation))
     engine = server.engine
     asked = {"model": engine.config.name, "messages": HELLO, "temperature": 0.9, "seed": 3, "max_tokens": 8}
-    create = client(server).chat.completions.create
+    create = server.client().chat.completions.create
     reply = create(**asked, logprobs=True, top_logprobs=4)
     [choice] = reply.choices
     content = choice.logprobs.content
@@ -86,7 +65,7 @@ def test_a_chats_logprobs_are_the_models(
 
 def test_a_completions_logprobs_have_four_lists(demo: Any) -> None:
     asked = {"temperature": 0, "max_tokens": 60, "logprobs": 3}
-    reply = complete(demo, "what is libcuda?", **asked)
+    reply = demo.complete("what is libcuda?", **asked)
     [choice] = reply.choices
     found = choice.logprobs
     ended = choice.finish_reason == "stop"
@@ -100,13 +79,13 @@ def test_a_completions_logprobs_have_four_lists(demo: Any) -> None:
     for token, begin in zip(found.tokens, found.text_offset, strict=True):
         if token.isascii() and token.isalnum():
             assert choice.text.startswith(token, begin)
-    parts = [chunk.choices[0] for chunk in complete(demo, "what is libcuda?", **asked, stream=True)]
+    parts = [chunk.choices[0] for chunk in demo.complete("what is libcuda?", **asked, stream=True)]
     assert "".join(part.text for part in parts) == choice.text
     for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
         assert [each for part in parts if part.logprobs for each in getattr(part.logprobs, name)] == getattr(
             found, name
         )
-    alone = complete(demo, "what is libcuda?", **{**asked, "logprobs": 0}).choices[0].logprobs
+    alone = demo.complete("what is libcuda?", **{**asked, "logprobs": 0}).choices[0].logprobs
     assert alone.token_logprobs == found.token_logprobs and all(len(top) == 1 for top in alone.top_logprobs)
 
 
@@ -119,7 +98,7 @@ def test_each_choice_is_what_its_seed_gives_alone(
     generation: str, local: Callable[..., Any], tiny: Callable[[str], Path]
 ) -> None:
     server = local(tiny(generation))
-    create = client(server).chat.completions.create
+    create = server.client().chat.completions.create
     asked = {"model": server.engine.config.name, "messages": HELLO, "temperature": 1, "top_p": 1, "max_tokens": 6}
     reply = create(**asked, n=3, seed=7)
     alone = [create(**asked, seed=seed) for seed in (7, 8, 9)]
@@ -138,7 +117,7 @@ def test_each_choice_is_what_its_seed_gives_alone(
 
 
 def test_choices_of_a_stream_come_side_by_side(demo: Any) -> None:
-    chunks = complete(demo, "what is libcuda?", n=3, temperature=1, seed=2, max_tokens=30, stream=True)
+    chunks = demo.complete("what is libcuda?", n=3, temperature=1, seed=2, max_tokens=30, stream=True)
     order = [chunk.choices[0].index for chunk in chunks]
     assert order != sorted(order) and set(order) == {0, 1, 2}
 
@@ -146,7 +125,7 @@ def test_choices_of_a_stream_come_side_by_side(demo: Any) -> None:
 def test_a_prompts_choices_read_it_once(demo: Any) -> None:
     long = " ".join(f"word{number}" for number in range(150))
     before = demo.stats()["totals"]
-    reply = complete(demo, long, n=4, max_tokens=2, seed=1)
+    reply = demo.complete(long, n=4, max_tokens=2, seed=1)
     after = demo.stats()["totals"]
     read = (after["prompt_tokens"] - after["reused_tokens"]) - (before["prompt_tokens"] - before["reused_tokens"])
     assert reply.usage.prompt_tokens > 150 and read < reply.usage.prompt_tokens + 10
@@ -157,7 +136,7 @@ def test_chatglm_6b_too_reads_a_prompt_once_for_all_choices(
 ) -> None:
     server = local(tiny("v1"))
     before = server.stats()["totals"]
-    reply = complete(server, "hello " * 30, n=4, max_tokens=3, seed=1, temperature=1)
+    reply = server.complete("hello " * 30, n=4, max_tokens=3, seed=1, temperature=1)
     after = server.stats()["totals"]
     assert after["reused_tokens"] - before["reused_tokens"] == 3 * reply.usage.prompt_tokens
     assert len(set(texts(reply))) > 1 and reply.usage.prompt_tokens_details.cached_tokens == 0
@@ -167,51 +146,51 @@ def test_lists_of_prompts_keep_their_order(demo: Any) -> None:
     encode = demo.engine.tokenizer.encode
     prompts = ["hello", "gcc is missing", "显存不够"]
     asked = {"temperature": 1, "max_tokens": 5, "seed": 11}
-    alone = [texts(complete(demo, prompt, **asked, n=2)) for prompt in prompts]
+    alone = [texts(demo.complete(prompt, **asked, n=2)) for prompt in prompts]
     flat = [text for pair in alone for text in pair]
-    reply = complete(demo, prompts, **asked, n=2)
+    reply = demo.complete(prompts, **asked, n=2)
     assert texts(reply) == flat
-    assert reply.usage.prompt_tokens == sum(complete(demo, each, **asked).usage.prompt_tokens for each in prompts)
+    assert reply.usage.prompt_tokens == sum(demo.complete(each, **asked).usage.prompt_tokens for each in prompts)
     ids = [encode(prompt, add_special_tokens=True) for prompt in prompts]
-    assert texts(complete(demo, ids, **asked, n=2)) == flat and texts(complete(demo, ids[1], **asked, n=2)) == alone[1]
-    assert texts(complete(demo, [ids[2]], **asked)) == alone[2][:1]
+    assert texts(demo.complete(ids, **asked, n=2)) == flat and texts(demo.complete(ids[1], **asked, n=2)) == alone[1]
+    assert texts(demo.complete([ids[2]], **asked)) == alone[2][:1]
 
 
 def test_the_best_are_those_whose_tokens_were_likeliest(demo: Any) -> None:
     asked = {"temperature": 1.3, "top_p": 1, "max_tokens": 8, "seed": 5}
-    every = complete(demo, "hello", **asked, n=5, logprobs=0)
+    every = demo.complete("hello", **asked, n=5, logprobs=0)
 
     def mean(choice: Any) -> float:
         return sum(choice.logprobs.token_logprobs) / len(choice.logprobs.token_logprobs)
 
     ranked = [choice.text for choice in sorted(every.choices, key=mean, reverse=True)]
-    best = complete(demo, "hello", **asked, n=2, best_of=5)
+    best = demo.complete("hello", **asked, n=2, best_of=5)
     assert texts(best) == ranked[:2] and best.choices[0].logprobs is None
     assert best.usage.completion_tokens == every.usage.completion_tokens
-    with_logprobs = complete(demo, ["hello", "hello"], **asked, best_of=5, logprobs=2)
+    with_logprobs = demo.complete(["hello", "hello"], **asked, best_of=5, logprobs=2)
     assert texts(with_logprobs) == ranked[:1] * 2 and with_logprobs.choices[1].logprobs.tokens
 
 
 def test_a_stop_text_can_be_kept_and_tokens_can_stop(demo: Any) -> None:
-    whole = complete(demo, "what is libcuda?", temperature=0, max_tokens=12)
+    whole = demo.complete("what is libcuda?", temperature=0, max_tokens=12)
     stop = whole.choices[0].text[8:11]
     end = whole.choices[0].text.index(stop) + len(stop)
     more = {"include_stop_str_in_output": True}
-    kept = complete(demo, "what is libcuda?", temperature=0, max_tokens=12, stop=[stop], extra_body=more)
+    kept = demo.complete("what is libcuda?", temperature=0, max_tokens=12, stop=[stop], extra_body=more)
     assert kept.choices[0].text == whole.choices[0].text[:end] and kept.choices[0].finish_reason == "stop"
     output = list(demo.engine.submit("what is libcuda?", max_new_tokens=12, sampling=Sampling(0, 1)))
     token = output[4].token
-    cut = complete(
-        demo, "what is libcuda?", temperature=0, max_tokens=12, logprobs=1, extra_body={"stop_token_ids": [token]}
+    cut = demo.complete(
+        "what is libcuda?", temperature=0, max_tokens=12, logprobs=1, extra_body={"stop_token_ids": [token]}
     )
     assert cut.usage.completion_tokens == [piece.token for piece in output].index(token)
     assert cut.choices[0].finish_reason == "stop" and len(cut.choices[0].logprobs.tokens) > cut.usage.completion_tokens
 
 
 def test_an_answer_may_have_no_token(demo: Any) -> None:
-    reply = complete(demo, "hello", max_tokens=0)
+    reply = demo.complete("hello", max_tokens=0)
     assert texts(reply) == [""] and reply.choices[0].finish_reason == "length" and not reply.usage.completion_tokens
-    [(first, last)] = [(chunks[0], chunks[-1]) for chunks in [list(complete(demo, "hi", max_tokens=0, stream=True))]]
+    [(first, last)] = [(chunks[0], chunks[-1]) for chunks in [list(demo.complete("hi", max_tokens=0, stream=True))]]
     assert first is last and last.choices[0].finish_reason == "length"
 
 

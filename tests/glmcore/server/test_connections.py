@@ -21,11 +21,6 @@ HALVES = (b"", HEAD, HEAD + b"Content-Length: 1000\r\n\r\n{")
 DESCRIPTORS = 200
 
 
-@pytest.fixture(scope="module")
-def v2(local: Callable[..., Any], tiny: Callable[[str], Path]) -> Any:
-    return local(tiny("v2"))
-
-
 @contextmanager
 def opened(server: Any, data: bytes) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:

@@ -136,11 +136,6 @@ def requests(draw: st.DrawFn) -> tuple[str, Any]:
     return path, draw(st.just({**RIGHT[path], **changes}) | st.just({**RIGHT[path], **changes}) | anything)
 
 
-@pytest.fixture(scope="module")
-def glm4(local: Callable[..., Any], tiny: Callable[[str], Path]) -> Any:
-    return local(tiny("glm4"))
-
-
 def is_error(path: str, reply: Any) -> bool:
     """Whether it has the form that clients of the route understand."""
     if path.startswith("/api/"):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,11 +15,6 @@ from glmcore.server.schemas import ChatRequest, CompletionRequest, StreamOptions
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 # Values that no server takes for "nothing asked".
 ASKING: tuple[Any, ...] = (7.5, {"type": "object"}, ["x"])
-
-
-@pytest.fixture(scope="module")
-def v2(local: Callable[..., Any], tiny: Callable[[str], Path]) -> Any:
-    return local(tiny("v2"))
 
 
 def asked(name: str, value: Any) -> dict[str, Any]:

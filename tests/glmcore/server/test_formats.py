@@ -55,22 +55,13 @@ def server(request: pytest.FixtureRequest, local: Callable[..., Any], tiny: Call
     return local(tiny(request.param))
 
 
-@pytest.fixture(scope="module")
-def v2(local: Callable[..., Any], tiny: Callable[[str], Path]) -> Any:
-    return local(tiny("v2"))
-
-
-def client(server: Any) -> Any:
-    return openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="-", max_retries=0)
-
-
 def asked(text: str = "Weather?", **settings: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": text}], "max_tokens": 400, "temperature": 1, **settings}
 
 
 def test_a_model_of_random_numbers_gives_what_pydantic_parses(server: Any) -> None:
     for seed in range(2):
-        parsed = client(server).chat.completions.parse(
+        parsed = server.client().chat.completions.parse(
             model=server.engine.config.name, messages=[{"role": "user", "content": "天气？"}], seed=seed,
             temperature=1, max_tokens=400, response_format=Weather,
         )  # fmt: skip

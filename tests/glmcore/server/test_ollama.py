@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,11 +45,6 @@ def streamed(server: Any, path: str, body: dict[str, Any]) -> list[dict[str, Any
     response = server.connect("POST", path, body).getresponse()
     assert response.status == 200 and response.headers["content-type"] == "application/x-ndjson"
     return [json.loads(line) for line in response.read().decode("utf-8").splitlines()]
-
-
-@pytest.fixture(scope="module")
-def v2(local: Callable[..., Any], tiny: Callable[[str], Path]) -> Any:
-    return local(tiny("v2"))
 
 
 def test_a_chat_is_what_openais_says(v2: Any) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,14 +27,8 @@ def created(server: Any, **more: Any) -> dict[str, Any]:
 
 
 def streamed(server: Any, **more: Any) -> list[dict[str, Any]]:
-    """The events, each under its own name and with its number."""
-    response = server.connect("POST", RESPONSES, asked(stream=True, **more)).getresponse()
-    assert response.status == 200 and response.headers["content-type"].startswith("text/event-stream")
-    events = []
-    for event in response.read().decode("utf-8").strip().split("\n\n"):
-        name, data = event.split("\n")
-        events.append(json.loads(data.removeprefix("data: ")))
-        assert name == f"event: {events[-1]['type']}"
+    """The events, each with its number."""
+    events = server.named_events(RESPONSES, asked(**more))
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     return events
 
@@ -71,20 +63,6 @@ def together(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def plain(output: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in item.items() if name not in ("id", "call_id")} for item in output]
-
-
-@pytest.fixture(scope="module")
-def v2(local: Callable[..., Any], tiny: Callable[[str], Path]) -> Any:
-    return local(tiny("v2"))
-
-
-@pytest.fixture(scope="module")
-def glm4(local: Callable[..., Any], tiny: Callable[[str], Path]) -> Any:
-    return local(tiny("glm4"))
-
-
-def client(server: Any) -> Any:
-    return openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key=server.key or "-", max_retries=0)
 
 
 def test_a_response_is_what_chat_says(v2: Any) -> None:
@@ -173,18 +151,18 @@ def test_thoughts_are_items_of_their_own(thinker: Any) -> None:
 def test_the_official_client_reads_all_of_it(caller: Any, v2: Any) -> None:
     ask = {"model": "chatglm2-6b", "input": HELLO, "max_output_tokens": 12, "temperature": 0}
     text = v2.chat(HELLO, max_tokens=12)["choices"][0]["message"]["content"]
-    assert client(v2).responses.create(**ask).output_text == text
-    with client(v2).responses.stream(**ask) as stream:
+    assert v2.client().responses.create(**ask).output_text == text
+    with v2.client().responses.stream(**ask) as stream:
         said = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
     assert said == text
     again = {**ask, "model": caller.engine.config.name, "max_output_tokens": 50, "tools": [WEATHER]}
-    with client(caller).responses.stream(**again) as stream:
+    with caller.client().responses.stream(**again) as stream:
         [call] = stream.get_final_response().output
     assert json.loads(call.arguments) == {"city": "北京"}
-    counted = client(v2).responses.input_tokens.count(model="chatglm2-6b", input=HELLO)
-    assert counted.input_tokens == client(v2).responses.create(**ask).usage.input_tokens
+    counted = v2.client().responses.input_tokens.count(model="chatglm2-6b", input=HELLO)
+    assert counted.input_tokens == v2.client().responses.create(**ask).usage.input_tokens
     with pytest.raises(openai.BadRequestError, match="nothing is stored"):
-        client(v2).responses.create(previous_response_id="resp_1", **ask)
+        v2.client().responses.create(previous_response_id="resp_1", **ask)
 
 
 def item(**fields: Any) -> dict[str, Any]:

@@ -24,24 +24,6 @@ CAUSAL = ("v2", "v3", "glm4")
 TEXT = "The quick brown fox, 北京 and 👋🏽."
 
 
-@pytest.fixture(scope="module")
-def v2(local: Callable[..., Any], tiny: Callable[[str], Path]) -> Any:
-    return local(tiny("v2"))
-
-
-@pytest.fixture(scope="module")
-def demo(serving: Callable[..., Any]) -> Any:
-    return serving(glmcore.load(quantize="int8", threads=1))
-
-
-def client(server: Any) -> Any:
-    return openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="-", max_retries=0, timeout=60)
-
-
-def complete(server: Any, prompt: Any, **settings: Any) -> Any:
-    return client(server).completions.create(model=server.engine.config.name, prompt=prompt, **settings)
-
-
 @pytest.mark.parametrize("generation", CAUSAL)
 def test_an_echo_has_the_logprobs_of_a_teacher_forced_run(
     generation: str, local: Callable[..., Any], tiny: Callable[[str], Path]
@@ -51,7 +33,7 @@ def test_an_echo_has_the_logprobs_of_a_teacher_forced_run(
     ids = engine.prompt_ids(TEXT)
     with torch.inference_mode():
         rows = engine.runner.model(torch.tensor([ids]))[0].float().log_softmax(-1)
-    [choice] = complete(server, TEXT, echo=True, max_tokens=0, logprobs=2).choices
+    [choice] = server.complete(TEXT, echo=True, max_tokens=0, logprobs=2).choices
     found = choice.logprobs
     assert choice.text == TEXT and len(found.tokens) == len(ids)
     assert found.token_logprobs[0] is None and found.top_logprobs[0] is None
@@ -67,18 +49,18 @@ def test_an_echo_has_the_logprobs_of_a_teacher_forced_run(
 
 def test_an_echo_comes_before_the_answer(demo: Any) -> None:
     asked = {"temperature": 0, "max_tokens": 6, "logprobs": 1}
-    plain = complete(demo, TEXT, **asked).choices[0]
-    [echoed] = complete(demo, TEXT, **asked, echo=True).choices
+    plain = demo.complete(TEXT, **asked).choices[0]
+    [echoed] = demo.complete(TEXT, **asked, echo=True).choices
     read = len(demo.engine.prompt_ids(TEXT))
     assert echoed.text == TEXT + plain.text
     assert echoed.logprobs.token_logprobs[read:] == plain.logprobs.token_logprobs
     assert [begin - len(TEXT) for begin in echoed.logprobs.text_offset[read:]] == plain.logprobs.text_offset
-    parts = [chunk.choices[0] for chunk in complete(demo, TEXT, **asked, echo=True, stream=True)]
+    parts = [chunk.choices[0] for chunk in demo.complete(TEXT, **asked, echo=True, stream=True)]
     assert parts[0].text == TEXT and "".join(part.text for part in parts) == echoed.text
     told = [value for part in parts if part.logprobs for value in part.logprobs.token_logprobs]
     assert told == echoed.logprobs.token_logprobs
-    assert complete(demo, TEXT, temperature=0, max_tokens=6, echo=True).choices[0].text == echoed.text
-    several = complete(demo, [TEXT, "hello"], **asked, echo=True, n=2, seed=1).choices
+    assert demo.complete(TEXT, temperature=0, max_tokens=6, echo=True).choices[0].text == echoed.text
+    several = demo.complete([TEXT, "hello"], **asked, echo=True, n=2, seed=1).choices
     assert [choice.text.startswith(text) for choice, text in zip(several, [TEXT] * 2 + ["hello"] * 2, strict=True)]
     assert several[1].logprobs.token_logprobs[:read] == echoed.logprobs.token_logprobs[:read]
 
@@ -88,9 +70,9 @@ def test_ids_are_scored_as_they_are(demo: Any) -> None:
     tokenizer = demo.engine.tokenizer
     context, continuation = tokenizer.encode("what is", add_special_tokens=True), tokenizer.encode("libcuda")
     asked = {"max_tokens": 1, "logprobs": 1, "echo": True, "temperature": 0, "seed": 1234}
-    [choice] = complete(demo, [context + continuation], **asked).choices
+    [choice] = demo.complete([context + continuation], **asked).choices
     assert len(choice.logprobs.token_logprobs) == len(context) + len(continuation) + 1
-    [alone] = complete(demo, context + continuation, **{**asked, "max_tokens": 0}).choices
+    [alone] = demo.complete(context + continuation, **{**asked, "max_tokens": 0}).choices
     assert choice.logprobs.token_logprobs[:-1] == alone.logprobs.token_logprobs
     assert choice.text.startswith("what is")
 
@@ -100,13 +82,13 @@ def test_chatglm_6b_says_why_a_text_has_none(local: Callable[..., Any], tiny: Ca
     engine = server.engine
     status, reply, _ = server.ask("POST", COMPLETIONS, {"prompt": "a b", "echo": True, "logprobs": 1})
     assert status == 400 and "both ways" in reply["error"]["message"] and reply["error"]["param"] == "echo"
-    [choice] = complete(server, "hello you", echo=True, max_tokens=2, temperature=0).choices
+    [choice] = server.complete("hello you", echo=True, max_tokens=2, temperature=0).choices
     assert choice.text.startswith("hello you")
     context, more = engine.prompt_ids("hello"), engine.tokenizer.encode("good day")
-    found = complete(server, context + more, echo=True, max_tokens=0, logprobs=0).choices[0].logprobs
+    found = server.complete(context + more, echo=True, max_tokens=0, logprobs=0).choices[0].logprobs
     assert found.token_logprobs[: len(context)] == [None] * len(context)
     assert all(value < 0 for value in found.token_logprobs[len(context) :])
-    vectors = client(server).embeddings.create(model="chatglm-6b", input=["hello", "good day"])
+    vectors = server.client().embeddings.create(model="chatglm-6b", input=["hello", "good day"])
     assert len(vectors.data[0].embedding) == engine.config.hidden_size
     assert vectors.usage.prompt_tokens == sum(len(engine.prompt_ids(text)) for text in ("hello", "good day"))
 
@@ -117,7 +99,7 @@ def test_an_embedding_is_the_mean_of_the_last_states(
 ) -> None:
     server = local(tiny(generation))
     engine, texts = server.engine, [TEXT, "hello", "again: " * 40]
-    create = client(server).embeddings.create
+    create = server.client().embeddings.create
     reply = create(model=engine.config.name, input=texts)  # base64, as the client asks by itself
     plain = create(model=engine.config.name, input=texts, encoding_format="float")
     for place, text in enumerate(texts):
@@ -145,7 +127,7 @@ def test_embeddings_of_many_texts_take_one_place_and_hold_nobody_up(serving: Cal
     alone = {text: server.engine.embed([text])[0].tolist() for text in texts[::30]}
     found: list[Any] = []
     thread = threading.Thread(
-        target=lambda: found.append(client(server).embeddings.create(model=server.engine.config.name, input=texts * 3))
+        target=lambda: found.append(server.client().embeddings.create(model=server.engine.config.name, input=texts * 3))
     )
     thread.start()
     most = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -28,12 +27,7 @@ CASES = ["v1/int4", "v2/int8", "v3/int4", "glm4/int8"]
 FLOATS = ["v1/base", "v2/base", "v3/rope-ratio", "glm4/base"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

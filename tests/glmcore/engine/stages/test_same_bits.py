@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from adapter_folders import write_lora, write_prefix
 from crowds import compare
 from golden_cases import GOLDEN
@@ -22,13 +20,7 @@ from glmcore.place.loader import load_model
 PACKED = ["v1/int4", "v1/int8", "v2/int4", "v2/int8", "v3/int4", "v3/int8", "glm4/int4", "glm4/int8"]
 FLOATS = ["v1/base", "v2/base", "v3/rope-ratio", "glm4/base"]
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def check_holdings(runner: StagedRunner) -> None:
