@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from glmcore.chat.bounds import Writer
-from glmcore.chat.messages import function_of, short
+from glmcore.chat.messages import named_function, short
 from glmcore.errors import GlmError
 
 HEAD = """
@@ -83,7 +83,5 @@ def _tool(tool: Mapping[str, Any], writer: Writer) -> str:
 
 
 def _function(tool: Mapping[str, Any], writer: Writer) -> str:
-    function = function_of(tool)
-    if not isinstance(function.get("name"), str):
-        raise GlmError("usage", "a function that is offered as a tool has no name", where="tools")
+    function = named_function(tool)
     return FUNCTION.format(name=function["name"], schema=writer.indented(dict(function)))

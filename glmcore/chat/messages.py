@@ -45,11 +45,12 @@ def turns(messages: Sequence[Message]) -> tuple[Turn, ...]:
     """The messages as turns; GlmError("usage") names the first one that makes no sense."""
     if isinstance(messages, str | Mapping) or not isinstance(messages, Iterable):
         raise GlmError(
-            "usage", "messages must be a list of {role, content}", hint="pass [{'role': 'user', 'content': …}]"
-        )
+            "usage", "messages must be a list of {role, content}", where="messages",
+            hint="pass [{'role': 'user', 'content': …}]",
+        )  # fmt: skip
     checked = tuple(_turn(message, f"messages[{index}]") for index, message in enumerate(messages))
     if not checked:
-        raise GlmError("usage", "there is no message to answer", hint="pass at least one user message")
+        raise GlmError("usage", "there is no message to answer", where="messages", hint="pass one of the user at least")
     return checked
 
 
@@ -120,6 +121,16 @@ def function_of(tool: Mapping[str, Any]) -> Mapping[str, Any]:
     """The bare function of an OpenAI tool description; a bare one is its own."""
     inner = tool.get("function")
     return inner if tool.get("type") == "function" and isinstance(inner, Mapping) else tool
+
+
+def named_function(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The bare function of a tool that can be called. Errors: GlmError("usage") for any other kind, or no name."""
+    function, kind = function_of(tool), tool.get("type", "function")
+    if not isinstance(function.get("name"), str):
+        what = "a function that is offered as a tool has no name"
+        what = what if kind == "function" else f"unknown kind of tool {short(kind)}; functions can be offered"
+        raise GlmError("usage", what, where="tools")
+    return function
 
 
 def tool_names(messages: Iterable[Message], tools: object) -> frozenset[str]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from glmcore.chat.bounds import LONGEST_TOOLS, TOO_DEEP
-from glmcore.chat.messages import Turn, function_of
+from glmcore.chat.messages import Turn, named_function
 from glmcore.errors import GlmError
 
 HEAD = (
@@ -35,10 +35,7 @@ def described_as(tools: tuple[Mapping[str, Any], ...]) -> str:
     """A line for each function. Errors: GlmError("usage") where they become too long, or are no functions."""
     lines = [HEAD]
     for tool in tools:
-        function = function_of(tool)
-        if not isinstance(function.get("name"), str):
-            raise GlmError("usage", "a function that is offered as a tool has no name", where="tools")
-        lines.append(_json(dict(function), "tools"))
+        lines.append(_json(dict(named_function(tool)), "tools"))
     text = "\n".join(lines)
     if len(text) > LONGEST_TOOLS:
         what = f"the tools' descriptions are longer than {LONGEST_TOOLS} characters"

@@ -15,7 +15,7 @@ from typing import Any
 
 from glmcore.chat import glm4_tools
 from glmcore.chat.bounds import TOO_DEEP, Writer, bounded
-from glmcore.chat.messages import Call, Message, Turn, function_of, tools_of, turns
+from glmcore.chat.messages import Call, Message, Turn, named_function, tools_of, turns
 from glmcore.chat.plain_tools import without_tools
 from glmcore.chat.reasoning import BEGIN, without_thought
 from glmcore.errors import GlmError
@@ -72,7 +72,7 @@ def _rounds(chat: tuple[Turn, ...], rounds: Rounds, open_answer: bool) -> str:
     system = [turn.content for turn in chat if turn.role == "system"]
     pairs = _pairs([turn for turn in chat if turn.role != "system"])
     if open_answer and (not pairs or pairs[-1][1] is not None):
-        raise GlmError("usage", "the last message must be the user's", hint="add a user message")
+        raise GlmError("usage", "the last message must be the user's", where="messages", hint="add a user message")
     if rounds.bare_question and len(pairs) == 1 and pairs[0][1] is None:
         return rounds.gap.join([*system, pairs[0][0]])
     numbered = [_round(number, pair, rounds.gap, open_answer) for number, pair in enumerate(pairs, rounds.first)]
@@ -112,7 +112,7 @@ def _with_tools(chat: tuple[Turn, ...], tools: tuple[Mapping[str, Any], ...], ge
     if generation == "v3":
         # ChatGLM3 was trained on bare functions under this sentence.
         text = f"{lead.content}\n{V3_TOOLS}" if lead.content else V3_TOOLS
-        lead, tools = replace(lead, content=text), tuple(function_of(tool) for tool in tools)
+        lead, tools = replace(lead, content=text), tuple(named_function(tool) for tool in tools)
     return (replace(lead, tools=lead.tools + tools), *rest)
 
 

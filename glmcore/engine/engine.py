@@ -254,6 +254,7 @@ class Engine:
     def embed(self, texts: Sequence[str | Sequence[int]]) -> torch.Tensor:
         """[texts, hidden size] in float32 on the CPU: of each text, or its token ids, the mean of the last layer's
         states after the last norm, of length 1. Errors: GlmError("context-full", "usage", "not-finite")."""
+        several(texts, "texts")
         observers = []
         for text in texts:
             ids, observer = self.mean_state(text)
@@ -271,7 +272,8 @@ class Engine:
             own_temperature if temperature is None else temperature, own_top_p if top_p is None else top_p, seed, **more
         )
         if not all(0 <= token < self.config.vocab_size for token, _ in made.logit_bias):
-            raise GlmError("usage", f"logit_bias names a token that is not below {self.config.vocab_size}")
+            what = f"logit_bias names a token that is not below {self.config.vocab_size}"
+            raise GlmError("usage", what, where="logit_bias")
         return made
 
     def sequence(self, prompt: Sequence[int], max_new_tokens: int, stop_ids: Collection[int] = ()) -> TokenSequence:
@@ -326,6 +328,7 @@ class Engine:
         n: of each so many, one after the other; with a seed the second is that of the next seed, and so on. grammar:
         what each may be.
         """
+        several(prompts, "prompts")
         sampling = Sampling(**settings)
         with self.loop.together():
             answers = [
@@ -333,3 +336,9 @@ class Engine:
                 for text in prompts for number in range(n)
             ]  # fmt: skip
         return [answer.text() for answer in answers]
+
+
+def several(texts: object, where: str) -> None:
+    """Errors: GlmError("usage") for one text, whose characters would be taken for texts."""
+    if isinstance(texts, str):
+        raise GlmError("usage", "a list of texts is needed, not one text", where=where, hint=f"give [{where[:-1]}]")

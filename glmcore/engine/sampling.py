@@ -38,23 +38,26 @@ class Sampling:
     def __post_init__(self) -> None:
         if not 0 <= self.temperature <= 100:
             raise GlmError(
-                "usage", f"a temperature of {self.temperature} makes no sense", hint="0 is greedy, 1 as trained"
-            )
+                "usage", f"a temperature of {self.temperature} makes no sense", where="temperature",
+                hint="0 is greedy, 1 as trained",
+            )  # fmt: skip
         if not 0 < self.top_p <= 1:
-            raise GlmError("usage", f"top-p is a probability above 0 and up to 1, not {self.top_p}")
+            raise GlmError("usage", f"top-p is a probability above 0 and up to 1, not {self.top_p}", where="top_p")
         if self.seed is not None and not -SEEDS <= self.seed < SEEDS:  # what torch.Generator takes
-            raise GlmError("usage", f"a seed has 64 bits, unlike {self.seed}")
+            raise GlmError("usage", f"a seed has 64 bits, unlike {self.seed}", where="seed")
         if self.top_k < 0:
-            raise GlmError("usage", f"top-k is a number of tokens, not {self.top_k}", hint="0 keeps all")
+            raise GlmError("usage", f"top-k is a number of tokens, not {self.top_k}", where="top_k", hint="0 keeps all")
         if not 0 <= self.min_p <= 1:
-            raise GlmError("usage", f"min-p is a share from 0 to 1, not {self.min_p}")
+            raise GlmError("usage", f"min-p is a share from 0 to 1, not {self.min_p}", where="min_p")
         if not 0.01 <= self.repetition_penalty <= 100:
-            raise GlmError("usage", f"a repetition penalty lies between 0.01 and 100, not {self.repetition_penalty}")
-        for penalty in (self.presence_penalty, self.frequency_penalty):
-            if not -2 <= penalty <= 2:
-                raise GlmError("usage", f"presence and frequency penalties lie between -2 and 2, not {penalty}")
+            what = f"a repetition penalty lies between 0.01 and 100, not {self.repetition_penalty}"
+            raise GlmError("usage", what, where="repetition_penalty")
+        for name in ("presence_penalty", "frequency_penalty"):
+            if not -2 <= getattr(self, name) <= 2:
+                what = f"presence and frequency penalties lie between -2 and 2, not {getattr(self, name)}"
+                raise GlmError("usage", what, where=name)
         if not all(-100 <= bias <= 100 for _, bias in self.logit_bias):
-            raise GlmError("usage", "a logit bias lies between -100 and 100")
+            raise GlmError("usage", "a logit bias lies between -100 and 100", where="logit_bias")
 
     def of_choice(self, number: int) -> Sampling:
         """Of the choice of that number, counted from 0, of several answers to one request: its seed is by so much

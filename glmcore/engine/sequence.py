@@ -39,7 +39,9 @@ class Sequence:
 
 def budget(prompt_tokens: int, max_new_tokens: int, context: int) -> int:
     """How many tokens the answer may have within the context; GlmError("context-full") where there is no room for one,
-    or for the prompt alone where none is asked for."""
+    or for the prompt alone where none is asked for; GlmError("usage") for fewer than none."""
+    if max_new_tokens < 0:
+        raise GlmError("usage", f"an answer has 0 tokens or more, not {max_new_tokens}", where="max_new_tokens")
     left = context - prompt_tokens
     if left < min(1, max_new_tokens):
         raise GlmError(

@@ -77,6 +77,7 @@ def _choice(asked: Any, tools: tuple[Tool, ...]) -> tuple[str, str | None]:
         raise GlmError("usage", f"no tool_choice {short(asked)}", where="tool_choice", hint=hint)
     names = [function_of(tool).get("name") for tool in tools]
     if not names or (name is not None and name not in names):
-        what = f"tool_choice asks for {short(name) if name else 'a call'}, which is not among the tools"
+        wanted = f"{short(name)}, which is not among the tools" if name else "a call, and there are no tools"
+        what = f"tool_choice asks for {wanted}"
         raise GlmError("usage", what, where="tool_choice")
     return "required", name

@@ -71,6 +71,8 @@ def from_validation(errors: Sequence[Mapping[str, Any]], body: Any) -> ApiError:
     first = errors[0]
     if first["loc"] == ("body",) and body is None:
         return ApiError(400, "the body is empty or null; it is to be a JSON object")
+    if first["loc"] == ("body",):
+        return ApiError(400, "the body is to be a JSON object")
     ways = [error for error in errors if error["loc"][:2] == first["loc"][:2]]
     places = [_place(error["loc"][1:], body) for error in ways]
 

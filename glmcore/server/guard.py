@@ -41,7 +41,7 @@ class Guard:
         if error is not None:
             await refused(scope["path"], error)(scope, receive, send)
             return
-        await self.app(scope, limited(receive), send)
+        await self.app(as_get(scope), limited(receive), send)
 
     def refusal(self, scope: Scope) -> ApiError | None:
         headers = Headers(scope=scope)
@@ -62,6 +62,11 @@ class Guard:
         key = self.key or b""
         pairs = (("authorization", b"Bearer " + key), ("x-api-key", key))
         return any(secrets.compare_digest(headers.get(name, "").encode("latin-1"), whole) for name, whole in pairs)
+
+
+def as_get(scope: Scope) -> Scope:
+    """HEAD, by which clients ask whether the server is there, is GET whose body is not sent."""
+    return {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
 
 
 def host_name(header: str) -> str:

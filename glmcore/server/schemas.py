@@ -270,7 +270,8 @@ class TokenizeRequest(BaseModel):
         refuse_what_is_not_done(self.model_extra or {})
         given = [name for name in ("prompt", "content", "messages") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ApiError(400, "one of prompt, content and messages is needed", param=given[1] if given else "prompt")
+            what = "of prompt, content and messages one is needed, and one alone"
+            raise ApiError(400, what, param=given[1] if given else "prompt")
         if self.messages is not None and (self.add_special_tokens or self.parse_special):
             raise ApiError(400, "messages bring their special tokens themselves", param="messages")
 

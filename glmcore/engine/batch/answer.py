@@ -47,7 +47,7 @@ Item = Piece | Ending | Exception
 
 
 class Answer(Place):
-    """Its pieces as they come, by iterating (``for`` or ``async for``, once); then ``ending`` says how it ended.
+    """Its pieces as they come, by iterating (``for``, ``async for``), again too; ``ending`` says how it ended.
 
     top: how many of the likeliest tokens are told with each token's logprob; None: no logprobs are. observer: who is
     shown the prompt's states, all of them before the first piece.
@@ -70,7 +70,7 @@ class Answer(Place):
         self.lookup: Lookup | None = None
         self._listening = threading.Lock()
         self._said: list[Item] = []
-        self._listener: Callable[[Item], None] | None = None
+        self._listeners: list[Callable[[Item], None]] = []
 
     def cancel(self) -> None:
         """Nobody waits for the rest any more; it ends within a step, or a piece of its prompt."""
@@ -84,17 +84,16 @@ class Answer(Place):
         with self._listening:
             for item in self._said:
                 listener(item)
-            self._said, self._listener = [], listener
+            self._listeners.append(listener)
 
     def tell(self, item: Item) -> None:
         """For the thread that computes."""
         with self._listening:
             if isinstance(item, Ending):
                 self.ending = item
-            if self._listener is None:
-                self._said.append(item)
-            else:
-                self._listener(item)
+            self._said.append(item)
+            for listener in self._listeners:
+                listener(item)
 
     def __iter__(self) -> Iterator[Piece]:
         items: queue.SimpleQueue[Item] = queue.SimpleQueue()

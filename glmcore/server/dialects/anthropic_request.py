@@ -113,7 +113,7 @@ def of_block(role: str, block: Given, where: str) -> list[Given]:
         return [{"role": role, "content": None, "tool_calls": [{"function": call}]}]
     if kind in ("thinking", "redacted_thinking") and role == "assistant":
         return []  # thoughts are never fed back
-    unsupported(where, f"a block of the type {short(kind)}", f"{where}.type")
+    unsupported(f"a block of the type {short(kind)}", f"{where}.type")
 
 
 def joined(made: list[Given]) -> list[Given]:
@@ -137,7 +137,7 @@ def text_of(content: object, where: str) -> str:
     for number, block in enumerate(content):
         if not isinstance(block, dict) or block.get("type") != "text" or not isinstance(block.get("text"), str):
             kind = block.get("type") if isinstance(block, dict) else type(block).__name__
-            unsupported(where, f"a block of the type {short(kind)}", f"{where}.{number}")
+            unsupported(f"a block of the type {short(kind)}", f"{where}.{number}")
     return "".join(block["text"] for block in content)
 
 
@@ -191,7 +191,7 @@ def of_output(config: Given) -> Given:
     return {**core, "response_format": {"type": "json_schema", "json_schema": named}}
 
 
-def unsupported(where: str, what: str, param: str) -> NoReturn:
+def unsupported(what: str, param: str) -> NoReturn:
     """Errors: ApiError(400), always."""
-    message = f"{where}: {what} is not supported; these models read text"
+    message = f"{what} is not supported; these models read text"
     raise ApiError(400, message, param=param, code="unsupported_parameter")

@@ -57,6 +57,12 @@ def add_ollama(app: FastAPI, answers: Answers) -> None:
     async def tags() -> dict[str, Any]:
         return {"models": [{**model(answers), "modified_at": since}]}
 
+    @app.get("/api/ps")
+    async def running() -> dict[str, Any]:
+        """The model is loaded as long as the server runs."""
+        loaded = {"expires_at": "9999-12-31T23:59:59Z", "size_vram": 0, "context_length": engine.context}
+        return {"models": [{**model(answers), **loaded}]}
+
     @app.post("/api/show")
     async def show(asked: Show) -> dict[str, Any]:
         check_model(engine, (asked.model or asked.name or "").removesuffix(":latest"))

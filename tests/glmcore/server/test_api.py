@@ -221,6 +221,41 @@ def test_bad_requests_get_an_error_object(v2: Any, path: str, body: Any, status:
     assert "\n" not in error["message"] and len(error["message"]) < 300
 
 
+@pytest.mark.parametrize(
+    "settings, param",
+    [
+        ({"temperature": -1}, "temperature"), ({"top_p": 0}, "top_p"), ({"min_p": 2}, "min_p"),
+        ({"repetition_penalty": 0}, "repetition_penalty"), ({"presence_penalty": 3}, "presence_penalty"),
+        ({"frequency_penalty": -3}, "frequency_penalty"), ({"logit_bias": {"5": 101}}, "logit_bias"),
+        ({"logit_bias": {"9999999": 1}}, "logit_bias"), ({"messages": []}, "messages"),
+        ({"messages": [{"role": "system", "content": "x"}]}, "messages"),
+        ({"tools": [{"type": "web_search"}]}, "tools"), ({"tool_choice": "required"}, "tool_choice"),
+    ],
+)  # fmt: skip
+def test_the_field_that_is_wrong_is_named(v2: Any, settings: dict[str, Any], param: str) -> None:
+    assert v2.ask("POST", CHAT, user(**settings))[1]["error"]["param"] == param
+
+
+def test_what_is_wrong_is_said_for_people(v2: Any) -> None:
+    for path, body, said in (
+        (CHAT, [1], "the body is to be a JSON object"),
+        (CHAT, user(tools=[{"type": "web_search"}]), "unknown kind of tool 'web_search'; functions can be offered"),
+        (CHAT, user(tool_choice="required"), "tool_choice asks for a call, and there are no tools"),
+        ("/tokenize", {"prompt": "a", "content": "b"}, "one is needed, and one alone"),
+        ("/v1/messages", {"messages": [{"role": "user", "content": [{"type": "image"}]}], "max_tokens": 1},
+         "messages.0.content.0.type: a block of the type 'image' is not supported; these models read text"),
+    ):  # fmt: skip
+        assert said in v2.ask("POST", path, body)[1]["error"]["message"]
+
+
+def test_head_asks_whether_the_server_is_there(v2: Any) -> None:
+    """As Ollama's own command does before each of its calls, and what watches over servers."""
+    for path in ("/", "/health"):
+        response = v2.connect("HEAD", path).getresponse()
+        assert response.status == 200 and response.read() == b""
+    assert v2.connect("HEAD", CHAT).getresponse().status == 405
+
+
 def test_requests_for_a_stream_fail_before_it_begins(v2: Any) -> None:
     assert v2.ask("POST", CHAT, user(stream=True, grammar="x"))[0] == 400
     assert v2.ask("POST", CHAT, {"messages": [{"role": "user", "content": "x " * 40_000}], "stream": True})[0] == 400

@@ -12,6 +12,7 @@ import pytest
 import glmcore
 from glmcore.engine.batch import loop
 from glmcore.engine.sampling import Sampling
+from glmcore.errors import GlmError
 
 PROMPTS = ["hello", "what is libcuda?", "gcc", "我没有gcc怎么办", "显存不够"]
 GREEDY = Sampling(0, 1)
@@ -40,6 +41,27 @@ def test_answers_can_be_awaited_side_by_side(engine, alone: list[str]) -> None:
         return await asyncio.gather(*map(ask, PROMPTS))
 
     assert asyncio.run(all_of_them()) == alone
+
+
+def test_an_answer_can_be_read_again(engine, alone: list[str]) -> None:
+    """In a thread of its own: who waited for pieces that had been told already waited for ever."""
+    answer, found = engine.submit(PROMPTS[0], max_new_tokens=12, sampling=GREEDY), list[str]()
+
+    def read() -> None:
+        found.extend([answer.text(), answer.text(), "".join(piece.text for piece in answer)])
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    reader.join(30)
+    assert found == [alone[0]] * 3
+
+
+def test_one_text_is_not_taken_for_many(engine) -> None:
+    for call in (engine.generate, engine.embed):
+        with pytest.raises(GlmError, match="a list of texts is needed"):
+            call("hello")
+    with pytest.raises(GlmError, match="0 tokens or more, not -1"):
+        engine.submit("hello", max_new_tokens=-1)
 
 
 def test_threads_may_share_an_engine(engine) -> None:
