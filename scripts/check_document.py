@@ -37,7 +37,7 @@ def prepare(work: Path) -> None:
 
 
 def run(line: str, work: Path) -> tuple[bool, str, float]:
-    """Whether it ended well, what it printed, and the seconds of processor time it and its children took."""
+    """Whether it ended well and warned of nothing, what it printed, and the processor's seconds that it took in all."""
     before = os.times()
     done = subprocess.run(
         [sys.executable, "-m", "glmcore", *ours(line)], cwd=work, capture_output=True, text=True, check=False,
@@ -45,7 +45,8 @@ def run(line: str, work: Path) -> tuple[bool, str, float]:
     )  # fmt: skip
     after = os.times()
     took = after.children_user + after.children_system - before.children_user - before.children_system
-    return done.returncode == 0, done.stdout if done.returncode == 0 else done.stderr, took
+    well = done.returncode == 0 and "Warning" not in done.stderr
+    return well, done.stdout if well else done.stderr, took
 
 
 def made(line: str, work: Path) -> Path | None:

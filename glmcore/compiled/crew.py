@@ -10,12 +10,13 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 from glmcore import programs
 from glmcore.errors import GlmError, plain
 
-GRAPHS = ("-m", "glmcore.compiled.graphs")
+GRAPHS = str(Path(__file__).with_name("graphs.py"))
 # What torch warns of is its own use of itself.
 FLAGS = ("-B", "-W", "ignore")
 
@@ -70,7 +71,7 @@ class Crew:
         with self.lock:
             if self.closed:
                 raise GlmError("compile-failed", "compiling was stopped")
-            command = programs.with_packages(programs.own_python(), *GRAPHS, flags=FLAGS)
+            command = programs.with_packages(programs.own_python(), GRAPHS, flags=FLAGS)
             child = programs.begin(command)
             self.children.append(child)
         return child

@@ -1,4 +1,4 @@
-"""One graph of an engine, compiled by a process of its own: ``python -m glmcore.compiled.graphs``, started by ``crew``.
+"""One graph of an engine, compiled by a process of its own: this file as a script, which ``crew`` starts.
 
 The first line of its input says what to make. Where that input ends before the work does, whoever asked is gone or has
 been told to stop: it ends then, with the compiler that it started. What it tells are lines of JSON.
@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from glmcore.errors import GlmError
-
 
 def main() -> None:
+    from glmcore.errors import GlmError
+
     task = json.loads(first_line())
     threading.Thread(target=end_with_input, daemon=True).start()
     try:
@@ -79,4 +79,7 @@ def compile_into(task: Mapping[str, Any], step: Callable[[str], None]) -> None:
 
 
 if __name__ == "__main__":
+    home = str(Path(__file__).resolve().parents[2])
+    if home not in sys.path:
+        sys.path.insert(0, home)  # the glmcore that this file is of, installed or not
     main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -51,7 +52,7 @@ graphs.main()
 def worker(tmp_path: Path, monkeypatch) -> Path:
     path = tmp_path / "worker.py"
     path.write_text(WORKER)
-    monkeypatch.setattr(crew_module, "GRAPHS", (str(path),))
+    monkeypatch.setattr(crew_module, "GRAPHS", str(path))
     return path
 
 
@@ -92,7 +93,7 @@ def test_an_interrupt_ends_those_at_work_and_what_they_started() -> None:
 def test_none_outlives_a_process_that_was_killed(worker: Path) -> None:
     program = (
         "from glmcore.compiled import crew\n"
-        f"crew.GRAPHS = ({str(worker)!r},)\n"
+        f"crew.GRAPHS = {str(worker)!r}\n"
         "one = crew.Crew()\n"
         "one.compile({'graph': 'sleep'}, lambda label: print(one.children[0].pid, label, flush=True))\n"
     )
@@ -125,3 +126,15 @@ def test_a_full_disk_is_one_and_a_warning_is_nobodys(capfd) -> None:
     assert (caught.value.errno, caught.value.filename) == (28, "/full")
     assert capfd.readouterr() == ("", "")
     assert "PYTHONWARNINGS" not in os.environ
+
+
+def test_a_process_takes_the_glmcore_that_asks_for_it(tmp_path: Path, monkeypatch) -> None:
+    """Not another one that is installed."""
+    for name in ("__init__", "errors", "compiled/__init__", "compiled/graphs"):
+        path = tmp_path / "glmcore" / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes((ROOT / "glmcore" / f"{name}.py").read_bytes())
+    (tmp_path / "glmcore" / "compiled" / "build.py").write_text("raise SystemExit(__file__)")
+    monkeypatch.setattr(crew_module, "GRAPHS", str(tmp_path / "glmcore" / "compiled" / "graphs.py"))
+    with pytest.raises(GlmError, match=re.escape(str(tmp_path))):
+        Crew().compile({"graph": "any"}, ignore)
