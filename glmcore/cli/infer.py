@@ -141,11 +141,11 @@ def answered(
     rows = rows_of(manifest, wishes)
     questions = questions_for(rows, **asked)
     sampling = sampling_for(manifest.config, do_sample, temperature, top_p)
+    opened = open_engine(engine)  # before anything of it is read: the tokenizer's file is the engine's too
     tokenizer = load_tokenizer(engine, manifest.config)
     prompts = [tokenizer.apply_chat_template([{"role": "user", "content": text}]) for text in questions]
     stop_ids = frozenset({*tokenizer.stop_ids, *manifest.config.eos_token_ids})
     request = Request(rows, sampling, max_new_tokens, stop_ids, base_length, constant_output)
-    opened = open_engine(engine)
     with dumped(opened, dump_golden) as told_of:
         made = answer(opened, prompts, request, progress=counter(sys.stderr), **told_of)
     return {

@@ -78,7 +78,10 @@ def read_manifest(folder: str | Path) -> Manifest:
     """The manifest of the engine in ``folder``. Errors: GlmError("model-path", "engine-invalid")."""
     path = Path(folder, MANIFEST)
     if not os.path.isdir(folder):
-        raise GlmError("model-path", "the engine's folder does not exist", where=str(folder), hint="see --engine")
+        there = os.path.exists(folder)
+        what = "an engine is a folder, and this is a file" if there else "the engine's folder does not exist"
+        hint = "give its folder" if there else "give a folder that glmcore compile or combine made"
+        raise GlmError("model-path", what, where=str(folder), hint=hint)
     try:
         text = read_bytes(path, JSON_LIMIT)
     except FileNotFoundError:

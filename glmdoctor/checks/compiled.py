@@ -6,6 +6,7 @@ torch only warns of code that was compiled for another processor, and then runs 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import reduce
 
 from glmdoctor.checks.base import Check, Machine, bad, known, maybe, ok
 from glmdoctor.findings import Finding, Status
@@ -14,6 +15,7 @@ from glmdoctor.messages import Text, text
 
 TITLE = text("Compiled engine")
 HASHES = text("Hashes of the engine's weights")
+SHOWN = 4  # files in a sentence; the report has all
 FOREIGN = text("The engine was compiled for something else")
 
 
@@ -48,16 +50,29 @@ def weights(host: Machine) -> Iterator[Finding]:
 
 
 def _damaged(files: Iterable[EngineFile]) -> Iterator[Finding]:
-    faults = {file.path: file.fault for file in files if file.fault}
-    if faults:
-        told = "; ".join(f"{path} ({fault})" for path, fault in list(faults.items())[:4])
+    faulty = [file for file in files if file.fault]
+    if faulty:
         yield bad(
             Status.FAIL,
             "engine-damaged",
             text("Files of the engine are missing or changed"),
-            text("They are not what was compiled: {files}.", files=told),
-            files=faults,
+            text("They are not what was compiled: {files}.", files=reduce(_and, map(_told, faulty[:SHOWN]))),
+            files={file.path: file.fault for file in faulty},
         )
+
+
+def _told(file: EngineFile) -> Text:
+    if file.found is not None:
+        return text("{path} has {found} bytes of {size}", path=file.path, found=file.found, size=file.size)
+    if file.fault == "missing":
+        return text("{path} is missing", path=file.path)
+    if file.fault == "has changed":
+        return text("{path} has changed", path=file.path)
+    return text("{path}: {fault}", path=file.path, fault=file.fault)
+
+
+def _and(one: Text, other: Text) -> Text:
+    return text("{one}; {other}", one=one, other=other)
 
 
 def _foreign(host: Machine, engine: Engine) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ class EngineFile:
     size: int  # bytes that it should have
     sha256: str  # that it should have
     fault: str | None = None  # "missing", "has 10 bytes of 20", "has changed", "cannot be read: …"
+    found: int | None = None  # bytes that it has in place of ``size``
     hashed: bool = False  # whether its content was looked at, or its size alone
 
 

@@ -94,7 +94,7 @@ def _sized(io: IO, file: EngineFile) -> EngineFile:
         return replace(file, fault="missing")
     except OSError as error:
         return replace(file, fault=f"cannot be read: {error.strerror}")
-    return file if size == file.size else replace(file, fault=f"has {size} bytes of {file.size}")
+    return file if size == file.size else replace(file, fault=f"has {size} bytes of {file.size}", found=size)
 
 
 def _hashed(io: IO, file: EngineFile, tell: Callable[[int], None] = lambda done: None) -> EngineFile:

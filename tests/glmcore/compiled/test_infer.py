@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -154,8 +155,12 @@ def test_what_contradicts_the_engine_is_refused_with_both_values(wish: tuple, wo
 
 def test_what_is_no_whole_engine_is_refused_before_anything_is_read(engine: Engines, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
+    without = shutil.copytree(engine("usual"), tmp_path / "without")
+    (without / "tokenizer.model").unlink()
     for folder, code in (
         (engine("wide"), "usage"),
+        (without, "engine-damaged"),
+        (without / "engine.pt2", "model-path"),
         (tmp_path / "folder", "engine-invalid"),
         (tmp_path / "no", "model-path"),
     ):
