@@ -27,6 +27,11 @@ def remedy(error: OSError) -> str:
     return "choose another folder"
 
 
+def written_at(error: OSError) -> str:
+    """The file that could not be written: where two are named, as in copying, the second; "" where none is."""
+    return str(error.filename2 or error.filename or "")
+
+
 def write_text(path: str | Path, text: str, *, errors: str = "backslashreplace") -> None:
     """Write ``text`` as UTF-8, as `write_bytes` does; what UTF-8 lacks is written as JSON has it (``\\udc80``)."""
     write_bytes(path, text.encode("utf-8", errors))

@@ -8,7 +8,7 @@ import sys
 import click
 
 from glmcore.errors import GlmError
-from glmcore.output import remedy
+from glmcore.output import remedy, written_at
 
 
 def told(error: Exception) -> GlmError:
@@ -28,7 +28,7 @@ def told(error: Exception) -> GlmError:
         return GlmError("memory-short", str(error) or "out of memory", hint="try --quant int4")
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         what = "no space left on the disk"
-        return GlmError("write-failed", what, where=str(error.filename or ""), hint=remedy(error))
+        return GlmError("write-failed", what, where=written_at(error), hint=remedy(error))
     what = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return GlmError("internal", what, hint="--debug shows where; please report it")
 

@@ -18,7 +18,7 @@ from typing import Any
 from glmcore.checkpoint.lock import LOCK, alone
 from glmcore.compiled.digest import sum_of
 from glmcore.errors import GlmError
-from glmcore.output import PART, remedy, write_text
+from glmcore.output import PART, remedy, write_text, written_at
 from glmcore.reading import JSON_LIMIT, parse_json, read_bytes
 
 SUFFIX = ".unfinished"
@@ -105,7 +105,7 @@ def working(*outputs: Path) -> Iterator[Work]:
     except OSError as error:
         what = f"could not write: {error.strerror or error}"
         hint = remedy(error) + ("; what is finished is kept: run the same again" if folder.is_dir() else "")
-        raise GlmError("write-failed", what, where=str(error.filename or outputs[0]), hint=hint) from error
+        raise GlmError("write-failed", what, where=written_at(error) or str(outputs[0]), hint=hint) from error
 
 
 def check_free(outputs: Sequence[Path]) -> None:
