@@ -115,6 +115,12 @@ def without_state(tree: dict[str, str]) -> dict[str, str]:
     return {path: what for path, what in tree.items() if not path.startswith(STATE)}
 
 
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that dies loses nothing that it has written; only a machine would, and none dies here."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
 @pytest.mark.parametrize("tear", [False, True])
 @EVERY
 def test_killed_anywhere(tmp_path: Path, snapshot: Snapshot, actions: tuple[Action, ...], tear: bool) -> None:
