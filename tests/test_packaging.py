@@ -6,12 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
-import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+from environments import make_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -41,8 +40,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def light(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty environment with the doctor alone."""
     folder = tmp_path_factory.mktemp("light") / "venv"
-    venv.create(folder, with_pip=True)
-    installed = run(folder / "bin" / "pip", "install", "--quiet", wheel)
+    make_environment(folder)
+    installed = run(folder / "bin" / "python", "-m", "pip", "install", "--quiet", wheel)
     if installed.returncode and "No matching distribution" in installed.stderr:
         pytest.skip("the package index cannot be reached")
     assert installed.returncode == 0, installed.stderr
@@ -77,11 +76,11 @@ def test_chat_without_the_runtime_says_what_to_install(light: Path, tmp_path: Pa
 def test_wheel_with_the_runtime_chats(wheel: Path, tmp_path: Path) -> None:
     """The wheel itself in an empty environment; torch and the like are lent by the environment of the tests."""
     folder = tmp_path / "venv"
-    venv.create(folder, with_pip=True)
-    installed = run(folder / "bin" / "pip", "install", "--quiet", "--no-deps", wheel)
+    site = make_environment(folder)
+    installed = run(folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-deps", wheel)
     assert installed.returncode == 0, installed.stderr
-    site = Path(run(folder / "bin" / "python", "-c", "import site; print(site.getsitepackages()[0])").stdout.strip())
-    (site / "lent.pth").write_text(sysconfig.get_paths()["purelib"] + "\n", encoding="utf-8")
+    lent = [entry for entry in sys.path if "-packages" in entry]
+    (site / "lent.pth").write_text("\n".join(lent) + "\n", encoding="utf-8")
     where = run(folder / "bin" / "python", "-c", "import glmcore; print(glmcore.__file__)", cwd=tmp_path)
     assert where.stdout.startswith(str(folder))
     answered = run(folder / "bin" / "glmcore", "chat", "--once", "hello", "--temperature", "0", cwd=tmp_path)

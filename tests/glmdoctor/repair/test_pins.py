@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import Any
 
 import psutil
 import pytest
+from environments import make_environment
 
 from glmdoctor.actions import packages
 from glmdoctor.actions.disk import Disk
@@ -49,25 +51,47 @@ def wheel(folder: Path, name: str, version: str, *requires: str, files: int = 0)
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An interpreter with numpy 2.0 and an old transformers, and an index with what it would need."""
-    index, venv = tmp_path_factory.mktemp("index"), tmp_path_factory.mktemp("venv")
+    index, folder = tmp_path_factory.mktemp("index"), tmp_path_factory.mktemp("environment")
     wheel(index, "numpy", "1.26.4")
     wheel(index, "numpy", "2.0.0")
     wheel(index, "transformers", "4.30.0")
     wheel(index, "transformers", "4.40.0", "tokenizers>=0.19")
     wheel(index, "tokenizers", "0.19.1")
-    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True, capture_output=True)
+    make_environment(folder)
+    python = str(folder / "bin" / "python")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index), "PIP_NO_CACHE_DIR": "1"}.items():
             patch.setenv(name, value)
-        yield str(venv / "bin" / "python")
+        pip(python, "install", "numpy==2.0.0", "transformers==4.30.0")
+        yield python
+
+
+def pip(python: str, *arguments: str) -> None:
+    no_deps = ["--no-deps"] if arguments[0] == "install" else ["-y"]
+    subprocess.run([python, "-m", "pip", arguments[0], "-q", *no_deps, *arguments[1:]], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def as_installed(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what lies in its site-packages beside pip."""
+    copy = tmp_path_factory.mktemp("installed")
+    shutil.copytree(site_of(python), copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("pip*"))
+    return copy
 
 
 @pytest.fixture
-def old(python: str) -> str:
-    gone = ["uninstall", "-q", "-y", "tokenizers"]
-    for arguments in (gone, ["install", "-q", "--no-deps", "numpy==2.0.0", "transformers==4.30.0"]):
-        subprocess.run([python, "-m", "pip", *arguments], check=True, capture_output=True)
+def old(python: str, as_installed: Path) -> str:
+    """The interpreter as it was, whatever a test before has done."""
+    site = site_of(python)
+    for path in (path for path in site.iterdir() if not path.name.startswith("pip")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.copytree(as_installed, site, dirs_exist_ok=True)
     return python
+
+
+def site_of(python: str) -> Path:
+    [site] = Path(python).parents[1].glob("lib/python3*/site-packages")
+    return site
 
 
 def plan(python: str, *arguments: str) -> Plan:
@@ -117,7 +141,7 @@ MANY = 1500  # files in each new wheel, so that pip can be met while it copies t
 def killed_in_the_midst(python: str, index: Path, doctor: Any, command: list[str], alone: bool) -> Any:
     """`fix --packages` with its pip ended by SIGKILL (``alone``), or both, when a new package is copied by half."""
     process = subprocess.Popen(command, env=doctor, start_new_session=True, stdin=subprocess.DEVNULL)
-    site = next(Path(python).parents[1].glob("lib/python3*/site-packages"))
+    site = site_of(python)
     end = time.monotonic() + 120
     while not any(100 < len(os.listdir(folder)) < MANY - 500 for folder in site.glob("*_data/*")):
         assert time.monotonic() < end and process.poll() is None, "pip was never met while it copies"
@@ -163,7 +187,7 @@ def test_a_pip_that_is_killed_half_way_is_taken_back(old: str, root: Any, tmp_pa
 
 def files_of(python: str) -> set[str]:
     """What lies in site-packages, but for compiled files."""
-    [site] = Path(python).parents[1].glob("lib/python3*/site-packages")
+    site = site_of(python)
     return {
         str(path.relative_to(site))
         for path in site.rglob("*")
@@ -174,16 +198,15 @@ def files_of(python: str) -> set[str]:
 def test_what_others_installed_since_stays(old: str, tmp_path: Path) -> None:
     with executor.locked(Disk(), str(tmp_path)) as store:
         treat(store, "R1", plan(old, "numpy<2", "transformers>=4.33"))
-        subprocess.run([old, "-m", "pip", "install", "-q", "--no-deps", "transformers==4.30.0"], check=True)
-        subprocess.run([old, "-m", "pip", "install", "-q", "--no-deps", "numpy==2.0.0"], check=True)
-        subprocess.run([old, "-m", "pip", "uninstall", "-q", "-y", "tokenizers"], check=True)
+        pip(old, "install", "transformers==4.30.0", "numpy==2.0.0")
+        pip(old, "uninstall", "tokenizers")
         assert recovery.undo(store)
     assert now(old) == BEFORE
 
 
 def test_a_plan_that_is_out_of_date_is_refused(old: str, tmp_path: Path) -> None:
     found = plan(old, "numpy<2")
-    subprocess.run([old, "-m", "pip", "uninstall", "-q", "-y", "numpy"], check=True)
+    pip(old, "uninstall", "numpy")
     with executor.locked(Disk(), str(tmp_path)) as store:
         result = treat(store, "R1", found)
     assert result.outcome is Outcome.FAILED and "numpy has changed" in str(result.reason)
