@@ -88,6 +88,10 @@ class Setting:
         return Shape(self.config.num_layers * layer, rows * columns, self.lengths, self.contexts)
 
     @property
+    def loads(self) -> int:
+        return 1 if self.quick else LOADS
+
+    @property
     def steps(self) -> int:
         return 4 if self.quick else 20
 
@@ -131,10 +135,10 @@ def commands(setting: Setting) -> dict[str, list[str]]:
     }
 
 
-def schedule(parts: Sequence[str], rounds: int) -> list[str]:
+def schedule(parts: Sequence[str], rounds: int, loads: int = LOADS) -> list[str]:
     """Round after round, some parts in the first ones only; loading, the most scattered, is added at the end."""
     listed = [part for at in range(rounds) for part in parts if at < MOST_ROUNDS.get(part, rounds)]
-    return listed + ["load"] * max(0, LOADS - rounds) * ("load" in parts)
+    return listed + ["load"] * max(0, loads - rounds) * ("load" in parts)
 
 
 def gguf(setting: Setting, kind: str) -> Path:
@@ -197,7 +201,7 @@ def measure(
     """All rounds; a part that fails is put into ``absent`` and not tried again."""
     how, results = commands(setting), {part: [] for part in parts}
     taken: dict[str, float] = {}
-    listed = schedule([part for part in parts if part not in absent], setting.rounds)
+    listed = schedule([part for part in parts if part not in absent], setting.rounds, setting.loads)
     for at, part in enumerate(listed):
         left = sum(taken.get(name, GUESSES[name]) for name in listed[at:] if name not in absent)
         if part in absent:

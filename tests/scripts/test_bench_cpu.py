@@ -158,9 +158,8 @@ def test_a_small_run_writes_section_and_json(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "without OpenVINO: no --peers-python was given" in done.stderr
     measured = json.loads(figures.read_text())
-    for part in ("machine", "int4", "original", "our layers", "demo"):
+    for part in ("machine", "int4", "original", "our layers", "load", "demo"):
         assert len(measured["results"][part]) == 1, (part, measured["absent"])
-    assert len(measured["results"]["load"]) == bench_cpu.LOADS
     (machine,) = measured["results"]["machine"]
     assert min(machine["bandwidth"], machine["integer_peak"], machine["float_peak"]) > 1e6
     model = measured["results"]["int4"][0]

@@ -18,14 +18,25 @@ gpu_check = importlib.util.module_from_spec(spec)
 sys.modules["gpu_check"] = gpu_check
 spec.loader.exec_module(gpu_check)
 
+EVERY_PART = """
+import sys, gpu_parts, torch
+torch.set_num_threads(1)
+for name in sys.argv[1:]:
+    gpu_parts.PARTS[name](gpu_parts.CPU)
+"""
 
-@pytest.mark.timeout(600)  # a process for each part, which a busy machine takes its time to start
+
 def test_every_part_runs_on_the_cpu(tmp_path):
+    """All in one process here, which imports torch once."""
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--cpu", "--out", str(tmp_path)], capture_output=True, text=True, timeout=580
-    )
-    result = json.loads((tmp_path / "gpu_check.json").read_text())
+        [sys.executable, "-c", EVERY_PART, *gpu_check.ON_CPU], capture_output=True, text=True, timeout=280,
+        cwd=SCRIPT.parent,
+    )  # fmt: skip
     assert done.returncode == 0, (done.stdout, done.stderr)
+    record = gpu_check.Record()
+    record.take(done.stdout)
+    assert not record.failed, record.notes
+    result = gpu_check.write(tmp_path, record, [])
     figures = result["figures"]
     for name in ("decode fp16 1x16", "decode int4 2x16", "prefill int4 8", "generate fp16 2x16", "copy GB/s"):
         assert figures[name] > 0
@@ -35,6 +46,16 @@ def test_every_part_runs_on_the_cpu(tmp_path):
         assert figures["error v2/int4 split by torch"] < 1e-4
     assert result["ratios"]["int4 over fp16, 2x16"] > 0 and result["not_run_yet"] == []
     assert "| int4 decode over fp16 | 2.2 | not measured |" in (tmp_path / "gpu_check.md").read_text()
+
+
+def test_the_command_runs_a_part_in_a_process_of_its_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu_check, "ON_CPU", ["machine"])
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--cpu", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        gpu_check.main()
+    result = json.loads((tmp_path / "gpu_check.json").read_text())
+    assert not ended.value.code and result["figures"]["copy GB/s"] > 0 and result["not_run_yet"] == []
+    assert "machine: done" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here is a card")
