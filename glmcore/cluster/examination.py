@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glmcore.cluster import probe
+from glmcore.cluster import probe, waiting
 from glmcore.cluster.fingerprints import fingerprints
 from glmcore.cluster.nodes import Node, judged, other_versions
 from glmcore.plan.cluster.nodes import USUAL, Link
@@ -79,9 +79,13 @@ def reference(folder: Path | None, adapter: str | None = None) -> dict[str, Any]
 def examined_nodes(about: Asked, expected: Mapping[str, Any]) -> list[Node]:
     """All nodes side by side, named in their order."""
     seen = present()
+    names = [f"node{number}" for number in range(1, len(seen) + 1)]
     with ThreadPoolExecutor(max(1, len(seen))) as pool:
-        names = [f"node{number}" for number in range(1, len(seen) + 1)]
-        return list(pool.map(lambda each, name: examined(each, name, about, expected), seen, names))
+        try:
+            return list(pool.map(lambda each, name: examined(each, name, about, expected), seen, names))
+        except BaseException:
+            waiting.end()  # the pool waits for its threads
+            raise
 
 
 def examined(seen: Seen, name: str, about: Asked, expected: Mapping[str, Any]) -> Node:
@@ -105,13 +109,12 @@ def measured(node: str) -> Link:
 
 def seconds(echo: Any, size: int) -> float:
     """Of a message there and an answer. (A new one each time: Ray keeps what a node has seen.)"""
-    import ray
     from ray.exceptions import RayError
 
     payload = os.urandom(size)
     started = time.perf_counter()
     with suppress(RayError):  # a node that has just been lost is noticed elsewhere
-        ray.get(echo.remote(payload), timeout=ANSWER_S)
+        waiting.fetched(echo.remote(payload), ANSWER_S)
     return time.perf_counter() - started
 
 
@@ -122,11 +125,11 @@ def asked(node: str, about: Asked, expected: Mapping[str, Any]) -> dict[str, Any
 
     task = ray.remote(max_retries=0)(probe.facts).options(**on(node)).remote(about.model, about.language)
     try:
-        facts = ray.get(task, timeout=ANSWER_S)
+        facts = waiting.fetched(task, ANSWER_S)
         # Gigabytes may have to be read: that ends, or the node does. (Another glmcore may be asked otherwise.)
         if expected["files"] and not other_versions(facts["versions"], expected["versions"]):
             hashing = ray.remote(max_retries=0)(probe.files).options(**on(node))
-            facts["files"] = ray.get(hashing.remote(about.model, about.adapter))
+            facts["files"] = waiting.fetched(hashing.remote(about.model, about.adapter))
         return facts
     except GetTimeoutError:
         ray.cancel(task, force=True)

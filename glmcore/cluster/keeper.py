@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+from glmcore.cluster import waiting
 from glmcore.cluster.examination import Seen
 from glmcore.cluster.front import Front
 from glmcore.cluster.nodes import Node, judged
 from glmcore.cluster.planning import Spec
 from glmcore.cluster.remote import Remote, RemoteAnswer
 from glmcore.cluster.table import State, Table
+from glmcore.cluster.waiting import Over
 from glmcore.errors import GlmError
 
 # Seconds between two looks at the nodes; losses are acted upon at once.
@@ -54,12 +56,16 @@ class Keeper:
             self._woken.wait_for(lambda: (self._planned and not self.table.undecided) or self._closed)
 
     def close(self) -> None:
+        """End all replicas, and what was being examined or started; none of its threads is left."""
         with self._woken:
             self._closed = True
             self._woken.notify_all()
+        waiting.end()
         for remote in list(self.front.remotes.values()):
-            remote.close("the server ends", told=False)
-        self._workers.shutdown(wait=False, cancel_futures=True)
+            remote.end()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._workers.shutdown(cancel_futures=True)
 
     def _run(self) -> None:
         while not self._closed:
@@ -88,6 +94,8 @@ class Keeper:
     def _examine(self, seen: Seen, name: str) -> None:
         try:
             node = self.examine(seen, name)
+        except Over:
+            return
         except Exception as error:
             log.debug("%s could not be examined", name, exc_info=error)
             facts = {"absent": f"it could not be examined ({type(error).__name__})"}
@@ -118,6 +126,8 @@ class Keeper:
     def _start(self, spec: Spec) -> None:
         try:
             remote = self.start(spec, self._lost, self._ended)
+        except Over:
+            return
         except Exception as error:
             why = str(error) if isinstance(error, GlmError) else f"it did not start ({type(error).__name__})"
             log.warning("%s: %s", spec.name, why, exc_info=None if isinstance(error, GlmError) else error)
@@ -131,7 +141,7 @@ class Keeper:
             again = any(self.table.entries[id].restarts for id in spec.nodes)
             self._woken.notify_all()
         if self._closed:
-            remote.close("the server ends", told=False)
+            remote.end()
         elif again:
             log.warning("%s is back: %s", spec.name, self._count())
 

@@ -52,8 +52,12 @@ class Remote:
         self._submit = leader.submit.options(concurrency_group=ORDERS)
         self._cancel = leader.cancel.options(concurrency_group=ORDERS)
         self._news = [actor.news.options(concurrency_group=NEWS) for actor in self.actors]
-        for number in range(len(self.actors)):
-            threading.Thread(target=self._listen, args=(number,), name=f"glmcore {name}", daemon=True).start()
+        self._threads = [
+            threading.Thread(target=self._listen, args=(number,), name=f"glmcore {name}", daemon=True)
+            for number in range(len(self.actors))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def alive(self) -> bool:
@@ -131,6 +135,13 @@ class Remote:
                 ray.kill(actor)
         if told:
             self.lost(self, why)
+
+
+    def end(self) -> None:
+        """Close it, and wait until nobody listens any more: Ray may end then."""
+        self.close("the server ends", told=False)
+        for thread in self._threads:
+            thread.join(SILENCE_S)
 
 
 def loss(name: str, why: str) -> GlmError:

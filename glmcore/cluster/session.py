@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import Any
 
+from glmcore.cluster import waiting
 from glmcore.cluster.folder import own_folder
 from glmcore.errors import GlmError
 from glmcore.kernels.threads import default_threads
@@ -49,6 +50,8 @@ def session(address: str, nodes: int = 1) -> Iterator[str]:
         ray = import_module("ray")
         quieten(ray)
         stack.callback(ray.shutdown)
+        stack.callback(waiting.end)
+        waiting.begin()
         join(ray, address)
         yield address
 

@@ -12,6 +12,7 @@ from glmcore.cluster.planning import Share, Spec, described
 from glmcore.cluster.remote import Remote, RemoteAnswer
 from glmcore.cluster.replica import Replica
 from glmcore.cluster.stage import StageProcess
+from glmcore.cluster.waiting import Over, fetched
 from glmcore.errors import GlmError
 from glmcore.plan.devices import is_cpu
 
@@ -34,6 +35,9 @@ def start(
         end(actors)
         cause = error.cause
         raise cause if isinstance(cause, GlmError) else GlmError("internal", f"{type(cause).__name__}") from error
+    except Over:
+        end(actors)
+        raise
     except RayError as error:
         end(actors)
         raise GlmError("replica-lost", f"its process ended while it loaded ({type(error).__name__})") from error
@@ -59,22 +63,22 @@ def loaded(
     spec: Spec, actors: Sequence[Any], model: str | None, loading: Mapping[str, Any], answering: dict[str, Any]
 ) -> dict[str, Any]:
     """What the leader, the first of ``actors``, says of the replica. The stages load side by side."""
-    import ray
-
     leader, *others = actors
     *stages, last = spec.shares
     mine = {**loading, "plan": last.plan, "threads": last.threads}
     if not stages:
-        return ray.get(leader.load.remote(model, mine, answering))
+        return fetched(leader.load.remote(model, mine, answering))
     names = [share.node.name for share in stages]
-    ray.get([
+    loads = [
         actor.load.remote(
             model, share.layers, {**loading, "plan": share.plan, "threads": share.threads, "name": share.node.name}
         )
         for actor, share in zip(others, stages, strict=True)
-    ])  # fmt: skip
+    ]
+    for load in loads:
+        fetched(load)
     before = list(zip(names, others, strict=True))
-    return ray.get(leader.lead.remote(model, last.layers, {**mine, "name": last.node.name}, answering, before))
+    return fetched(leader.lead.remote(model, last.layers, {**mine, "name": last.node.name}, answering, before))
 
 
 def end(actors: Sequence[Any]) -> None:
