@@ -18,6 +18,9 @@ PREFIX = "glm-"
 # What Ray asks of those who join; its program holds a lock on it for as long as it runs.
 TOKEN = "glmcore-token"  # noqa: S105
 
+# What Ray's processes call themselves.
+RAYS = ("ray::", "raylet", "gcs_server")
+
 
 @contextmanager
 def own_folder() -> Iterator[Path]:
@@ -63,8 +66,9 @@ def locked(descriptor: int) -> bool:
 
 
 def end_processes(folder: Path) -> None:
-    """Those of Ray's that were started with this folder and did not notice that their program is gone."""
+    """Those of Ray's that write there and did not notice that their program is gone."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if any(f"{folder}{os.sep}" in word for word in process.cmdline()):
+            files = process.open_files() if process.name().startswith(RAYS) else ()
+            if any(Path(file.path).is_relative_to(folder) for file in files):
                 process.kill()

@@ -10,9 +10,13 @@ import pytest
 
 from glmcore.cluster.folder import TOKEN, own_folder
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="locks as POSIX has them")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="names of processes as Linux has them")
 HOLDER = "import sys; from glmcore.cluster.folder import own_folder as own\n" \
     "with own() as token: print(token, flush=True); sys.stdin.read()"
+
+# What Ray leaves: a process of its name that writes below the folder, and does not end with its program.
+WRITER = "import ctypes, sys; ctypes.CDLL(None).prctl(15, sys.argv[1].encode()); file = open(sys.argv[2], 'w')\n" \
+    "print(flush=True); sys.stdin.read()"
 
 
 def test_a_folder_whose_program_was_killed_goes_and_others_stay(
@@ -29,15 +33,19 @@ def test_a_folder_whose_program_was_killed_goes_and_others_stay(
     ]  # fmt: skip
     tokens = [Path(holder.stdout.readline().strip()) for holder in holders if holder.stdout]
     assert all(token.name == TOKEN and len(token.read_text()) == 64 for token in tokens)
-    # What Ray leaves: a process that was started with a path below the folder, and does not end with its program.
-    left = subprocess.Popen([sys.executable, "-c", "input()", f"{tokens[0].parent}/ray/session"], stdin=subprocess.PIPE)
+    left, other = (
+        subprocess.Popen([sys.executable, "-c", WRITER, name, f"{tokens[0].parent}/log"], stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE)
+        for name in ("ray::Agent", "tail")
+    )  # fmt: skip
+    assert left.stdout and other.stdout and left.stdout.readline() == other.stdout.readline()  # both have begun
     holders[0].kill()
     holders[0].wait()
     with own_folder() as token:
         assert token.stat().st_mode & 0o777 == 0o600
         assert not tokens[0].parent.exists() and tokens[1].exists()
         assert left.wait(10) == -9
-    for stream in (holders[0].stdin, holders[0].stdout, left.stdin):
-        stream.close()
-    holders[1].communicate()
+    for process in (*holders, left, other):
+        process.communicate()
+    assert other.returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["glm-somebody"]
