@@ -10,7 +10,7 @@ from torch import Tensor
 
 from glmcore.config import ModelConfig
 from glmcore.engine.logprobs import Logprob, logprob_of
-from glmcore.engine.ways import Showing
+from glmcore.engine.ways.way import Reading, Showing
 from glmcore.errors import GlmError
 from glmcore.models.inputs import context_length
 
@@ -28,6 +28,42 @@ class Observer(ABC):
 
     @abstractmethod
     def _see(self, way: Showing, states: Tensor) -> None: ...
+
+
+class Observed(Reading):
+    """A prompt that is read with an observer, who is shown no more states at once than tokens are read at once.
+
+    A token is half read when its keys and values are there, and wholly when its state was shown: of a prompt that sees
+    itself both ways no state is there before all are.
+    """
+
+    way: Showing
+
+    def __init__(self, reading: Reading, observer: Observer) -> None:
+        super().__init__(reading.way, reading.row, reading.prompt)
+        self.reading, self.observer = reading, observer
+        self.waiting = reading.states = []
+        self.logits: Tensor | None = None
+
+    @property
+    def left(self) -> int:
+        return -(-(self.reading.left + len(self.prompt) - self.observer.seen) // 2)
+
+    @torch.inference_mode()
+    def advance(self, most: int) -> Tensor | None:
+        until = max(0, self.left - most)
+        while self.left > until:
+            if self.waiting:
+                self._show(most if self.way.grid == 1 else self.way.grid)  # the same products, however it is cut
+            else:
+                self.logits = self.reading.advance(most)
+        return None if self.left else self.logits
+
+    def _show(self, most: int) -> None:
+        states = self.waiting.pop(0)
+        self.observer.see(self.way, states[:most])
+        if len(states) > most:
+            self.waiting.insert(0, states[most:])
 
 
 class PromptLogprobs(Observer):

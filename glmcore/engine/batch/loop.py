@@ -22,6 +22,7 @@ from glmcore.engine.batch.prefixes import USUAL, Prefixes
 from glmcore.engine.batch.scheduler import Scheduler
 from glmcore.engine.batch.seats import Seats
 from glmcore.engine.batch.worth import StepCosts
+from glmcore.engine.observers import Observed
 from glmcore.engine.runner import Runner
 from glmcore.engine.sequence import common_prefix
 from glmcore.engine.ways.way import Reading, Way
@@ -230,8 +231,10 @@ class Loop:
         """The reading of a prompt, with a row for it."""
         row, kept = self.seats.take(answer, answer.sequence.prompt, afresh=answer.observer is not None)
         answer.stats.reused_tokens = kept
-        states: list[Tensor] | None = None if answer.observer is None else []
-        reading = self._readings[answer] = self.way.begin(row, answer.sequence.prompt, kept, states)
+        reading = self.way.begin(row, answer.sequence.prompt, kept)
+        if answer.observer is not None:
+            reading = Observed(reading, answer.observer)
+        self._readings[answer] = reading
         answer.left = reading.left
         return reading
 
@@ -242,9 +245,6 @@ class Loop:
         if beside and observed:
             tokens = min(tokens, self.costs.tokens_beside(beside, AIM * self.max_stall, observed))
         logits = reading.advance(tokens)
-        if answer.observer is not None and reading.states:
-            answer.observer.see(self.way, torch.cat(reading.states))
-            reading.states.clear()
         if beside and before > reading.left:  # where nobody waits pieces are larger, and a token of them costs less
             self.costs.note_reading(before - reading.left, time.perf_counter() - started, observed)
         return logits

@@ -50,24 +50,16 @@ class Way(ABC):
             pass
         return logits
 
-    def begin(
-        self, row: int, prompt: Sequence[int], kept: int | None = None, states: list[Tensor] | None = None
-    ) -> Reading:
-        """A prompt that is to be read into a row, which keeps ``kept`` tokens: those that it can where None is given.
-
-        states: a list that is given the states of each piece, [its tokens, hidden size], as the last layer leaves them.
-        """
+    def begin(self, row: int, prompt: Sequence[int], kept: int | None = None) -> Reading:
+        """A prompt to be read into a row, which keeps ``kept`` tokens; where None is given all that it can."""
         self.rows.make_room(len(prompt), row + 1)
         self.put_prefix()  # before the rows get their views
         kept = self.reusable(row, prompt) if kept is None else kept
         self.rows.hold(row, prompt[:kept], min(self.rows.read[row], kept))
         if self.config.traits.causal:
-            reading = Reading(self, row, prompt)
-        else:
-            self.rows.positions[row] = PositionState(self.config, torch.tensor([prompt], device=self.device))
-            reading = self.both_ways(row, prompt)
-        reading.states = states
-        return reading
+            return Reading(self, row, prompt)
+        self.rows.positions[row] = PositionState(self.config, torch.tensor([prompt], device=self.device))
+        return self.both_ways(row, prompt)
 
     def reusable(self, row: int, prompt: Sequence[int]) -> int:
         """How many tokens of ``prompt`` need not be read where ``row`` holds them already: one at least is left."""
@@ -114,7 +106,7 @@ class Way(ABC):
     def read(self, row: int, ids: Tensor, length: int, states: list[Tensor] | None = None) -> Tensor:
         """Logits [V] after ``ids`` [1, S], the next of a row's prompt, which has ``length`` tokens in all.
 
-        states: as for ``begin``; given to a ``Showing`` way alone.
+        states: as for ``Reading``; given to a ``Showing`` way alone.
         """
 
     @abstractmethod
@@ -152,7 +144,10 @@ class Timed(Way):
 
 
 class Reading:
-    """A prompt on its way into a row, some tokens at a time."""
+    """A prompt on its way into a row, some tokens at a time.
+
+    states: a list that is given the states of each piece, [its tokens, hidden size], as the last layer leaves them.
+    """
 
     states: list[Tensor] | None = None
 

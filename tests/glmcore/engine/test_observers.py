@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from glmcore.engine.batch.costs import LEAST
 from glmcore.engine.batch.loop import Loop
 from glmcore.engine.batch.scheduler import Scheduler
 from glmcore.engine.logprobs import logprob_of
-from glmcore.engine.observers import MeanState, Observer, PromptLogprobs
+from glmcore.engine.observers import MeanState, Observed, Observer, PromptLogprobs
 from glmcore.engine.runner import Runner
 from glmcore.engine.sampling import Sampler, Sampling
 from glmcore.engine.sequence import Sequence
@@ -42,14 +43,9 @@ def prompt_of(config, length: int, seed: int = 1) -> list[int]:
 
 
 def observed(way, prompt: list[int], observer: Observer, pieces=lambda: 10**6, row: int = 0) -> Observer:
-    states: list[torch.Tensor] = []
-    reading, logits = way.begin(row, prompt, 0, states), None
-    with torch.inference_mode():
-        while logits is None:
-            logits = reading.advance(pieces())
-            for each in states:
-                observer.see(way, each)
-            states.clear()
+    reading = Observed(way.begin(row, prompt, 0), observer)
+    while reading.advance(pieces()) is None:
+        pass
     return observer
 
 
@@ -149,6 +145,12 @@ def answer_of(config, prompt: list[int], tokens: int, observer: Observer | None 
     return heard
 
 
+class Watching(PromptLogprobs):
+    def _see(self, way, states):
+        self.shown = [*getattr(self, "shown", []), len(states)]
+        super()._see(way, states)
+
+
 def test_answers_are_not_held_up_by_what_is_observed() -> None:
     model = load_model(GOLDEN / "v2/int8", kernel=load_kernel(threads=1, precision="fast"))
     loop = Loop(Runner(model, model.config), Scheduler(4))
@@ -156,13 +158,6 @@ def test_answers_are_not_held_up_by_what_is_observed() -> None:
     loop.scheduler.add(talking)
     loop.turn()
     prompt = prompt_of(model.config, 200)
-    shown: list[int] = []
-
-    class Watching(PromptLogprobs):
-        def _see(self, way, states):
-            shown.append(len(states))
-            super()._see(way, states)
-
     scoring = answer_of(model.config, prompt, 0, Watching(model.config, prompt, 0))
     loop.costs.token = 1e-9  # plain reading costs nothing
     loop.scheduler.add(scoring)
@@ -172,9 +167,29 @@ def test_answers_are_not_held_up_by_what_is_observed() -> None:
         loop.turn()
         turns += 1
         assert len(talking.sequence.output) == before + 1 or talking.ending
+    shown = scoring.observer.shown
     assert shown[0] == LEAST and sum(shown) == 200 and turns > 1  # what one costs is not known before
     assert scoring.ending.finish_reason == "length" and len(scoring.observer.found) == 200
     assert not scoring.sequence.output and loop.costs.observed
+
+
+@pytest.mark.parametrize("case", ["v1/int8", "v1/base", "v2/base"])
+def test_no_more_states_are_shown_at_once_than_tokens_are_read(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a prompt that sees itself both ways all states are there at once."""
+    monkeypatch.setattr("glmcore.engine.ways.module.CPU_CHUNK", 16)
+    kernel = load_kernel(threads=1, precision="fast") if case.endswith("int8") else None
+    model = load_model(GOLDEN / case, dtype="float32", kernel=kernel)
+    prompt = prompt_of(model.config, 100)
+    found = []
+    for most in (7, 40, 1000):
+        way, observer = Runner(model, model.config).way, Watching(model.config, prompt, 2)
+        reading, lefts = Observed(way.begin(0, prompt, 0), observer), [100]
+        while reading.advance(most) is None:
+            lefts.append(reading.left)
+        assert max(observer.shown) <= (most if kernel else 16) and sum(observer.shown) == 100
+        assert all(before > after for before, after in pairwise(lefts))
+        found.append(observer.found)
+    assert len(found[0]) == 100 and found[0] == found[1] == found[2]
 
 
 def test_what_the_cache_holds_is_read_again() -> None:
