@@ -113,6 +113,9 @@ class Conversation:
         except ValueError as error:
             raise GlmError("usage", f"is no JSON ({error})", where=str(path)) from None
         messages = found.get("messages") if isinstance(found, dict) else found
+        if messages == []:  # one that was saved before anything was said
+            self.system, self.turns, self.files = None, [], []
+            return
         instructions = read_turns(messages)[0]
         self._prompt(messages, "")  # says what makes no sense
         leads = instructions.role == "system" and not instructions.tools

@@ -91,6 +91,7 @@ class Repl:
         name, _, argument = line.removeprefix("/").partition(" ")
         if not line.startswith("/") or ("\n" in line and name != "system"):
             return False
+        name = "help" if line == "/" else name
         if name in COMMANDS:
             getattr(self, f"do_{name}")(argument.strip())
             return True
@@ -127,7 +128,7 @@ class Repl:
     def do_set(self, argument: str) -> None:
         """Errors: GlmError("usage") for a name or value that makes no sense."""
         settings = self.conversation.settings
-        name, _, value = argument.partition(" ")
+        name, _, value = argument.replace("=", " ", argument.partition(" ")[0].count("=")).partition(" ")
         if name == "system":
             self.do_system(value.strip())
         elif name and not value:
@@ -183,6 +184,8 @@ def named(argument: str, example: str) -> Path:
     """The file that a command names. Errors: GlmError("usage")."""
     if not argument:
         raise GlmError("usage", "a file has to be named", hint=f"for example {example}")
+    if len(argument) > 2 and argument[0] == argument[-1] and argument[0] in "'\"":  # as a file that is dropped comes
+        argument = argument[1:-1]
     try:
         return Path(argument).expanduser()
     except RuntimeError as error:  # ~NAME of nobody

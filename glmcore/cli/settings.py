@@ -15,11 +15,11 @@ Number = int | float
 LENGTH = 512  # tokens of an answer at most
 # Name → whether it is a whole number, and what it does.
 SETTINGS: dict[str, tuple[bool, str]] = {
-    "temperature": (False, "0 takes the likeliest token, 1 draws as trained"),
-    "top_p": (False, "draws among the likeliest tokens that have this probability together"),
-    "top_k": (True, "draws among so many tokens; 0: all"),
-    "min_p": (False, "draws among tokens with this share of the likeliest one's probability"),
-    "repetition_penalty": (False, "above 1 what was said before becomes less likely"),
+    "temperature": (False, "0: the likeliest token, 1: drawn as trained"),
+    "top_p": (False, "the likeliest with this probability together"),
+    "top_k": (True, "so many of the likeliest; 0: all"),
+    "min_p": (False, "those with this share of the likeliest's"),
+    "repetition_penalty": (False, "above 1 what was said before is less likely"),
     "presence_penalty": (False, "taken from what the answer has said"),
     "frequency_penalty": (False, "taken from it as often as it was said"),
     "seed": (True, "the same seed gives the same answer"),
@@ -58,7 +58,8 @@ class Settings:
         for each in [name] if name else SETTINGS:
             value = self.given.get(each, LENGTH if each == "max_new_tokens" else getattr(own, each, None))
             shown = "none" if value is None else f"{value:g}" if isinstance(value, float) else value
-            lines.append(f"{each:<19}{shown:<9}{SETTINGS[each][1]}{'' if each in self.given else ' (default)'}")
+            shown = f"{shown}{'' if each in self.given else f' ({OWN})'}"
+            lines.append(f"{each:<19}{shown:<15}{SETTINGS[each][1]}")
         return "\n".join(lines)
 
 

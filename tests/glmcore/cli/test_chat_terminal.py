@@ -183,7 +183,8 @@ def test_settings_undo_and_another_answer(chat: pexpect.spawn, tmp_path: Path) -
         ("max_new_tokens 0", "above 0"), ("seed 99999999999999999999", "64 bits"), ("colour red", "temperature, top_p"),
     ):  # fmt: skip
         assert complaint in say(chat, f"/set {wrong}").replace("\r\n", ""), wrong
-    assert "temperature        5 " in say(chat, "/set temperature 5")
+    assert "temperature        5 " in say(chat, "/set temperature=5") and "/undo" in say(chat, "/")
+    assert max(map(len, say(chat, "/set").splitlines())) < 80
     assert "temperature" not in say(chat, "/set max_new_tokens 4") and "temperature        5 " in say(chat, "/set")
     say(chat, "first")
     say(chat, "second")
@@ -209,7 +210,8 @@ def test_files_and_conversations(chat: pexpect.spawn, tmp_path: Path) -> None:
         assert complaint in say(chat, wrong).replace("\r\n", ""), wrong
     assert "my notes.txt: " in say(chat, "/file my notes.txt")
     assert "(taken back: my notes.txt)" in say(chat, "/undo")
-    say(chat, "/file my notes.txt")
+    assert saved(chat, tmp_path) == [] and "(loaded 0 messages" in say(chat, "/load talk.json")
+    say(chat, "/file 'my notes.txt'")
     before = say(chat, "/tokens")
     say(chat, "What is it?")
     say(chat, "And then?")

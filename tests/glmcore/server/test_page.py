@@ -243,7 +243,10 @@ def test_the_machine_shows_its_plan_its_figures_and_the_doctors_report(page: Any
     api.expect(page.get_by_role("tab", name="Machine")).to_be_focused()
     bar = page.locator(".device .bar")
     api.expect(bar).to_have_count(1)
-    assert "weights" in bar.get_attribute("aria-label")
+    assert "weights" in bar.get_attribute("aria-label") and "MiB" in page.locator(".device .notes").inner_text()
+    left = page.locator("#machine h2").first.bounding_box()["x"]
+    width = page.locator("#figures").bounding_box()["width"]
+    assert page.locator("#examine").bounding_box()["x"] == left == (DESK["width"] - width) / 2
     api.expect(page.locator("#figure-parallel")).to_have_text(str(endless_server.engine.loop.scheduler.parallel))
     page.get_by_role("button", name="Examine this machine").click()
     api.expect(page.locator("#report .finding").first).to_be_attached(timeout=60_000)
@@ -267,6 +270,7 @@ def test_nothing_runs_over_and_everything_has_a_name(
     nameless = """[...document.querySelectorAll('button, input, textarea, select')].filter(e => e.checkVisibility()
         && !(e.ariaLabel || e.textContent.trim() || e.labels?.length)).map(e => e.outerHTML)"""
     page.locator("#tab-chat").click()
+    assert size != PHONE or page.locator("#list").bounding_box()["height"] < PHONE["height"] / 10
     assert page.evaluate(nameless) == []
     assert page.evaluate(CONTRAST) >= 4.5
 
