@@ -14,6 +14,7 @@ FORMATS = (
     ("model.safetensors.index.json", "model.safetensors"),
     ("pytorch_model.bin.index.json", "pytorch_model.bin"),
 )
+ENGINE = "engine.pt2"  # the graphs of a folder that glmcore compile made
 # Of a LoRA as PEFT saves it, in the order in which they are looked for.
 LORA_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 
@@ -41,6 +42,10 @@ def find_weights(folder: Path) -> WeightFiles:
         for path in found.paths:
             refuse_stand_in(path)
         return found
+    if os.path.exists(folder / ENGINE):
+        what = "this is a compiled engine, no checkpoint"
+        hint = "ask it by glmcore infer --engine, or name the checkpoint that it was compiled from"
+        raise GlmError("checkpoint-missing-file", what, where=str(folder), hint=hint)
     raise GlmError(
         "checkpoint-missing-file", "no weights: neither model.safetensors nor pytorch_model.bin nor an index of shards",
         where=str(folder), hint="download the checkpoint's weight files",

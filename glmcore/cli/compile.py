@@ -121,7 +121,7 @@ def compile(
             device=device or "cpu", plan=plan_file, strategy=strategy, limits=gibibytes(limits),
             self_contained=self_contained,
         )  # fmt: skip
-        made = compile_engines(request, places, checkpoint, Bar(sys.stderr))
+        made = compile_engines(request, places, checkpoint, Bar(sys.stderr), companions_of(model or model_path or ""))
     for place, manifest in zip(places, made, strict=True):
         say(written(place, manifest))
 
@@ -193,6 +193,12 @@ def gibibytes(written: str | None) -> tuple[float, ...]:
     if not all(0 < size < 1 << 20 for size in found):
         raise GlmError("usage", f"{written!r} are no limits", where="--multi-dev-dram-limit", hint="GiB, such as 8,8")
     return found
+
+
+def companions_of(model: str) -> Path | None:
+    """The folder whose tokenizer goes along with random weights, too; None where MODEL is a name."""
+    folder = Path(folder_of(model)).expanduser()
+    return folder if folder.is_dir() else None
 
 
 class Source:

@@ -83,9 +83,10 @@ def compiler() -> str:
     wanted = os.environ.get("CXX")
     found = next(filter(None, map(programs.which, [wanted] if wanted else COMPILERS)), None)
     if found is None:
+        what = f"CXX names no program: {wanted}" if wanted else "none of " + ", ".join(COMPILERS) + " is on PATH"
         raise GlmError(
-            "compile-failed", "compiling a graph takes a C++ compiler, and there is none", where=wanted or "PATH",
-            hint="install g++ here; opening and running an engine takes none",
+            "compile-failed", f"compiling a graph takes a C++ compiler, and {what}",
+            hint=f"{'correct CXX' if wanted else 'install g++ here'}; opening and running an engine takes none",
         )  # fmt: skip
     return found
 

@@ -30,6 +30,7 @@ from glmcore.config import ModelConfig
 from glmcore.errors import GlmError
 from glmcore.kernels.threads import usable_cpus
 from glmcore.output import write_text
+from glmcore.plan import format_size
 
 # What is being done, and how much of all is done: parts and parts in all.
 Progress = Callable[[str, int, int], None]
@@ -61,16 +62,18 @@ def compile_engine(
 
 def compile_engines(
     request: Request, outputs: Mapping[str | Path, tuple[str, ...]], checkpoint: Checkpoint | None,
-    progress: Progress = lambda *_: None,
+    progress: Progress = lambda *_: None, companions: Path | None = None,
 ) -> list[Manifest]:  # fmt: skip
     """Make an engine of some of the request's roles in each of the folders ``outputs``, which are there whole or not at
     all; with random weights where there is no checkpoint. A run that was stopped goes on with what it finished.
 
+    companions: the folder whose tokenizer is copied along where there is no checkpoint.
     Errors: GlmError("compile-failed", "write-failed") and those of reading.
     """
     cxx = build.compiler()
     build.keep_cache()
     steps = Steps(progress, STEPS * len(request.graphs) + 2)
+    companions = companions if checkpoint is None else checkpoint.folder
     with working(*(Path(os.path.abspath(output)) for output in outputs)) as work:
         needed = wanted(checkpoint, request.config, request.plan, inside=request.self_contained)
         steps.begin("weights")
@@ -86,7 +89,7 @@ def compile_engines(
                     products.build(folder, cxx)
                 if "golden" in roles:
                     tell(folder / GOLDEN, share, with_tied_head(request.config, bound(needed, own)))
-                manifests.append(put_together(folder, share, weights, parts, checkpoint))
+                manifests.append(put_together(folder, share, weights, parts, companions))
                 if own is not None:
                     os.link(own, folder / OWN)
     steps.end()
@@ -119,7 +122,7 @@ def own_weights(work: Work, request: Request, needed: Wanted, checkpoint: Checkp
     }
 
     def fill(folder: Path) -> None:
-        check_room(folder, needed.nbytes)
+        check_room(work.folder, needed.nbytes)
         write_own(folder / OWN, checkpoint, request.config, needed)
 
     return work.make(WEIGHTS, made_by, fill) / OWN
@@ -172,7 +175,7 @@ def at_once(request: Request) -> int:
 
 
 def put_together(
-    folder: Path, request: Request, weights: tuple[Weights, ...], parts: dict[str, Path], checkpoint: Checkpoint | None
+    folder: Path, request: Request, weights: tuple[Weights, ...], parts: dict[str, Path], companions: Path | None
 ) -> Manifest:
     """Archive, tokenizer and manifest of an engine, in ``folder``."""
     from torch._inductor.package import package_aoti
@@ -182,9 +185,9 @@ def put_together(
         for name in (graph.name for graph in request.graphs)
     }
     package_aoti(str(folder / ARCHIVE), archive)
-    if checkpoint is not None:
+    if companions is not None:
         for pattern in (*COMPANIONS, "config.json"):
-            for path in filter(Path.is_file, checkpoint.folder.glob(pattern)):
+            for path in filter(Path.is_file, companions.glob(pattern)):
                 shutil.copyfile(path, folder / path.name)
     manifest = manifest_of(request, weights, {path.name: sum_of(path) for path in sorted(folder.iterdir())})
     write_text(folder / MANIFEST, manifest.text())
@@ -195,7 +198,7 @@ def check_room(folder: Path, needed: int) -> None:
     """GlmError("write-failed") where the disk has no room for the weights."""
     free = shutil.disk_usage(folder).free
     if needed > free:
-        what = f"{needed / 1e9:.1f} GB of weights are to be written and {free / 1e9:.1f} GB are free"
+        what = f"{format_size(needed)} of weights are to be written and {format_size(free)} are free"
         raise GlmError("write-failed", what, where=str(folder), hint="make room, or choose another disk")
 
 

@@ -77,7 +77,7 @@ def make_request(
         target = target_config(target, made.quantize)
     else:
         named = dtype or (default_dtype(target) if device == "cpu" else target.dtype)
-        made = planned(target, named, device, strategy, limits, total_len, batch)
+        made = planned(target, named, device, strategy, limits, (pre_len, total_len), batch)
     check_present(made.placement.values())
     return Request(target, made, name or config.name, pre_len, total_len, batch, roles, self_contained)
 
@@ -111,17 +111,17 @@ def check_plan(plan: Plan, total_len: int, batch: tuple[int, int]) -> None:
 
 
 def planned(
-    config: ModelConfig, dtype: str, device: str, strategy: str | None, limits: Sequence[float], total_len: int,
-    batch: tuple[int, int],
+    config: ModelConfig, dtype: str, device: str, strategy: str | None, limits: Sequence[float],
+    lengths: tuple[int, int], batch: tuple[int, int],
 ) -> Plan:  # fmt: skip
-    """The plan within the limits, or of one device alone.
+    """The plan within the limits, or of one device alone; lengths: those of prompts and in all.
 
     Errors: GlmError("memory-short") that says by how much it does not fit, and what would.
     """
     if strategy and not limits:
         raise GlmError("usage", "--split-strategy shares the memory of devices", hint="--multi-dev-dram-limit 8,8")
     precision = Precision.of(config, dtype)
-    counted = {"precision": precision, "context": total_len, "batch": batch[1]}
+    counted = {"precision": precision, "context": lengths[1], "batch": batch[1]}
 
     def over(sizes: Sequence[float]) -> Plan:
         names = [f"{device}:{n}" for n in range(len(sizes))]
@@ -135,8 +135,14 @@ def planned(
     if not plan.fits:
         # In this command's own words: what would fit is a limit, or what the planner says of types and lengths.
         needed = next((n / 4 for n in range(1, 4096) if over([n / 4] * len(limits)).fits), None)
-        words = [word.replace("--context", "--total-len") for word in plan.would_fit if not word.startswith("--device")]
+        words = [word.replace("--context", "--total-len") for word in plan.would_fit if holds(word, lengths[0])]
         if needed:
             words.append("--multi-dev-dram-limit " + ",".join([f"{needed:g}"] * len(limits)))
         plan = replace(plan, would_fit=tuple(words))
     return fitting(plan)
+
+
+def holds(word: str, pre_len: int) -> bool:
+    """Whether what would fit is an engine's, too: it keeps more tokens than a prompt has, and limits are said anew."""
+    option, _, value = word.partition(" ")
+    return option != "--device" and not (option == "--context" and int(value) <= pre_len)

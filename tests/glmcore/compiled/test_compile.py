@@ -31,7 +31,7 @@ from glmcore.compiled.crew import Crew
 from glmcore.compiled.dumping import Dumping
 from glmcore.compiled.manifest import MANIFEST, Manifest, manifest_from_json
 from glmcore.compiled.opening import open_engine
-from glmcore.compiled.request import Request, make_request
+from glmcore.compiled.request import Request, holds, make_request
 from glmcore.compiled.weights import OWN, write_own
 from glmcore.engine.runner import Runner
 from glmcore.errors import GlmError
@@ -339,7 +339,7 @@ def test_two_runs_do_not_write_one_engine(stood_in: list[str], tmp_path: Path) -
 
 def test_a_full_disk_is_said_before_anything_is_written(stood_in: list[str], tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
-    with pytest.raises(GlmError, match=r"GB of weights are to be written and 0\.0 GB are free"):
+    with pytest.raises(GlmError, match=r"B of weights are to be written and 10 B are free"):
         compiled(tmp_path / "engine")
 
 
@@ -348,7 +348,24 @@ def test_without_a_compiler_the_step_that_needs_it_is_named(tmp_path: Path, monk
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(GlmError, match=r"compiling a graph takes a C\+\+ compiler.*opening and running .* takes none"):
         compiled(tmp_path / "engine")
+    monkeypatch.setenv("CXX", "g++-of-another-machine")
+    with pytest.raises(GlmError, match=r"CXX names no program: g\+\+-of-another-machine, correct CXX"):
+        compiled(tmp_path / "engine")
     assert not os.listdir(tmp_path)
+
+
+def test_an_engine_is_no_checkpoint(stood_in: list[str], tmp_path: Path) -> None:
+    compiled(tmp_path / "engine")
+    with pytest.raises(GlmError, match=r"this is a compiled engine, no checkpoint.*glmcore infer --engine"):
+        open_checkpoint(tmp_path / "engine")
+
+
+def test_a_folders_tokenizer_goes_along_with_random_weights_too(stood_in: list[str], tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    shutil.copy(CASE / "config.json", tmp_path / "model")
+    (tmp_path / "model" / "tokenizer.model").write_bytes(b"words")
+    run(tmp_path / "model", "-o", tmp_path / "engine", "--random-weights", "--pre-len", 16, "--total-len", 64)
+    assert (tmp_path / "engine" / "tokenizer.model").read_bytes() == b"words"
 
 
 def test_all_weights_lie_inside_where_that_is_asked_for(stood_in: list[str], tmp_path: Path) -> None:
@@ -426,6 +443,7 @@ def test_a_limit_that_no_plan_fits_says_by_how_much_and_what_would() -> None:
     from glmcore.config import find_config
 
     config = find_config("chatglm2-6b")
+    assert holds("--quant int4", 256) and not holds("--context 256", 256) and not holds("--device cpu=8GiB", 256)
     with pytest.raises(GlmError, match=r"GiB are missing.*would fit.*--multi-dev-dram-limit (\S+),\1") as error:
         make_request(config, limits=(2.0, 2.0), dtype="bfloat16")
     [limit] = [word for word in error.value.hint.split() if "," in word and word[0].isdigit()]
