@@ -97,13 +97,16 @@ def examined(seen: Seen, name: str, about: Asked, expected: Mapping[str, Any]) -
 
 
 def measured(node: str) -> Link:
-    """How it is reached from here: small messages give half of what they take there and back, a large one the rate."""
+    """How it is reached from here: small messages give half of what they take there and back, a large one the rate.
+
+    Where a small one was kept waiting, most of the large one's time is still taken to be its way.
+    """
     import ray
 
     echo = ray.remote(max_retries=0)(probe.echo).options(**on(node))
     times = {size: [seconds(echo, size) for _ in range(ROUNDS)] for size in (SMALL, LARGE)}
     there_and_back = min(times[SMALL])
-    carrying = max(min(times[LARGE]) - there_and_back, 1e-6)
+    carrying = max(min(times[LARGE]) - there_and_back, min(times[LARGE]) / 2)
     return Link(LARGE / carrying, there_and_back / 2)
 
 

@@ -97,6 +97,9 @@ def files(model: str | None, adapter: str | None) -> dict[str, Any]:
 
 def report(model: str | None, language: str) -> dict[str, Any]:
     """What ``glmdoctor check --json`` says here, or under "error" why it says nothing."""
+    if model is not None:
+        with contextlib.suppress(GlmError):  # the doctor knows folders, and not what the hub's cache calls them
+            model = str(find_folder(model))
     asked = ["-m", "glmdoctor", "check", "--json", "--lang", language, *(["--model", model] if model else [])]
     done = programs.run(programs.with_packages(programs.own_python(), *asked), EXAMINATION_S, variables())
     try:

@@ -94,7 +94,9 @@ def explained(plan: ClusterPlan, hosts: Sequence[Host], replicas: int | None, st
             why = "are as many as were asked for" if stages else why
             sentences.append(f"{names} {why}; hops between them take {replica.hop_seconds * 1e3:.1f} ms of a token")
     if plan.idle and (replicas is None or len(plan.replicas) < replicas):
-        sentences.append(f"{', '.join(plan.idle)} together hold no further model and would make none faster")
+        holds = "holds" if len(plan.idle) == 1 else "together hold"
+        cut = f" in {stages} stages" if stages else ""
+        sentences.append(f"{', '.join(plan.idle)} {holds} no further model{cut} and would make none faster")
     if replicas is not None and len(plan.replicas) < replicas:
         sentences.append(f"{replicas} replicas were asked for, {len(plan.replicas)} can be made")
     return sentences

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from glmcore.cluster import probe
 from glmcore.cluster.fingerprints import differences, fingerprints
 from glmcore.cluster.nodes import REASONS, Node, judged
+from glmcore.programs import Done
 from glmdoctor.reports.cluster import REASONS as IN_THE_DOCTOR
 from glmdoctor.reports.cluster import Row, as_html, exit_status, lines
 from glmdoctor.reports.redact import Redactor
@@ -97,6 +100,20 @@ def test_an_adapter_is_compared_too(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert differences(fingerprints(tmp_path / "model", tmp_path / "lora"), lora) == (
         [], ["adapter/adapter_model.safetensors"]
     )  # fmt: skip
+
+
+def test_a_node_s_doctor_is_told_the_folder_of_a_model_in_the_hub_s_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The doctor is a double that says what it was started with."""
+    repository = tmp_path / "hub" / "models--glm--demo"
+    (repository / "snapshots" / "abc").mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr("glmcore.programs.run", lambda command, *_: Done(0, json.dumps({"asked": command}), ""))
+    assert probe.report("glm/demo", "en")["asked"][-2:] == ["--model", str(repository / "snapshots" / "abc")]
+    assert probe.report("glm/other", "en")["asked"][-2:] == ["--model", "glm/other"]
 
 
 def test_cards_of_which_ray_does_not_know_are_left_alone() -> None:

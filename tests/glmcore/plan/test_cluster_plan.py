@@ -79,6 +79,8 @@ def test_what_was_asked_for_is_kept_to() -> None:
     cut = plan_cluster(SIX, nodes, precision=HALF, stages=2)
     assert [len(replica.stages) for replica in cut.replicas] == [2, 2]
     assert "as many as were asked for" in cut.reasons[1] and "faster" not in " ".join(cut.reasons)
+    three = plan_cluster(SIX, nodes[:3], precision=HALF, stages=2)
+    assert three.reasons[-1] == f"{three.idle[0]} holds no further model in 2 stages and would make none faster"
     five = plan_cluster(SIX, nodes, precision=HALF, replicas=5)
     assert len(five.replicas) == 4 and "5 replicas were asked for, 4 can be made" in five.reasons
     for wrong in ({"stages": 0}, {"stages": 29}, {"replicas": 0}, {"context": 0}, {"batch": 0}):
