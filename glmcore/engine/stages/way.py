@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from glmcore.engine.runner import CACHE_BLOCK
 from glmcore.engine.stages.cache import StagedCache
 from glmcore.engine.stages.calls import Work
 from glmcore.engine.stages.pipeline import Pipeline, Trip
-from glmcore.engine.sweeps import Course, Stretch
+from glmcore.engine.sweeps import Course
 from glmcore.engine.ways.rows import Rows
 from glmcore.engine.ways.way import Habits, Reading, Timed
 
@@ -50,17 +51,13 @@ class StagedWay(Timed):
         logits = [trip.result() for trip in trips][-1]
         return tensor_of(logits)[0] if len(logits) else torch.empty(0)
 
-    def reading(
-        self, row: int, ids: Tensor, start: int, length: int, wanted: int,
-        stretches: tuple[Stretch, ...] = (), number: int = -1,
-    ) -> Work:  # fmt: skip
+    def reading(self, row: int, ids: Tensor, start: int, length: int, wanted: int) -> Work:
         """The work for ``ids`` [S] of a prompt, which stand behind the first ``start`` tokens of their row."""
         places, own = torch.arange(start, start + len(ids)), self.rows.positions[row]
         return Work(
             ids.numpy(), np.full(len(ids), row), places.numpy(),
             places[None].numpy() if own is None else own.prompt()["position_ids"].numpy(),
             prompt=length, context=0 if own is None else own.context[0], wanted=wanted,
-            stretches=stretches, number=number,
         )  # fmt: skip
 
     def both_ways(self, row: int, prompt: Sequence[int]) -> Reading:
@@ -110,6 +107,8 @@ class BothWays(Reading):
         way.rows.begun[row] = len(prompt)
         self.trip, self.ticket = Trip(way.pipeline), way.pipeline.ticket()
         self.course = Course(len(prompt), way.config.num_layers)
+        whole = way.reading(row, torch.tensor(prompt), 0, len(prompt), wanted=1)
+        self.work = replace(whole, number=self.ticket.number)
 
     @property
     def left(self) -> int:
@@ -117,12 +116,11 @@ class BothWays(Reading):
 
     @torch.inference_mode()
     def advance(self, most: int) -> Tensor | None:
-        way, ids, stretches = self.way, torch.tensor(self.prompt), self.course.go_on(most)
+        way, stretches = self.way, self.course.go_on(most)
         way.pipeline.forget_dropped()
         for handle, stage in zip(way.pipeline.handles, way.pipeline.facts, strict=True):
             if own := tuple(each for each in stretches if stage.first <= each.layer < stage.last):
-                work = way.reading(self.row, ids, 0, len(ids), 1, own, self.ticket.number)
-                self.trip.go(handle, work)
+                self.trip.go(handle, replace(self.work, stretches=own))
         if self.left:
             self.trip.wait()
             return None
