@@ -7,10 +7,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glmcore import programs
+from glmcore.chat.messages import short
 from glmcore.errors import GlmError
 from glmcore.extras import install_hint
 from glmcore.grammar.forms import Grammar
@@ -126,6 +128,9 @@ def refused(error: str, where: str) -> GlmError:
     """llguidance's own words, without the places in a grammar that the asker has never seen."""
     lines = error.splitlines()
     reason = next((line for line in lines if line.startswith("error: ")), lines[0])
+    for line, pattern in pairwise(lines):
+        if line.endswith("regex parse error:"):
+            return GlmError("usage", f"pattern {short(pattern.strip())}: {reason.removeprefix('error: ')}", where=where)
     if any(word in reason for word in LIMITS):
         reason = TOO_MUCH
     for before in BEFORE:

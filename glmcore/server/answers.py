@@ -75,6 +75,14 @@ class Telling:
         return "tool_calls" if self.deltas.called else self.ending.finish_reason
 
 
+def of_messages(error: GlmError, told: bool) -> GlmError:
+    """An error of a prompt as one of the messages it is made from; told: and from tools or a schema besides."""
+    if error.code != "context-full":
+        return error
+    hint = f"{error.hint}; what describes tools and schemas is part of it" if told else error.hint
+    return GlmError(error.code, error.what, where="messages", hint=hint)
+
+
 class Answers:
     """Requests in the core's own terms, which are those of OpenAI's chat, put into the line."""
 
@@ -99,7 +107,10 @@ class Answers:
         limit = asked.max_completion_tokens or asked.max_tokens or CHAT_TOKENS
         shape = await self._shape(asked)
         prompt = partial(self.engine.prompt, shape.messages, shape.tools, begun=asked.begun)
-        return await self._job(asked, [prompt], limit, shape.grammar, several=bool(shape.names))
+        try:
+            return await self._job(asked, [prompt], limit, shape.grammar, several=bool(shape.names))
+        except GlmError as error:
+            raise of_messages(error, bool(shape.grammar)) from None
 
     async def prompt(self, asked: ChatRequest) -> list[int]:
         """The ids that an answer would follow. Errors: as ``chats``, but for a context that is full."""

@@ -104,6 +104,7 @@ def stats_report(engine: Engine, figures: Figures, line: Line) -> dict[str, Any]
             "generation": config.generation,
             "layers": config.num_layers,
             "max_length": config.max_length,
+            "context": engine.context,
             "quantization_bit": config.quantization_bit,
         },
         "backend": engine.backend,

@@ -77,6 +77,8 @@ class Chat(AskedOfOllama):
 
 
 class Generate(AskedOfOllama):
+    words: ClassVar[Mapping[str, str]] = {**AskedOfOllama.words, "messages": "prompt"}
+
     prompt: str | None = None
     system: str | None = None
     raw: bool | None = None

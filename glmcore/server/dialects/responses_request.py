@@ -20,7 +20,7 @@ TEXTS = ("input_text", "output_text", "text")
 class CreateResponse(Asked):
     words: ClassVar[Mapping[str, str]] = {
         "max_tokens": "max_output_tokens", "response_format": "text.format", "reasoning_effort": "reasoning.effort",
-        "verbosity": "text.verbosity",
+        "verbosity": "text.verbosity", "messages": "input",
     }  # fmt: skip
     fates: ClassVar[Mapping[str, Fate]] = {
         "store": only(False), "background": only(False), "truncation": only("disabled"), "prompt": only(),

@@ -67,7 +67,7 @@ def test_an_answer_ends_exactly_where_the_schema_is_satisfied() -> None:
         ({"type": "object", "properties": 5}, "properties must be an object"),
         ({"$ref": "http://example.com/x"}, "http://example.com/x"),
         ({"$ref": "#/$defs/no"}, "/$defs/no"),
-        ({"type": "string", "pattern": "["}, "unclosed character class"),
+        ({"type": "string", "pattern": "["}, "pattern '[': unclosed character class"),
         ("text", "a JSON object"),
         ([], "a JSON object"),
         ({"enum": ["x" * 300_000]}, "longer than"),

@@ -236,6 +236,22 @@ def test_the_field_that_is_wrong_is_named(v2: Any, settings: dict[str, Any], par
     assert v2.ask("POST", CHAT, user(**settings))[1]["error"]["param"] == param
 
 
+def test_a_prompt_that_is_too_long_is_the_messages_and_what_describes_tools(v2: Any) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string", "description": "x " * 40_000}}}
+    held = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    error = v2.ask("POST", CHAT, user(response_format=held))[1]["error"]
+    assert error["param"] == "messages" and error["message"].endswith("what describes tools and schemas is part of it")
+    long = "x " * 40_000
+    for path, body, param in (
+        (CHAT, {"messages": [{"role": "user", "content": long}]}, "messages"),
+        ("/v1/responses", {"input": long}, "input"),
+    ):  # fmt: skip
+        error = v2.ask("POST", path, body)[1]["error"]
+        assert (error["param"], error["code"]) == (param, "context_length_exceeded")
+        assert error["message"].endswith("tokens or more")
+    assert v2.stats()["model"]["context"] == v2.engine.context
+
+
 def test_what_is_wrong_is_said_for_people(v2: Any) -> None:
     for path, body, said in (
         (CHAT, [1], "the body is to be a JSON object"),
