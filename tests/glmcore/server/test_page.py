@@ -235,6 +235,18 @@ def test_what_the_server_refuses_is_said(page: Any, endless_server: Any) -> None
     ask(page, "x")
     answered(page)
     assert "temperature" in page.locator("[role=alert]").inner_text()
+    api.expect(page.locator("[role=alert]")).to_be_in_viewport(ratio=1)
+
+
+def test_a_question_beside_tools_that_are_none_stays_in_its_field(page: Any, endless_server: Any) -> None:
+    visit(page, endless_server)
+    page.get_by_text("Settings").click()
+    page.get_by_label("Tools").fill("[1")
+    page.on("dialog", lambda said: said.accept())
+    ask(page, "x")
+    api.expect(page.get_by_label("Tools")).to_be_focused()
+    api.expect(page.get_by_label("Your message")).to_have_value("x")
+    assert page.locator(".message").count() == 0 and page.evaluate("conversations[0].messages.length") == 0
 
 
 def test_the_machine_shows_its_plan_its_figures_and_the_doctors_report(page: Any, endless_server: Any) -> None:
