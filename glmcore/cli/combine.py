@@ -11,8 +11,8 @@ from glmcore.cli.terminal import say
 
 @click.command()
 @click.argument("engines", metavar="ENGINE ENGINE…", nargs=-1)
-@click.option("--ngf-1", metavar="ENGINE", help="The brief's word for the first ENGINE.")
-@click.option("--ngf-2", metavar="ENGINE", help="The brief's word for the second.")
+@click.option("--ngf-1", metavar="ENGINE", help="The closed tool chain's word for the first ENGINE.")
+@click.option("--ngf-2", metavar="ENGINE", help="Its word for the second.")
 @click.option("-o", "--output", metavar="ENGINE", required=True, help="The folder of the combined engine.")
 @click.option("--json", "as_json", is_flag=True)
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")

@@ -40,7 +40,7 @@ class Quantisation(click.ParamType):
 
 @click.command()
 @click.argument("model", metavar="MODEL", required=False)
-@click.option("-o", "--output", metavar="DIR", help="The engine's folder.")
+@click.option("-o", "--output", metavar="DIR", help="The engine's folder. This or --target-path is needed.")
 @click.option("--role", type=click.Choice(list(ROLES)), help="[default: both; an engine each with --target-path]")
 @click.option(
     "--pre-len", type=int, default=USUAL_PRE_LEN, show_default=True, help="Tokens of a prompt that are read at once."
@@ -49,7 +49,7 @@ class Quantisation(click.ParamType):
 @click.option("--static-batch-size", type=click.IntRange(1), help="Rows of every call. [default: 1]")
 @click.option("--any-batch", is_flag=True, help="Graphs that take 1 to 32 rows, in place of --static-batch-size.")
 @click.option("--dtype", type=click.Choice(list(DTYPES)), help="Of what is not quantised. [default: as for chat]")
-@click.option("--quant", type=Quantisation(), help="[default: as the checkpoint is]")
+@click.option("--quant", type=Quantisation(), metavar="[int8|int4|none]", help="[default: as the checkpoint is]")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: cpu, or what --plan names]")
 @click.option("--plan", "plan_file", metavar="FILE", help="A placement made by glmcore plan.")
 @click.option(
@@ -61,11 +61,17 @@ class Quantisation(click.ParamType):
 @click.option("--self-contained", is_flag=True, help="All weights inside the engine's folder.")
 @click.option("--golden", is_flag=True, help="A graph more, that tells every layer's states, and a reference call.")
 @click.option("--random-weights", is_flag=True, help="Take MODEL's configuration alone, for example chatglm2-6b.")
-@click.option("--model-path", metavar="PATH", help="The brief's word for MODEL; of a model.onnx the folder counts.")
-@click.option("--target-path", metavar="DIR", help="The brief's word: two engines go there, by --export-name.")
-@click.option("--is-bf16", type=Truth(), help="The brief's word: --dtype bf16, or fp16. [default: True]")
-@click.option("--int4", type=Truth(), help="The brief's word: --quant int4.")
-@click.option("--ngf", type=Truth(), help="The brief's word: names end in .ngf, or in .tar. [default: True]")
+@click.option(
+    "--model-path", metavar="PATH", help="The closed tool chain's word for MODEL; of a model.onnx the folder counts."
+)
+@click.option(
+    "--target-path",
+    metavar="DIR",
+    help="Its word: two engines go there, named by --export-name, in its types: bf16 and int8 where nothing is said.",
+)
+@click.option("--is-bf16", type=Truth(), metavar="[True|False]", help="Its word: --dtype bf16, or fp16.")
+@click.option("--int4", type=Truth(), metavar="[True|False]", help="Its word: --quant int4.")
+@click.option("--ngf", type=Truth(), metavar="[True|False]", help="Its word: names end in .ngf (default) or .tar.")
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 def compile(
     model: str | None,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import tempfile
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -124,8 +126,14 @@ def compile_graph(program: ExportedProgram, cxx: str, device: torch.device) -> l
         raise  # a full disk, a file that cannot be written
     except Exception as error:  # torch's compiler fails in types of its own
         if os.strerror(errno.ENOSPC) in str(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.environ.get(CACHE)) from error
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), fullest()) from error
         raise GlmError("compile-failed", f"a graph could not be compiled: {first_line(error)}", where=cxx) from error
+
+
+def fullest() -> str:
+    """Of the two folders that torch and the compiler write into the one that has less room."""
+    folders = [folder for folder in (os.environ.get(CACHE), tempfile.gettempdir()) if folder and os.path.isdir(folder)]
+    return min(folders, key=lambda folder: shutil.disk_usage(folder).free)
 
 
 def first_line(error: Exception) -> str:

@@ -52,8 +52,8 @@ def plan_for(
     if cache and found.cache not in (None, cache):
         hint = f"make a new one: glmcore plan --cache {cache}"
         raise GlmError("usage", f"the plan keeps keys and values in {found.cache}, not {cache}", hint=hint)
-    if config.quantization_bit and not found.quantize:
-        bits = config.quantization_bit
+    bits = config.quantization_bit
+    if bits and found.quantize != f"int{bits}":
         raise GlmError("usage", f"the plan is not for int{bits} weights", hint=f"glmcore plan --quant int{bits}")
     return found
 

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from glmcore.checkpoint import open_checkpoint
 from glmcore.checkpoint.lock import LOCK
 from glmcore.cli import group
 from glmcore.cli.compile import types_of
-from glmcore.compiled import make, work
+from glmcore.compiled import build, make, work
 from glmcore.compiled.checks import Here, foreign, here
 from glmcore.compiled.crew import Crew
 from glmcore.compiled.dumping import Dumping
@@ -352,6 +353,27 @@ def test_without_a_compiler_the_step_that_needs_it_is_named(tmp_path: Path, monk
     with pytest.raises(GlmError, match=r"CXX names no program: g\+\+-of-another-machine, correct CXX"):
         compiled(tmp_path / "engine")
     assert not os.listdir(tmp_path)
+
+
+def test_the_disk_that_is_full_is_named(tmp_path: Path, monkeypatch) -> None:
+    """The compiler writes among the temporary files, torch into its cache."""
+    full, other = tmp_path / "full", tmp_path / "other"
+    full.mkdir(), other.mkdir()
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=int(Path(folder) == other)))
+    for cache, temporary in ((full, other), (other, full)):
+        monkeypatch.setenv(build.CACHE, str(cache))
+        monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+        assert build.fullest() == str(full)
+
+
+def test_a_plan_for_other_weights_is_refused(tmp_path: Path) -> None:
+    with open_checkpoint(GOLDEN / "v2" / "base") as checkpoint:
+        config = checkpoint.config
+    (tmp_path / "plan").write_text(
+        json.dumps(make_request(config, pre_len=8, total_len=64, quantize="int8").plan.to_json())
+    )
+    with pytest.raises(GlmError, match=r"the plan is not for int4 weights, glmcore plan --quant int4"):
+        make_request(config, pre_len=8, total_len=64, quantize="int4", plan=tmp_path / "plan")
 
 
 def test_an_engine_is_no_checkpoint(stood_in: list[str], tmp_path: Path) -> None:
