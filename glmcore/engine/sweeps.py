@@ -11,8 +11,10 @@ from typing import NamedTuple
 from glmcore.kernels import abi
 
 # What a token costs in each of the sweeps: the first one's matrix is a quarter of all that a layer of ChatGLM-6B has.
-COSTS = {abi.STORING: 1, abi.SEEING: 3}
-LAYER = sum(COSTS.values())
+COSTS = {abi.STORING: 4, abi.SEEING: 12}
+# Keys that cost as much as 1 of these to look at: with 2,000 the second sweep takes 4.4 times as long as the first (one
+# thread of a Zen 4).
+KEYS = 350
 # Tokens of a stretch. More share no more of the work (CHUNK in cpu/glm.h), and fewer take nearly as long as the least:
 # weights are unpacked for all of them.
 MOST, LEAST = 128, 32
@@ -31,8 +33,10 @@ class Course:
     """How far ``count`` tokens are on their way through ``layers`` layers, by the work that it takes."""
 
     def __init__(self, count: int, layers: int) -> None:
-        self.count, self.token = count, layers * LAYER
-        self.done = 0
+        self.count, self.done = count, 0
+        self.costs = {**COSTS, abi.SEEING: COSTS[abi.SEEING] + count // KEYS}
+        self.layer = sum(self.costs.values())  # of a token
+        self.token = layers * self.layer
 
     @property
     def left(self) -> int:
@@ -41,18 +45,18 @@ class Course:
 
     def go_on(self, tokens: int) -> list[Stretch]:
         """What is done next: for so many tokens less to be ``left``, or as few more as can be."""
-        until, found = max(0, self.count - self.left + tokens) * self.token, []
+        until, found = (self.count - self.left + tokens) * self.token, []
         while self.done < min(until, self.count * self.token):
             found.append(self._next(until - self.done))
-            self.done += (found[-1].last - found[-1].first) * COSTS[found[-1].half]
+            self.done += (found[-1].last - found[-1].first) * self.costs[found[-1].half]
         return found
 
     def _next(self, work: int) -> Stretch:
         """What is nearest to so much work; where more is wanted a sweep's rest is cut evenly."""
-        layer, within = divmod(self.done, self.count * LAYER)
-        half = abi.STORING if within < self.count * COSTS[abi.STORING] else abi.SEEING
-        before = 0 if half == abi.STORING else self.count * COSTS[abi.STORING]
-        first = (within - before) // COSTS[half]
+        layer, within = divmod(self.done, self.count * self.layer)
+        storing = self.count * self.costs[abi.STORING]
+        half = abi.STORING if within < storing else abi.SEEING
+        first = (within - storing * (half == abi.SEEING)) // self.costs[half]
         rest = self.count - first
-        size = min(-(-rest // -(-rest // MOST)), max(LEAST, -(-work // COSTS[half])))
+        size = min(-(-rest // -(-rest // MOST)), max(LEAST, -(-work // self.costs[half])))
         return Stretch(layer, half, first, first + size)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from glmcore.bench.workloads import prompt_ids, random_model
 from glmcore.config import NAMED
 from glmcore.engine.native import NativeModel, Pass
-from glmcore.engine.sweeps import COSTS, LEAST, MOST, Course
+from glmcore.engine.sweeps import LEAST, MOST, Course
 from glmcore.engine.ways import NativeWay, Rows
 from glmcore.kernels import abi
 from glmcore.kernels.load import PRECISIONS, load_kernel
@@ -92,9 +92,9 @@ def test_every_token_goes_through_both_halves_of_every_layer_in_their_order(coun
     for tokens in itertools.cycle(amounts):
         before = course.left
         found = course.go_on(tokens)
-        work = sum((piece.last - piece.first) * COSTS[piece.half] for piece in found)
+        work = sum((piece.last - piece.first) * course.costs[piece.half] for piece in found)
         assert found and course.left <= max(0, before - tokens)
-        assert work < tokens * course.token + LEAST * max(COSTS.values())
+        assert work < tokens * course.token + LEAST * max(course.costs.values())
         gone += found
         if not course.left:
             break
