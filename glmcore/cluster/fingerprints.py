@@ -24,7 +24,7 @@ def fingerprints(folder: Path, adapter: Path | None = None) -> dict[str, str]:
 
     Errors: GlmError of ``find_weights``, OSError.
     """
-    names = {"config.json", *NAMES.values(), *(index for index, _ in FORMATS)}
+    names = {"config.json", "tokenizer_config.json", *NAMES.values(), *(index for index, _ in FORMATS)}
     paths = {path.name: path for path in (*present(folder, names), *find_weights(folder).paths)}
     if adapter is not None:
         paths |= {f"adapter/{path.name}": path for path in adapter_files(adapter)}

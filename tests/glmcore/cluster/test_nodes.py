@@ -75,8 +75,10 @@ def test_a_file_is_hashed_again_when_it_changes(tmp_path: Any, monkeypatch: pyte
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"1234")
+    (folder / "tokenizer_config.json").write_text("{}")
     first = fingerprints(folder)
-    assert first == fingerprints(folder) and set(first) == {"config.json", "model.safetensors"}
+    assert first == fingerprints(folder)
+    assert set(first) == {"config.json", "tokenizer_config.json", "model.safetensors"}
     (folder / "model.safetensors").write_bytes(b"12345")
     assert differences(fingerprints(folder), first) == ([], ["model.safetensors"])
 
