@@ -3,7 +3,7 @@
 
     python scripts/check_engines.py [--only v2/base] [--type int4] [--work FOLDER] [--uncompiled] [--split]
 
-Prints a line for each and exits with 1 where tokens differ. A pair of graphs takes about 40 s of CPU, two at once; what
+Prints a line for each and exits with 1 where tokens differ. A pair of graphs takes some 50 s of CPU, two at once; what
 is finished is kept in --work and used again. --uncompiled runs the graphs' modules without compiling them: seconds for
 all of them. --split shares each model over two logical devices, and holds the bytes that published models would take
 there against the plan's.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from glmcore.checkpoint import Checkpoint
 from glmcore.checkpoint.tensor_files import SafetensorsFile, TensorInfo
@@ -50,7 +50,16 @@ def stage_graph(
     module = StageGraph(model, stage, telling=graph.role == "golden")
     for name, _ in [*module.model.named_parameters(remove_duplicate=False), *module.model.named_buffers()]:
         assign(module.model, name, constants[name].to(device_of(stage.device)))
+    as_parameters(module)
     return module.eval()
+
+
+def as_parameters(model: nn.Module) -> None:
+    """Make parameters of all buffers: while torch compiles it copies these, which a graph might change, not those."""
+    for module in model.modules():
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            delattr(module, name)
+            module.register_parameter(name, nn.Parameter(buffer, requires_grad=False))
 
 
 def as_runner(module: StageGraph) -> Runner:

@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 
 from glmcore.checkpoint import open_checkpoint
 from glmcore.compiled import operators
-from glmcore.compiled.modules import uncompiled
+from glmcore.compiled.modules import bound, stage_graph, uncompiled
 from glmcore.compiled.opened import Call, Opened
 from glmcore.compiled.request import make_request
+from glmcore.compiled.weights import OWN, wanted, write_own
 from glmcore.engine.runner import Runner
 from glmcore.errors import GlmError
 from glmcore.kernels.load import load_kernel
@@ -153,3 +154,15 @@ def test_the_last_token_that_fits_is_the_last(tmp_path: Path) -> None:
     assert torch.isfinite(engine.decode([7], caches)).all()
     with pytest.raises(GlmError, match="65 tokens do not fit"):
         engine.decode([7], caches)
+
+
+def test_weights_stay_where_they_are_mapped_while_torch_compiles(tmp_path: Path) -> None:
+    """It copies buffers: as many gigabytes as a model has, for each graph."""
+    with open_checkpoint(GOLDEN / "v2" / "int4") as checkpoint:
+        request = make_request(checkpoint.config, pre_len=16, total_len=64)
+        needed = wanted(checkpoint, request.config, request.plan)
+        write_own(tmp_path / OWN, checkpoint, request.config, needed)
+    constants = bound(needed, tmp_path / OWN)
+    module = stage_graph(request.config, request.plan.types, request.stages[0], request.graphs[0], constants)
+    places = {tensor.data_ptr() for tensor in constants.values()}
+    assert not list(module.buffers()) and {tensor.data_ptr() for tensor in module.parameters()} == places
