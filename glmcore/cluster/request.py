@@ -59,8 +59,10 @@ class Request:
         return self.loading.get("adapter")
 
     def check(self) -> None:
-        """Read what is asked for, before anything is started. Errors: those of ``wish``."""
-        _ = self.wish
+        """Look for what is asked for, before anything is started. Errors: GlmError("model-path") and of an adapter."""
+        _ = self.folder
+        if self.adapter is not None:
+            self._stages()
 
     @cached_property
     def wish(self) -> Wish:

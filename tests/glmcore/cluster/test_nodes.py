@@ -12,6 +12,7 @@ from glmcore.cluster import probe
 from glmcore.cluster.fingerprints import differences, fingerprints
 from glmcore.cluster.nodes import REASONS, Node, judged
 from glmcore.programs import Done
+from glmdoctor.cli.nodes import check_nodes
 from glmdoctor.reports.cluster import REASONS as IN_THE_DOCTOR
 from glmdoctor.reports.cluster import Row, as_html, exit_status, lines
 from glmdoctor.reports.redact import Redactor
@@ -147,6 +148,15 @@ def test_the_table_for_the_terminal_in_both_languages() -> None:
     assert "node2  10.0.0.2  broken" in english and "There: apt install gcc" in english
     assert "1 of 3 nodes are fit" in english and "the checkpoint there lacks a.bin" in english
     assert "该节点的检查点缺少 a.bin" in chinese and "在该节点： 把检查点复制到相同路径" in chinese
+
+
+def test_the_doctor_s_command_shows_the_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The cluster is a double; a real one is asked in test_cluster.py."""
+    monkeypatch.setattr("glmdoctor.cli.nodes.examined", lambda *asked: ROWS)
+    assert check_nodes("auto", None, "terminal", "en") == 1
+    assert "node2  10.0.0.2  broken" in (said := capsys.readouterr().out) and "1 of 3 nodes are fit" in said
 
 
 def test_the_page_shows_words_as_words_and_nobody_s_home() -> None:
