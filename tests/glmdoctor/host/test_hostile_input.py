@@ -79,7 +79,7 @@ def examined(files: dict[str, str | bytes]) -> Checkpoint:
     return found
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(st.dictionaries(st.sampled_from(KEYS), values, max_size=4))
 def test_any_configuration(changes) -> None:
     examined({"config.json": json.dumps({**SOUND, **changes}), "model.safetensors": safetensors({})})
@@ -91,7 +91,7 @@ def test_any_index(index) -> None:
     examined({"config.json": json.dumps(SOUND), "model.safetensors.index.json": json.dumps(index)})
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(st.dictionaries(st.just(TENSOR) | words, values | st.fixed_dictionaries({"dtype": words | st.just("F16"), "shape": values, "data_offsets": values}), max_size=3))  # fmt: skip # noqa: E501
 def test_any_safetensors_header(header) -> None:
     examined({"config.json": json.dumps(SOUND), "model.safetensors": safetensors(header)})
@@ -108,7 +108,7 @@ def test_any_length_of_a_header(length, name) -> None:
     examined({"config.json": json.dumps(SOUND), name: safetensors({}, length)})
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(st.data(), st.booleans())
 def test_any_damage_to_torchs_files(data, zipped) -> None:
     raw = bytearray(torch_zip() if zipped else pickle.dumps({"weight": list(range(20))}, protocol=2))
