@@ -5,6 +5,7 @@ All of it is decided before any code of the engine is loaded. Imports no torch: 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from glmcore.kernels.isa import cpu_features
 from glmcore.reading import JSON_LIMIT, read_bytes
 
 ANEW = "compile it anew on this machine: glmcore compile"
+AGAIN = "copy the engine again, or compile it anew"
 KERNELS = Path(__file__).parent.parent / "kernels"
 # What computes a graph's quantised products, beside the kernel's own sources.
 OPERATORS = (
@@ -88,14 +90,14 @@ def read_manifest(folder: str | Path) -> Manifest:
         hint = "give a folder that glmcore compile or combine made"
         raise invalid(f"there is no {MANIFEST}: this is no engine", folder, hint) from None
     except OSError as error:
-        raise invalid(f"{MANIFEST} cannot be read: {error.strerror}", folder) from error
+        raise invalid(f"{MANIFEST} cannot be read: {error.strerror}", folder, readable(error, AGAIN)) from error
     return manifest_from_json(text, str(path))
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
     """Every file is there and what it was. Errors: GlmError("engine-damaged") with the first that is not."""
     for name, wanted in manifest.files.items():
-        check_file(folder / name, wanted, "copy the engine again, or compile it anew")
+        check_file(folder / name, wanted, AGAIN)
     for part in manifest.weights:
         check_file(path_of(folder, part), FileSum(part.size, part.sha256), hint_of(part))
 
@@ -112,7 +114,7 @@ def path_of(folder: Path, part: Weights) -> Path:
 
 def hint_of(part: Weights) -> str:
     if part.how == "inside":
-        return "copy the engine again, or compile it anew"
+        return AGAIN
     return (
         f"bring the checkpoint's {os.path.basename(part.file)} back there or into the engine's folder, or compile anew"
     )
@@ -127,13 +129,18 @@ def check_file(path: Path, wanted: FileSum, hint: str) -> None:
         raise damaged(f"{path.name} is missing", path.parent, hint) from None
     except OSError as error:
         what = f"{path.name} cannot be read: {error.strerror}"
-        raise damaged(what, path.parent, hint) from error
+        raise damaged(what, path.parent, readable(error, hint)) from error
     if found == wanted:
         return
     changed = (
         f"has {found.size} bytes of {wanted.size}" if found.size != wanted.size else "has changed (its hash differs)"
     )
     raise damaged(f"{path.name} {changed}", path.parent, hint)
+
+
+def readable(error: OSError, hint: str) -> str:
+    """What to do about a file that cannot be read: ``hint`` where its permissions are not why."""
+    return "let this user read it" if error.errno == errno.EACCES else hint
 
 
 def check_owner(path: Path) -> None:

@@ -26,11 +26,11 @@ from glmcore.checkpoint import open_checkpoint
 from glmcore.checkpoint.lock import LOCK
 from glmcore.cli import group
 from glmcore.cli.compile import types_of
-from glmcore.compiled import build, make, work
+from glmcore.compiled import build, checks, make, work
 from glmcore.compiled.checks import Here, foreign, here
 from glmcore.compiled.crew import Crew
 from glmcore.compiled.dumping import Dumping
-from glmcore.compiled.manifest import MANIFEST, Manifest, manifest_from_json
+from glmcore.compiled.manifest import MANIFEST, FileSum, Manifest, manifest_from_json
 from glmcore.compiled.opening import open_engine
 from glmcore.compiled.request import Request, holds, make_request
 from glmcore.compiled.weights import OWN, write_own
@@ -353,6 +353,19 @@ def test_without_a_compiler_the_step_that_needs_it_is_named(tmp_path: Path, monk
     with pytest.raises(GlmError, match=r"CXX names no program: g\+\+-of-another-machine, correct CXX"):
         compiled(tmp_path / "engine")
     assert not os.listdir(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_no_reason_to_compile_anew(tmp_path: Path, monkeypatch) -> None:
+    def denied(path: Path, *_) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    (tmp_path / "engine.pt2").touch()
+    monkeypatch.setattr(checks, "sum_of", denied)
+    with pytest.raises(GlmError, match=r"engine\.pt2 cannot be read: Permission denied, .*, let this user read it"):
+        checks.check_file(tmp_path / "engine.pt2", FileSum(0, ""), "compile it anew")
+    monkeypatch.setattr(checks, "read_bytes", denied)
+    with pytest.raises(GlmError, match=r"manifest\.json cannot be read: Permission denied, .*, let this user read it"):
+        checks.read_manifest(tmp_path)
 
 
 def test_the_disk_that_is_full_is_named(tmp_path: Path, monkeypatch) -> None:
