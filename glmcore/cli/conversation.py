@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from glmcore.chat.messages import turns as read_turns
 from glmcore.cli.display import Plain
-from glmcore.cli.settings import Settings
+from glmcore.cli.settings import LENGTH, Settings
 from glmcore.errors import GlmError
 from glmcore.output import write_text
 from glmcore.reading import JSON_LIMIT, parse_json, read_bytes
@@ -79,6 +79,15 @@ class Conversation:
         if not asked:
             raise GlmError("usage", "nothing has been asked yet")
         return asked[-1], read_turns([self.turns[asked[-1]]])[0].content
+
+    def cut(self) -> str:
+        """Why the last answer ended before its end, and what to do; "" where it did not."""
+        stats, context = self.engine.stats, self.engine.context
+        if stats.prompt_tokens + stats.generated_tokens >= context:
+            return f"the context of {context} tokens is full: /clear begins anew, /undo takes the last question back"
+        longest = self.settings.given.get("max_new_tokens", LENGTH)
+        said = stats.generated_tokens
+        return f"cut at {longest} tokens: /set max_new_tokens N allows more" if said >= longest else ""
 
     def attach(self, path: Path) -> int:
         """Let a file's text go with the next question; its tokens. Errors: GlmError("usage", "context-full")."""

@@ -85,6 +85,7 @@ class Repl:
         if text:
             with unseen_keys():
                 self.conversation.answer(text, display(NAME))
+            self.say_if_cut()
 
     def obey(self, line: str) -> bool:
         """Carry a command out. A line that only looks like one, say a path, is none; a word may be mistyped."""
@@ -115,6 +116,11 @@ class Repl:
     def do_regen(self, argument: str) -> None:
         with unseen_keys():
             self.conversation.answer_again(display(NAME))
+        self.say_if_cut()
+
+    def say_if_cut(self) -> None:
+        if why := self.conversation.cut():
+            write_through(f"({why})\n")
 
     def do_file(self, argument: str) -> None:
         path = named(argument, "/file report.txt")

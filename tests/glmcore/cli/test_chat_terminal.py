@@ -189,7 +189,8 @@ def test_settings_undo_and_another_answer(chat: pexpect.spawn, tmp_path: Path) -
     say(chat, "first")
     say(chat, "second")
     [_, first, _, second] = [message["content"] for message in saved(chat, tmp_path)]
-    assert "glm> " in say(chat, "/regen")
+    again = say(chat, "/regen")
+    assert "glm> " in again and "(cut at 4 tokens: /set max_new_tokens N allows more)" in again
     again = [message["content"] for message in saved(chat, tmp_path)]
     assert again[:3] == ["first", first, "second"] and again[3] not in ("", second)
     assert "(taken back: second)" in say(chat, "/undo") and len(saved(chat, tmp_path)) == 2
