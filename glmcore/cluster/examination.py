@@ -64,6 +64,7 @@ class Asked:
 
     model: str | None
     adapter: str | None = None
+    kernel: bool = False  # whether the model is to run through the CPU's kernel
     language: str = "en"  # of the doctor's report
 
 
@@ -91,7 +92,7 @@ def examined_nodes(about: Asked, expected: Mapping[str, Any]) -> list[Node]:
 def examined(seen: Seen, name: str, about: Asked, expected: Mapping[str, Any]) -> Node:
     """Ask a node, and judge what it says; one that says nothing gets nothing."""
     facts = asked(seen.id, about, expected)
-    verdict = judged(facts, expected, about.model)
+    verdict = judged(facts, expected, about.model, kernel=about.kernel)
     link = USUAL if verdict.kind else measured(seen.id)
     return Node(seen.id, name, seen.address, facts, verdict, seen.cpus, seen.gpus, link)
 

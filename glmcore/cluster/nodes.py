@@ -97,8 +97,13 @@ class Node:
         }  # fmt: skip
 
 
-def judged(facts: Mapping[str, Any], reference: Mapping[str, Any], model: str | None) -> Verdict:
-    """What is against a node, by its facts and the front's own ("versions", "files"). The first reason counts."""
+def judged(
+    facts: Mapping[str, Any], reference: Mapping[str, Any], model: str | None, *, kernel: bool = False
+) -> Verdict:
+    """What is against a node, by its facts and the front's own ("versions", "files"). The first reason counts.
+
+    kernel: whether the model is to run through the CPU's kernel, be it quantised only while it is loaded.
+    """
     if "absent" in facts:
         return verdict("absent", why=facts["absent"])
     if "error" in facts:
@@ -107,6 +112,7 @@ def judged(facts: Mapping[str, Any], reference: Mapping[str, Any], model: str | 
         other_versions(facts["versions"], reference["versions"])
         or files_differ(facts["files"], reference["files"])
         or unhealthy(facts["report"], model)
+        or (without_kernel(facts, model) if kernel else None)
         or Verdict()
     )
 
@@ -142,6 +148,15 @@ def unhealthy(report: Mapping[str, Any], model: str | None) -> Verdict | None:
     cause = root_cause(report)
     if report["verdict"] != "broken" or cause is None:
         return None
+    return verdict("unhealthy", why=cause["title"], fix=fix_of(cause, model))
+
+
+def without_kernel(facts: Mapping[str, Any], model: str | None) -> Verdict | None:
+    """Without it torch would compute on a node's CPU: much longer, and other bits than the other nodes have."""
+    bad = {each["id"]: each for each in facts["report"]["findings"] if each["status"] in ("fail", "warn")}
+    if "kernel.build" not in bad or any(not is_cpu(device["name"]) for device in facts["devices"]):
+        return None
+    cause = bad.get("compiler.found", bad["kernel.build"])
     return verdict("unhealthy", why=cause["title"], fix=fix_of(cause, model))
 
 

@@ -77,6 +77,11 @@ class Request:
         precision = Precision.of(config, self.dtype or default_dtype(config), config.quantization_bit, self.cache)
         return Wish(config, precision, context, self.replicas, self.threads, self._stages())
 
+    @property
+    def kernel(self) -> bool:
+        """Whether it runs through the CPU's kernel there, as what is quantised or kept in 16 bits does."""
+        return bool(self.wish.precision.bits) or self.wish.precision.dtype != "float32"
+
     def _stages(self) -> int | None:
         """As asked for, but one where there is a P-Tuning."""
         from glmcore.place.adapters import PrefixTuning, open_adapter

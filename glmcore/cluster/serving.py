@@ -39,10 +39,14 @@ class Planned:
 def planned(request: Request) -> Planned:
     """Examine the nodes of the cluster that was joined, and plan; nothing is started beside. Errors: GlmError."""
     wish = request.wish
-    nodes = examined_nodes(Asked(request.model, request.adapter), reference(request.folder, request.adapter))
+    nodes = examined_nodes(about(request), reference(request.folder, request.adapter))
     plan = plan_of(wish, nodes)
     assert plan is not None  # a replica at least is wanted
     return Planned(wish, tuple(nodes), plan)
+
+
+def about(request: Request) -> Asked:
+    return Asked(request.model, request.adapter, request.kernel)
 
 
 @contextmanager
@@ -56,7 +60,7 @@ def serving(request: Request) -> Iterator[Front]:
     answering = {**request.answering, "context": request.context}
 
     def examine(seen: Seen, name: str) -> Node:
-        return examined(seen, name, Asked(request.model, request.adapter), expected)
+        return examined(seen, name, about(request), expected)
 
     def begin(spec: Spec, lost: Callable, ended: Callable):
         return start(spec, request.model, request.loading, answering, lost, ended)

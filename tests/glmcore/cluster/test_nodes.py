@@ -62,6 +62,20 @@ def test_what_is_against_a_node(facts: dict[str, Any], kind: str, against: str, 
     assert said.kind == kind and against in said.against and fix in said.fix
 
 
+def test_a_node_without_the_kernel_is_no_node_for_a_model_that_is_quantised_while_loading() -> None:
+    """Its doctor, who sees the checkpoint, only warns."""
+    warnings = [{**finding(id, "warn", True, "apt install gcc"), "id": id} for id in ("kernel.build", "compiler.found")]
+    facts = {
+        "versions": VERSIONS, "files": REFERENCE["files"], "devices": [{"name": "cpu"}],
+        "report": {"verdict": "degraded", "findings": warnings},
+    }  # fmt: skip
+    assert not judged(facts, REFERENCE, None).kind
+    said = judged(facts, REFERENCE, None, kernel=True)
+    assert (said.kind, said.against, said.fix) == ("unhealthy", "compiler.found", "apt install gcc")
+    assert not judged({**facts, "report": HEALTHY}, REFERENCE, None, kernel=True).kind
+    assert not judged({**facts, "devices": [{"name": "cuda:0"}, {"name": "cpu"}]}, REFERENCE, None, kernel=True).kind
+
+
 def test_many_missing_files_are_counted() -> None:
     missing, other = differences({}, {f"{n}.bin": "x" for n in range(7)})
     assert len(missing) == 7 and not other

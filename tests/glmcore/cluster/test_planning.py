@@ -80,6 +80,13 @@ def test_a_process_with_anything_on_a_card_is_given_all_cards_of_its_node() -> N
         assert cards(spec.shares[0]) == gpus
 
 
+def test_what_runs_through_the_kernel() -> None:
+    model = str(GOLDEN / "v2" / "base")
+    assert not Request(model, dtype="float32").kernel
+    assert Request(model, quant="int8").kernel and Request(model, dtype="bfloat16").kernel
+    assert Request(str(GOLDEN / "v2" / "int4")).kernel
+
+
 def test_a_p_tuning_lies_whole_and_a_lora_need_not(tmp_path: Path) -> None:
     model = GOLDEN / "v2" / "base"
     config = ModelConfig.from_folder(model)
