@@ -107,7 +107,7 @@ class MeanState(Observer):
     @property
     def vector(self) -> Tensor:
         """[hidden size] in float32, of length 1. Errors: GlmError("not-finite")."""
-        mean = self._total / self._total.norm()
+        mean: Tensor = self._total / self._total.norm()
         if not torch.isfinite(mean).all():
             raise GlmError("not-finite", "the model's states are NaN or infinite", hint="try another --dtype")
         return mean.float()

@@ -72,7 +72,8 @@ class Way(ABC):
         common = min(common_prefix(held, prompt), len(prompt) - 1)
         if len(prompt) <= self.short:
             return 0 if read else common
-        return min(common, read) // self.grid * self.grid
+        kept: int = min(common, read) // self.grid * self.grid
+        return kept
 
     def both_ways(self, row: int, prompt: Sequence[int]) -> Reading:
         """The reading of a prompt that sees itself both ways, and so goes through every layer in one piece."""

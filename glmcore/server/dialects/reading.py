@@ -67,7 +67,9 @@ def understood(asked: Asked) -> ChatRequest | CompletionRequest:
             core[name] = value
         elif value is not None:
             refuse_unless_neutral(name, value, {**FIELDS, **ONE_ANSWER, **asked.fates})
-    return validated(CompletionRequest if "prompt" in core else ChatRequest, core, asked.words)
+    if "prompt" in core:
+        return validated(CompletionRequest, core, asked.words)
+    return validated(ChatRequest, core, asked.words)
 
 
 def validated(kind: type[Core], core: Mapping[str, Any], words: Mapping[str, str]) -> Core:
