@@ -134,6 +134,8 @@ def test_the_page_shows_the_machines(server: Served, unfit: dict[str, str]) -> N
         api.expect(table.locator("tr")).to_have_count(5, timeout=20_000)
         said = table.inner_text()
         api.expect(page.locator(".device .bar")).to_have_count(2)
+        page.locator("#language").select_option("zh")
+        api.expect(table).to_contain_text("服务中")
         started.close()
     assert said.count("serving") == 2 and said.count("unfit") == 2 and all(why in said for why in unfit)
 
