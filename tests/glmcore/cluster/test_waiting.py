@@ -18,6 +18,7 @@ from glmcore.cluster import waiting
 def never(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Ray's own waiting has a double, which brings nothing."""
     monkeypatch.setattr(ray, "wait", lambda refs, timeout: ([], refs))
+    waiting.begin()
     yield
     waiting.begin()
 
