@@ -74,30 +74,12 @@ class Quantisation(click.ParamType):
 @click.option("--ngf", type=Truth(), metavar="[True|False]", help="Its word: names end in .ngf (default) or .tar.")
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 def compile(
-    model: str | None,
-    output: str | None,
-    role: str | None,
-    pre_len: int,
-    total_len: int,
-    static_batch_size: int | None,
-    any_batch: bool,
-    dtype: str | None,
-    quant: str | None,
-    device: str | None,
-    plan_file: str | None,
-    strategy: str | None,
-    limits: str | None,
-    export_name: str | None,
-    self_contained: bool,
-    golden: bool,
-    random_weights: bool,
-    model_path: str | None,
-    target_path: str | None,
-    is_bf16: bool | None,
-    int4: bool | None,
-    ngf: bool | None,
-    debug: bool,
-) -> None:
+    model: str | None, output: str | None, role: str | None, pre_len: int, total_len: int,
+    static_batch_size: int | None, any_batch: bool, dtype: str | None, quant: str | None, device: str | None,
+    plan_file: str | None, strategy: str | None, limits: str | None, export_name: str | None, self_contained: bool,
+    golden: bool, random_weights: bool, model_path: str | None, target_path: str | None, is_bf16: bool | None,
+    int4: bool | None, ngf: bool | None, debug: bool,
+) -> None:  # fmt: skip
     """Compile MODEL (a checkpoint folder) into an engine: graphs of known lengths. A run that was stopped goes on."""
     check_places(model, model_path, output, target_path)
     check_together(
