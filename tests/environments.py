@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import shutil
 import venv
+from importlib.metadata import distribution
 from pathlib import Path
-
-import pip
 
 
 def make_environment(folder: Path) -> Path:
     """An environment at ``folder`` with pip alone; its site-packages."""
     venv.create(folder, with_pip=False, symlinks=True)
     [site] = folder.glob("lib/python3*/site-packages")
-    here = Path(pip.__file__).parents[1]
-    for name in ("pip", f"pip-{pip.__version__}.dist-info"):
-        shutil.copytree(here / name, site / name)
+    pip = distribution("pip")  # not imported: setuptools would then no longer be, and torch's compiler needs it
+    for name in ("pip", f"pip-{pip.version}.dist-info"):
+        shutil.copytree(pip.locate_file(name), site / name)
     return site

@@ -111,7 +111,7 @@ def test_no_body_is_a_failure_of_the_server(server: Any, body: Any, place: int) 
 @pytest.mark.parametrize(
     ("sent", "words"),
     [
-        (b"", "the body is empty"), (b"null", "the body is empty or null"), (b"[]", "valid dictionary"),
+        (b"", "the body is empty"), (b"null", "the body is empty or null"), (b"[]", "is to be a JSON object"),
         (b'{"messages": ', "not valid JSON: Expecting value at character 13"),
         (b'{"messages": "\xff"}', "not UTF-8: byte 14"), (b"[" * 100_000, "nested too deeply"),
         (b'{"temperature": NaN}', "a number in it is none"), (b'{"temperature": 1e999}', "too large"),
