@@ -163,8 +163,8 @@ def lookup(bench: Bench) -> None:
             prompt, tokens = bench.words.encode(question), bench.words.encode(said)[: bench.longest]
             seconds: dict[bool, list[float]] = {True: [], False: []}
             drafts = {}
-            for _ in range(bench.rounds):
-                for drafting in (True, False):
+            for number in range(bench.rounds):
+                for drafting in (number % 2 == 0, number % 2 == 1):  # neither is always the first
                     loop = bench.loop(lookup=drafting)
                     answer = bench.answer(loop, prompt, len(tokens), Dictated(tokens))
                     moments = times_of(answer)

@@ -13,13 +13,18 @@ NEW = 0.5
 
 
 class Costs:
-    """Seconds of a step by its rows, and those that each token of a prompt adds to it."""
+    """Seconds of a step by its rows, and those that each token of a prompt adds to it.
 
-    def __init__(self) -> None:
+    least: tokens of a piece at least. With ``LEAST`` a prompt read by itself goes on however slow the steps are; of one
+    that is read in the steps of others a single token is as well read.
+    """
+
+    def __init__(self, least: int = LEAST) -> None:
+        self.least = least
         self.steps: dict[int, float] = {}
         self.token: float | None = None
         self.observed: float | None = None  # a token of which more is wanted than its keys and values
-        self._last = LEAST  # tokens of the piece that was seen last
+        self._last = least  # tokens of the piece that was seen last
 
     def note_step(self, rows: int, seconds: float) -> None:
         self.steps[rows] = _mean(self.steps.get(rows), seconds)
@@ -46,15 +51,14 @@ class Costs:
     def tokens_beside(self, rows: int, seconds: float, observed: bool = False) -> int:
         """Tokens of prompts that may be read before a step of ``rows``, or in it, for both to take ``seconds`` at most.
 
-        LEAST at least: a prompt goes on however slow the steps are. At most twice as many as the last time: how much a
-        larger piece takes is known once a smaller one was read.
+        At most twice as many as the last time: how much a larger piece takes is known once a smaller one was read.
         """
         token = self.observed if observed else self.token
         if token is None:
-            return LEAST
+            return self.least
         most = min(MOST, 2 * self._last)
         left = seconds - self.step(rows)
-        return max(LEAST, min(most, int(left / token) if token else most))
+        return max(self.least, min(most, int(left / token) if token else most))
 
 
 def _mean(old: float | None, new: float) -> float:

@@ -30,7 +30,7 @@ from glmcore.engine.ways.way import Reading, Way
 # Seconds that nobody who is being answered waits longer than, if steps and the smallest pieces allow it.
 MAX_STALL = 0.25
 # Of that, what a piece and a step are to take: what they cost is not the same each time.
-AIM = 0.9
+AIM = 0.8
 # Tokens that are read at a time where nobody asks, so that who does then waits no longer than for a step or two.
 FRESHENED = 16
 # Seconds that the thread waits for more work before it goes: OpenMP's own threads would have to be made anew.
@@ -53,7 +53,7 @@ class Loop:
         prefix_bytes: int = USUAL, step_costs: StepCosts | None = None, lookup: bool = False,
     ) -> None:  # fmt: skip
         self.runner, self.scheduler, self.max_stall = runner, scheduler, max_stall
-        self.costs, self.step_costs, self.lookup = Costs(), step_costs, lookup
+        self.costs, self.step_costs, self.lookup = costs_of(runner.way), step_costs, lookup
         self._timing = step_times(runner.way) if lookup else None
         self.seats = Seats(runner.way, Prefixes(prefix_bytes))
         self._readings: dict[Answer, Reading] = {}
@@ -99,7 +99,7 @@ class Loop:
         """To be called when the model has been moved, and nothing is under way: what the cache held is gone."""
         self.close(seconds=60)
         self.runner.forget()
-        self._lingers = True
+        self._lingers, self.costs = True, costs_of(self.runner.way)
         self._timing = step_times(self.runner.way) if self.lookup else None
         self.seats = Seats(self.runner.way, Prefixes(self.seats.prefixes.most_bytes))
 
@@ -345,6 +345,11 @@ class Loop:
         self.scheduler.remove(answer)
         self._readings.pop(answer, None)
         self.seats.leave(answer)
+
+
+def costs_of(way: Way) -> Costs:
+    """Of nothing that was seen yet."""
+    return Costs(1 if way.beside else LEAST)
 
 
 _loops: weakref.WeakSet[Loop] = weakref.WeakSet()
