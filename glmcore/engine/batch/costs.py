@@ -53,12 +53,12 @@ class Costs:
 
         At most twice as many as the last time: how much a larger piece takes is known once a smaller one was read.
         """
-        token = self.observed if observed else self.token
+        token, least = (self.observed, LEAST) if observed else (self.token, self.least)
         if token is None:
-            return self.least
+            return least
         most = min(MOST, 2 * self._last)
         left = seconds - self.step(rows)
-        return max(self.least, min(most, int(left / token) if token else most))
+        return max(least, min(most, int(left / token) if token else most))
 
 
 def _mean(old: float | None, new: float) -> float:
