@@ -243,7 +243,7 @@ class Loop:
         started = time.perf_counter()
         before, beside, observed = reading.left, len(self.scheduler.answering), answer.observer is not None
         if beside and observed:
-            tokens = min(tokens, self.costs.tokens_beside(beside, AIM * self.max_stall, observed))
+            tokens = self.costs.tokens_beside(beside, AIM * self.max_stall, observed)
         logits = reading.advance(tokens)
         if beside and before > reading.left:  # where nobody waits pieces are larger, and a token of them costs less
             self.costs.note_reading(before - reading.left, time.perf_counter() - started, observed)
