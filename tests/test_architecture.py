@@ -48,6 +48,7 @@ GLMCORE = {
     "versions": set(),
     "__main__": {"cli", "startup"},
     "startup": set(),
+    "digest": {"folders", "output", "reading"},
     "machine": {"folders", "output", "plan", "kernels"},
     "cli": {
         "machine",
@@ -76,8 +77,8 @@ GLMCORE = {
         "",
     },
     "cluster": {
-        "checkpoint", "chat", "config", "demo", "engine", "errors", "folders", "kernels", "machine", "output", "place",
-        "plan", "programs", "reading", "server", "tokenizers", "",
+        "checkpoint", "chat", "config", "demo", "digest", "engine", "errors", "folders", "kernels", "machine", "output",
+        "place", "plan", "programs", "reading", "server", "tokenizers", "",
     },
     "server": {"grammar", "engine", "tokenizers", "chat", "plan", "config", "errors", "demo", "programs", ""},
     "bench": {"layout", "engine", "place", "models", "quant", "kernels", "checkpoint", "plan", "config", "errors"},
@@ -102,7 +103,7 @@ GLMCORE = {
     },
     "compiled": {
         "layout", "engine", "place", "models", "quant", "packing", "kernels", "checkpoint", "plan", "config", "golden",
-        "output", "folders", "reading", "programs", "errors", "",
+        "output", "folders", "reading", "programs", "errors", "digest", "",
     },
     "place": {"layout", "models", "quant", "kernels", "checkpoint", "plan", "config", "reading", "errors"},
     "huggingface": {
@@ -150,9 +151,10 @@ WITHOUT_TORCH = [
     "glmcore/kernels/reading.py",
     "glmcore/engine/sequence.py", "glmcore/engine/batch/scheduler.py", "glmcore/engine/batch/costs.py",
     "glmcore/engine/batch/lookup.py", "glmcore/engine/batch/worth.py", "glmdoctor",
+    "glmcore/digest.py",
     "glmcore/folders.py", "glmcore/programs.py", "glmcore/isolated.py", "glmcore/workers.py", "glmcore/startup.py",
     *(f"glmcore/checkpoint/{name}.py" for name in ("__init__", "headers", "pickles", "tables")),
-    *(f"glmcore/compiled/{name}.py" for name in ("__init__", "manifest", "digest", "checks")),
+    *(f"glmcore/compiled/{name}.py" for name in ("__init__", "manifest", "checks")),
     *(f"glmcore/compiled/{name}.py" for name in ("questions", "throughput", "wishes")),
     "glmcore/tokenizers/ranks.py",
     *(

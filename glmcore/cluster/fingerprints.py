@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from glmcore.checkpoint.files import FORMATS, LORA_FILES, find_weights
-from glmcore.folders import user_folder
-from glmcore.output import replacing
-from glmcore.reading import JSON_LIMIT, open_regular, parse_json, read_bytes
+from glmcore.digest import sum_of
 from glmcore.tokenizers.files import NAMES
-
-PIECE = 4 << 20  # bytes that are read at a time
-KEPT = 1000  # files whose hashes are remembered
 
 
 def fingerprints(folder: Path, adapter: Path | None = None) -> dict[str, str]:
@@ -28,12 +20,7 @@ def fingerprints(folder: Path, adapter: Path | None = None) -> dict[str, str]:
     paths = {path.name: path for path in (*present(folder, names), *find_weights(folder).paths)}
     if adapter is not None:
         paths |= {f"adapter/{path.name}": path for path in adapter_files(adapter)}
-    known = _remembered()
-    keys = {name: _key(path) for name, path in paths.items()}
-    made = {key: known.get(key) or sha256_of(paths[name]) for name, key in keys.items()}
-    if made.keys() - known.keys():
-        _remember({**known, **made})
-    return {name: made[key] for name, key in keys.items()}
+    return {name: sum_of(path).sha256 for name, path in paths.items()}
 
 
 def present(folder: Path, names: Iterable[str]) -> list[Path]:
@@ -51,42 +38,3 @@ def differences(own: Mapping[str, str], reference: Mapping[str, str]) -> tuple[l
     """Files of ``reference`` that ``own`` lacks, and those that differ."""
     missing = sorted(reference.keys() - own.keys())
     return missing, sorted(name for name in reference if name in own and own[name] != reference[name])
-
-
-def sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while piece := file.read(PIECE):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def _key(path: Path) -> str:
-    """What changes when the file does."""
-    real = os.path.realpath(path)
-    status = os.stat(real)
-    return f"{real}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}"
-
-
-def _file() -> Path | None:
-    folder = user_folder("cache", "glmcore")
-    return None if folder is None else Path(folder, "hashes.json")
-
-
-def _remembered() -> dict[str, str]:
-    path = _file()
-    try:
-        found = parse_json(read_bytes(path, JSON_LIMIT)) if path is not None else {}
-    except (OSError, ValueError):
-        return {}
-    return {key: value for key, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
-
-
-def _remember(hashes: Mapping[str, str]) -> None:
-    """Where nothing can be kept, files are hashed again the next time."""
-    path = _file()
-    if path is not None:
-        with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as file:
-                file.write(json.dumps(dict(list(hashes.items())[-KEPT:])).encode())

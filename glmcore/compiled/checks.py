@@ -11,8 +11,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from glmcore.compiled.digest import sum_of
-from glmcore.compiled.manifest import MANIFEST, Built, FileSum, Manifest, Weights, invalid, manifest_from_json
+from glmcore.compiled.manifest import MANIFEST, Built, Manifest, Weights, invalid, manifest_from_json
+from glmcore.digest import FileSum, sum_of
 from glmcore.errors import GlmError
 from glmcore.folders import is_root, who_else
 from glmcore.kernels.isa import cpu_features

@@ -20,10 +20,10 @@ from torch.export.pt2_archive.constants import AOTINDUCTOR_DIR
 import glmcore
 from glmcore.checkpoint.tensor_files import SafetensorsFile
 from glmcore.compiled.checks import check_files, damaged, path_of, read_manifest
-from glmcore.compiled.digest import sum_of
 from glmcore.compiled.manifest import ARCHIVE, MANIFEST, Graph, Manifest, Weights
 from glmcore.compiled.products import LIBRARY
 from glmcore.compiled.work import working
+from glmcore.digest import sum_of
 from glmcore.errors import GlmError
 from glmcore.output import write_text
 

@@ -18,8 +18,7 @@ from glmcore.checkpoint import Checkpoint
 from glmcore.checkpoint.writer import COMPANIONS
 from glmcore.compiled import build, products
 from glmcore.compiled.crew import Crew
-from glmcore.compiled.digest import sum_of
-from glmcore.compiled.manifest import ARCHIVE, MANIFEST, FileSum, Graph, Manifest, Weights
+from glmcore.compiled.manifest import ARCHIVE, MANIFEST, Graph, Manifest, Weights
 from glmcore.compiled.modules import bound, tell
 from glmcore.compiled.opening import device_of, with_tied_head
 from glmcore.compiled.record import GOLDEN, by_operators, capability, manifest_of
@@ -27,6 +26,7 @@ from glmcore.compiled.request import Request
 from glmcore.compiled.weights import OWN, Wanted, described, wanted, write_own
 from glmcore.compiled.work import DONE, Work, working
 from glmcore.config import ModelConfig
+from glmcore.digest import FileSum, sum_of
 from glmcore.errors import GlmError
 from glmcore.kernels.threads import usable_cpus
 from glmcore.output import write_text

@@ -14,6 +14,7 @@ from typing import Any
 
 from glmcore.config import ModelConfig
 from glmcore.config.hf import Yarn
+from glmcore.digest import FileSum
 from glmcore.errors import GlmError, plain
 from glmcore.reading import parse_json
 
@@ -48,13 +49,6 @@ class Stage:
     computing: str  # the type of hidden states
     cache: str  # the type of keys and values
 
-
-@dataclass(frozen=True)
-class FileSum:
-    """A file's size in bytes and the SHA-256 of its content."""
-
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ import torch
 import glmcore
 from glmcore.compiled import build
 from glmcore.compiled.checks import kernel_hash
-from glmcore.compiled.manifest import Built, FileSum, Manifest, Weights
+from glmcore.compiled.manifest import Built, Manifest, Weights
 from glmcore.compiled.opening import device_of
 from glmcore.compiled.request import Request
+from glmcore.digest import FileSum
 
 GOLDEN = "golden.safetensors"  # the reference call
 

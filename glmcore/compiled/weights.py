@@ -16,9 +16,9 @@ from torch import Tensor
 from glmcore.checkpoint import Checkpoint
 from glmcore.checkpoint.tensor_files import SafetensorsFile, TensorInfo
 from glmcore.checkpoint.writer import write_safetensors
-from glmcore.compiled.digest import sum_of
 from glmcore.compiled.manifest import Weights
 from glmcore.config import ModelConfig
+from glmcore.digest import sum_of
 from glmcore.layout import bits_of, expected, parts, piece_of
 from glmcore.place.loader import in_order, kept_dtype, made_here, stored
 from glmcore.place.random import Drawer

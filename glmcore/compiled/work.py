@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from glmcore.checkpoint.lock import LOCK, alone
-from glmcore.compiled.digest import sum_of
+from glmcore.digest import sum_of
 from glmcore.errors import GlmError
 from glmcore.output import PART, remedy, write_text, written_at
 from glmcore.reading import JSON_LIMIT, parse_json, read_bytes

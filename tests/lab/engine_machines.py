@@ -16,9 +16,9 @@ from machine import Machine
 import glmcore
 from glmcore import demo
 from glmcore.compiled.checks import kernel_hash
-from glmcore.compiled.digest import sum_of
 from glmcore.compiled.manifest import ARCHIVE, MANIFEST, Built, Graph, Manifest, Stage, Weights
 from glmcore.config import ModelConfig
+from glmcore.digest import sum_of
 from glmcore.layout import pieces
 
 TORCH = "2.10.0+cpu"

@@ -85,7 +85,7 @@ def test_many_missing_files_are_counted() -> None:
 
 
 def test_a_file_is_hashed_again_when_it_changes(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glmcore.cluster.fingerprints.user_folder", lambda *_: str(tmp_path / "cache"))
+    monkeypatch.setattr("glmcore.digest.user_folder", lambda *_: str(tmp_path / "cache"))
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
@@ -99,7 +99,7 @@ def test_a_file_is_hashed_again_when_it_changes(tmp_path: Any, monkeypatch: pyte
 
 
 def test_an_adapter_is_compared_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glmcore.cluster.fingerprints.user_folder", lambda *_: None)
+    monkeypatch.setattr("glmcore.digest.user_folder", lambda *_: None)
     for folder, names in {
         "model": ("config.json", "model.safetensors"),
         "lora": ("adapter_config.json", "adapter_model.safetensors", "README.md"),

@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from glmcore.cli import group
 from glmcore.compiled.checks import check_files, read_manifest
 from glmcore.compiled.combine import combine
-from glmcore.compiled.digest import sum_of
 from glmcore.compiled.opening import open_engine
 from glmcore.compiled.products import LIBRARY
 from glmcore.compiled.weights import OWN
+from glmcore.digest import sum_of
 from glmcore.errors import GlmError
 
 Engines = Callable[[str], Path]

@@ -30,10 +30,11 @@ from glmcore.compiled import build, checks, make, work
 from glmcore.compiled.checks import Here, foreign, here
 from glmcore.compiled.crew import Crew
 from glmcore.compiled.dumping import Dumping
-from glmcore.compiled.manifest import MANIFEST, FileSum, Manifest, manifest_from_json
+from glmcore.compiled.manifest import MANIFEST, Manifest, manifest_from_json
 from glmcore.compiled.opening import open_engine
 from glmcore.compiled.request import Request, holds, make_request
 from glmcore.compiled.weights import OWN, write_own
+from glmcore.digest import FileSum
 from glmcore.engine.runner import Runner
 from glmcore.errors import GlmError
 from glmcore.kernels.load import load_kernel

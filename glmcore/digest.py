@@ -11,9 +11,9 @@ import contextlib
 import hashlib
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from glmcore.compiled.manifest import FileSum
 from glmcore.folders import user_folder
 from glmcore.output import replacing
 from glmcore.reading import JSON_LIMIT, open_regular, parse_json, read_bytes
@@ -23,6 +23,14 @@ BLOCK = 1 << 20
 SETTLED_NS = 2_000_000_000
 MOST_REMEMBERED = 2000
 REMEMBERED_BYTES = 16 << 20  # smaller files are hashed in milliseconds
+
+
+@dataclass(frozen=True)
+class FileSum:
+    """A file's size in bytes and the SHA-256 of its content."""
+
+    size: int
+    sha256: str
 
 
 def sum_of(path: str | Path) -> FileSum:
